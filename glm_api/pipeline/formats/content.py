@@ -1,0 +1,43 @@
+"""The text of an answer on its way out: white space in front removed, punctuation, stop strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from glm_api.pipeline.formats.punctuation import ChinesePunctuation
+from glm_api.pipeline.formats.stop import StopStrings
+
+
+class Content:
+    """Filters the text of one answer, piece by piece. What it gives out does not depend on where the pieces are cut."""
+
+    def __init__(self, stop: Sequence[str], *, strip: bool, punctuation: bool) -> None:
+        """``strip``: without white space in front. ``punctuation``: with Chinese punctuation (`ChinesePunctuation`)."""
+        self.begun = not strip
+        self._punctuation = ChinesePunctuation() if punctuation else None
+        self._stop = StopStrings(stop) if stop else None
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string was found: there is no more text."""
+        return self._stop is not None and self._stop.found
+
+    def feed(self, text: str) -> str:
+        """The text that may be shown now."""
+        if not self.begun:
+            text = text.lstrip()
+            self.begun = bool(text)
+        if self._punctuation is not None:
+            text = self._punctuation.feed(text)
+        if self._stop is not None and text:
+            text = self._stop.feed(text)
+        return text
+
+    def flush(self) -> str:
+        """What is still held back: no text follows, or none for now."""
+        text = ""
+        if self._punctuation is not None:
+            text = self._punctuation.flush()
+        if self._stop is not None:
+            text = self._stop.feed(text) + self._stop.flush()
+        return text
