@@ -1,0 +1,28 @@
+"""ChatGLM-6B. Source: modeling_chatglm.py of huggingface.co/THUDM/chatglm-6b (``build_prompt`` of ``chat``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from glm_api.pipeline.formats.base import Format, Tokenizer
+from glm_api.pipeline.formats.rounds import RoundFormat, RoundStyle
+
+
+def write(turns: Sequence[str]) -> str:
+    """Rounds count from 0; a first question stands alone."""
+    if len(turns) == 1:
+        return turns[0]
+    text = ""
+    for index in range(0, len(turns), 2):
+        answer = "".join(f"{turn}\n" for turn in turns[index + 1 : index + 2])
+        text += f"[Round {index // 2}]\n问：{turns[index]}\n答：{answer}"
+    return text
+
+
+# The attention mask is bidirectional over the prompt: its keys and values depend on what comes after them.
+_STYLE = RoundStyle(family="chatglm", write=write, prefix_first=False, reuses_prefix=False)
+
+
+def chatglm(tokenizer: Tokenizer) -> Format:
+    """The format of ChatGLM-6B."""
+    return RoundFormat(tokenizer, _STYLE)

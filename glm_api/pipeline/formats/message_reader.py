@@ -1,0 +1,182 @@
+"""Reads an answer of ChatGLM3 or GLM-4: text, tool calls, or text and then calls.
+
+An answer is one or more segments, each opened by ``<|assistant|>`` (the first one by the prompt). A segment begins with
+a line of metadata, empty for text and the tool's name for a call:
+
+    header -> text                     the line is empty, or can no longer become a tool's name
+    header -> call                     the line names a tool and the body begins like a call
+    call   -> text                     the body turned out to be none, and nothing of it was given out
+
+Text streams at once; only a header that may still become a tool's name waits.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from glm_api.pipeline.formats.base import Tokenizer
+from glm_api.pipeline.formats.calls import CallBody, CallSyntax
+from glm_api.pipeline.formats.content import Content
+from glm_api.pipeline.formats.detokenizer import Detokenizer
+from glm_api.pipeline.frames import Event, FinishReason, Text, ToolArguments, ToolCallStarted
+from glm_api.pipeline.model_info import OutputSpec
+
+# White space that a model may put around a tool's name before what it writes is taken for text.
+_MAX_BLANKS = 64
+
+
+class MessageReader:
+    """An `AnswerReader`. Each event carries the ids that were fed since the event before it."""
+
+    def __init__(self, tokenizer: Tokenizer, syntax: CallSyntax, output: OutputSpec, content: Content) -> None:
+        self.reason: FinishReason | None = None
+        self._end_ids = tokenizer.end_ids
+        self._assistant = tokenizer.role("assistant")
+        self._detokenizer = Detokenizer(tokenizer)
+        self._syntax = syntax
+        self._names = syntax.names(output.tools)
+        self._longest_header = max(map(len, self._names), default=0) + _MAX_BLANKS
+        self._content = content
+        self._ids: list[int] = []
+        self._events: list[Event] = []
+        self._calls = 0
+        self._in_header = True
+        self._header = ""
+        self._joint = ""  # what stands between the text so far and the next segment's
+        self._body: CallBody | None = None
+        self._name = ""
+        self._started = False
+        self._finished = False
+        if output.forced is not None:
+            self._open_call(output.forced, forced=True)
+
+    def feed(self, token: int) -> list[Event]:
+        if self.reason is not None:
+            return []
+        if token in self._end_ids:
+            events = self.finish()
+            self.reason = self.reason or ("tool_calls" if self._calls else "stop")
+            return events
+        self._ids.append(token)
+        if token == self._assistant:
+            self._close_segment()
+            self._in_header, self._header, self._body = True, "", None
+        else:
+            text = self._detokenizer.feed(token)
+            if not text:
+                return []
+            self._read(text)
+        return self._take_events()
+
+    def finish(self) -> list[Event]:
+        if self.reason is None and not self._finished:
+            self._finished = True
+            self._close_segment()
+            self._show(self._content.flush())
+            if self._content.stopped or (self._body is not None and self._body.complete):
+                self._stop()
+        if self._ids:
+            self._events.append(Text("", self._take_ids()))
+        return self._take_events()
+
+    def _read(self, text: str) -> None:
+        if self._body is not None:
+            self._read_call(self._body, text)
+        elif self._in_header:
+            self._header += text
+            self._read_header()
+        else:
+            self._read_text(text)
+
+    def _read_header(self) -> None:
+        line, newline, rest = self._header.partition("\n")
+        line = line.lstrip(" ")
+        name = line.rstrip(" \t\r")
+        if not newline:
+            waits = name in self._names or any(name.startswith(line) for name in self._names)
+        else:
+            rest = rest.lstrip()
+            opens = self._syntax.opens(rest) if name and name in self._names else False
+            if opens:
+                self._header = self._header.removesuffix(rest)
+                self._read_call(self._open_call(name, forced=False), rest)
+                return
+            waits = opens is None
+        if not waits or len(self._header) > self._longest_header:
+            self._begin_text()
+
+    def _begin_text(self) -> None:
+        self._in_header, self._body = False, None
+        if self._content.begun:
+            self._joint = "\n"
+        header, self._header = self._header, ""
+        self._read_text(header)
+
+    def _read_text(self, text: str) -> None:
+        if self._joint:
+            # Text of a later segment: its metadata line is dropped, and a line break put between the two.
+            text = text.lstrip()
+            if not text:
+                return
+            text, self._joint = self._joint + text, ""
+        self._show(self._content.feed(text))
+        if self._content.stopped:
+            self._stop()
+
+    def _open_call(self, name: str, forced: bool) -> CallBody:
+        self._in_header, self._started = False, False
+        self._name, self._body = name, self._syntax.body(name, forced)
+        return self._body
+
+    def _read_call(self, body: CallBody, text: str) -> None:
+        arguments = body.feed(text)
+        if body.certain:
+            self._give_arguments(arguments)
+        if body.overrun and self.reason is None:
+            # The call is whole and the model rambles on instead of waiting for the result.
+            self._stop()
+
+    def _give_arguments(self, arguments: str) -> None:
+        if not self._started:
+            self._show(self._content.flush())
+            if self._content.stopped:
+                self._stop()
+                return
+            self._started = True
+            call_id = f"call_{secrets.token_hex(12)}"
+            self._events.append(ToolCallStarted(self._calls, call_id, self._name, self._take_ids()))
+            self._calls += 1
+        if arguments:
+            self._events.append(ToolArguments(self._calls - 1, arguments, self._take_ids()))
+
+    def _close_segment(self) -> None:
+        """The segment ends here: by a role id, an end id, or because the answer was cut."""
+        left = self._detokenizer.flush()
+        if left:
+            self._read(left)
+        if self.reason is not None:
+            return
+        if self._in_header and self._header.strip():
+            self._begin_text()
+        elif self._body is not None:
+            arguments = self._body.close()
+            if self._body.certain:
+                self._give_arguments(arguments)
+            else:
+                self._header += self._body.source
+                self._begin_text()
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._events.append(Text(text, self._take_ids()))
+
+    def _stop(self) -> None:
+        self.reason = "tool_calls" if self._calls else "stop"
+
+    def _take_ids(self) -> list[int]:
+        ids, self._ids = self._ids, []
+        return ids
+
+    def _take_events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events

@@ -1,0 +1,129 @@
+"""The frame that ChatGLM3 and GLM-4 share.
+
+``[gMASK]`` ``sop``, then for each turn the role's id, the ids of ``{metadata}\\n`` and those of the content, and at the
+end ``<|assistant|>``. The line and the content are encoded apart, as they were in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from glm_api.pipeline.conversation import Conversation, Message, Tool
+from glm_api.pipeline.errors import PromptError
+from glm_api.pipeline.formats.base import AnswerReader, Prompt, Tokenizer
+from glm_api.pipeline.formats.calls import CallSyntax
+from glm_api.pipeline.formats.choice import choose_tools
+from glm_api.pipeline.formats.content import Content
+from glm_api.pipeline.formats.message_reader import MessageReader
+from glm_api.pipeline.formats.text_reader import TextReader
+from glm_api.pipeline.formats.turns import Turn, to_turns
+from glm_api.pipeline.model_info import OutputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RoleStyle:
+    """What differs between the families of this frame.
+
+    ``declare_tools`` puts the tools into the turns. ``write_body`` writes a call's body from the tool's name and its
+    arguments. ``forced_opening`` is the beginning of every body, for a call that the prompt begins. ``image`` names
+    the ids that stand for an image, None for a family that sees none.
+    """
+
+    family: str
+    syntax: CallSyntax
+    declare_tools: Callable[[Sequence[Tool], list[Turn]], list[Turn]]
+    write_body: Callable[[str, str], str]
+    forced_opening: str = ""
+    image: tuple[str, ...] | None = None
+
+
+class RoleFormat:
+    """A `Format` for a family of this frame. A conversation that ends with an assistant message is continued there."""
+
+    supports_tools = True
+    supports_system = True
+    reuses_prefix = True
+
+    def __init__(self, tokenizer: Tokenizer, style: RoleStyle) -> None:
+        self.family = style.family
+        self.supports_images = style.image is not None
+        self._style = style
+        self._tokenizer = tokenizer
+
+    def render(self, conversation: Conversation) -> Prompt:
+        tools, output = choose_tools(conversation)
+        messages = conversation.messages
+        self._check(messages)
+        turns = to_turns(messages, self._style.write_body)
+        continued = messages[-1].role == "assistant" and output.forced is None and not output.required
+        if tools:
+            turns = self._declare(tools, turns)
+        ids = list(self._tokenizer.prefix)
+        for turn in turns:
+            ids += self._encode_turn(turn)
+        if continued:
+            return Prompt(ids, OutputSpec(mode="text"))
+        ids.append(self._tokenizer.role("assistant"))
+        if output.forced is not None:
+            ids += self._tokenizer.encode(f"{output.forced}\n")
+            ids += self._tokenizer.encode(self._style.forced_opening)
+        return Prompt(ids, output)
+
+    def render_text(self, text: str) -> list[int]:
+        return [*self._tokenizer.prefix, *self._tokenizer.encode(text)]
+
+    def reader(self, output: OutputSpec, stop: Sequence[str]) -> AnswerReader:
+        if output.mode == "text":
+            return TextReader(self._tokenizer, Content(stop, strip=False, punctuation=False))
+        content = Content(stop, strip=True, punctuation=False)
+        return MessageReader(self._tokenizer, self._style.syntax, output, content)
+
+    def check(self) -> str | None:
+        dialogue = (
+            Message("system", "你是一个助手。"),
+            Message("user", "你好"),
+            Message("assistant", "Hello!\n"),
+            Message("user", " 再见\n\n1+1 = ?"),
+        )
+        expected = self._tokenizer.template([(message.role, message.content) for message in dialogue])
+        return differences(self.family, self.render(Conversation(dialogue)).ids, expected)
+
+    def _check(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            raise PromptError("There must be at least one message.", "messages")
+        images = [message for message in messages if message.image is not None]
+        if images and not self.supports_images:
+            raise PromptError("This model sees no images.", f"messages.{images[0].position}.content")
+        if len(images) > 1:
+            raise PromptError("This model sees one image in a conversation.", f"messages.{images[1].position}.content")
+        if messages[-1].tool_calls:
+            raise PromptError(
+                "An assistant message with tool_calls must be followed by tool messages with their results.",
+                f"messages.{messages[-1].position}.tool_calls",
+            )
+
+    def _declare(self, tools: Sequence[Tool], turns: list[Turn]) -> list[Turn]:
+        try:
+            return self._style.declare_tools(tools, turns)
+        except RecursionError:
+            raise PromptError("The tools' parameters are nested too deeply.", "tools") from None
+
+    def _encode_turn(self, turn: Turn) -> list[int]:
+        tokenizer = self._tokenizer
+        ids = [tokenizer.role(turn.role), *tokenizer.encode(f"{turn.metadata}\n")]
+        if turn.image and self._style.image is not None:
+            ids += map(tokenizer.role, self._style.image)
+        return ids + tokenizer.encode(turn.content)
+
+
+def differences(family: str, built: list[int], expected: list[int]) -> str | None:
+    """A line about the first id in which two prompts of one dialogue differ, or None."""
+    if built == expected:
+        return None
+    shorter = min(len(built), len(expected))
+    at = next((at for at in range(shorter) if built[at] != expected[at]), shorter)
+    return (
+        f"{family}: the prompt of a plain dialogue differs from chatglm_cpp's at token {at} of {len(expected)}: "
+        f"{built[at : at + 3]} instead of {expected[at : at + 3]}"
+    )

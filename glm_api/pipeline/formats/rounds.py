@@ -1,0 +1,97 @@
+"""The frame that ChatGLM-6B and ChatGLM2-6B share: the dialogue as one text of numbered rounds.
+
+There is no system role and there are no tools. A round is a question and its answer, so neighbours of one role are
+merged, and system text goes in front of the first question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from glm_api.pipeline.conversation import Conversation, Message
+from glm_api.pipeline.errors import PromptError
+from glm_api.pipeline.formats.base import AnswerReader, Prompt, Tokenizer
+from glm_api.pipeline.formats.content import Content
+from glm_api.pipeline.formats.roles import differences
+from glm_api.pipeline.formats.text_reader import TextReader
+from glm_api.pipeline.model_info import OutputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RoundStyle:
+    """What differs between the families of this frame.
+
+    ``write`` makes the text from questions and answers in turn, ending with a question. ``prefix_first``: the special
+    ids stand in front of the text (ChatGLM2), else behind it (ChatGLM-6B).
+    """
+
+    family: str
+    write: Callable[[Sequence[str]], str]
+    prefix_first: bool
+    reuses_prefix: bool
+
+
+class RoundFormat:
+    """A `Format` for a family of this frame."""
+
+    supports_tools = False
+    supports_system = False
+    supports_images = False
+
+    def __init__(self, tokenizer: Tokenizer, style: RoundStyle) -> None:
+        self.family = style.family
+        self.reuses_prefix = style.reuses_prefix
+        self._style = style
+        self._tokenizer = tokenizer
+
+    def render(self, conversation: Conversation) -> Prompt:
+        if conversation.tool_choice.name is not None or conversation.tool_choice.mode == "required":
+            raise PromptError("This model cannot call tools.", "tool_choice")
+        if conversation.tools and conversation.tool_choice.mode != "none":
+            raise PromptError("This model cannot call tools.", "tools")
+        return Prompt(self.render_text(self._style.write(_alternate(conversation.messages))), OutputSpec())
+
+    def render_text(self, text: str) -> list[int]:
+        ids, prefix = self._tokenizer.encode(text), self._tokenizer.prefix
+        return prefix + ids if self._style.prefix_first else ids + prefix
+
+    def reader(self, output: OutputSpec, stop: Sequence[str]) -> AnswerReader:
+        chat = output.mode == "chat"
+        return TextReader(self._tokenizer, Content(stop, strip=chat, punctuation=chat))
+
+    def check(self) -> str | None:
+        dialogue = (Message("user", "你好"), Message("assistant", "Hello!"), Message("user", "再见  1+1 = ?"))
+        for part in (dialogue[:1], dialogue):
+            expected = self._tokenizer.template([(message.role, message.content) for message in part])
+            found = differences(self.family, self.render(Conversation(part)).ids, expected)
+            if found is not None:
+                return found
+        return None
+
+
+def _alternate(messages: Sequence[Message]) -> list[str]:
+    """Questions and answers in turn, from a question to a question. Raises `PromptError` for any other order."""
+    system: list[str] = []
+    turns: list[tuple[str, list[str]]] = []
+    for message in messages:
+        if message.role == "tool":
+            raise PromptError("This model cannot call tools.", f"messages.{message.position}.role")
+        if message.tool_calls:
+            raise PromptError("This model cannot call tools.", f"messages.{message.position}.tool_calls")
+        if message.image is not None:
+            raise PromptError("This model sees no images.", f"messages.{message.position}.content")
+        if message.role == "system":
+            system.append(message.content)
+        elif turns and turns[-1][0] == message.role:
+            turns[-1][1].append(message.content)
+        else:
+            turns.append((message.role, [message.content]))
+    if not turns:
+        raise PromptError("There must be a user message.", "messages")
+    if turns[0][0] != "user":
+        raise PromptError("This model's conversations must begin with a user message.", "messages")
+    if turns[-1][0] != "user":
+        raise PromptError("This model's conversations must end with a user message.", "messages")
+    turns[0][1][:0] = filter(None, system)
+    return ["\n".join(contents) for _, contents in turns]

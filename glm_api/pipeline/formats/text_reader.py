@@ -1,0 +1,42 @@
+"""Reads an answer that is nothing but text: a raw completion, or a message of a family without tools."""
+
+from __future__ import annotations
+
+from glm_api.pipeline.formats.base import Tokenizer
+from glm_api.pipeline.formats.content import Content
+from glm_api.pipeline.formats.detokenizer import Detokenizer
+from glm_api.pipeline.frames import Event, FinishReason, Text
+
+
+class TextReader:
+    """An `AnswerReader` that gives out `Text` only."""
+
+    def __init__(self, tokenizer: Tokenizer, content: Content) -> None:
+        self.reason: FinishReason | None = None
+        self._end_ids = tokenizer.end_ids
+        self._detokenizer = Detokenizer(tokenizer)
+        self._content = content
+        self._ids: list[int] = []
+
+    def feed(self, token: int) -> list[Event]:
+        if self.reason is not None:
+            return []
+        if token in self._end_ids:
+            self.reason = "stop"
+            return self.finish()
+        self._ids.append(token)
+        text = self._content.feed(self._detokenizer.feed(token))
+        if self._content.stopped:
+            self.reason = "stop"
+            return self._release(text)
+        return self._release(text) if text else []
+
+    def finish(self) -> list[Event]:
+        text = self._content.feed(self._detokenizer.flush()) + self._content.flush()
+        if self._content.stopped:
+            self.reason = "stop"
+        return self._release(text) if text or self._ids else []
+
+    def _release(self, text: str) -> list[Event]:
+        ids, self._ids = self._ids, []
+        return [Text(text, ids)]

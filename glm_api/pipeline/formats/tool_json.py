@@ -1,0 +1,18 @@
+"""A declared tool as the families were shown them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glm_api.pipeline.conversation import Tool
+
+
+def tool_to_json(tool: Tool) -> dict[str, Any]:
+    """The tool without OpenAI's ``{"type": "function", "function": ...}`` around it.
+
+    A missing description stays missing, as the official servers pass on what they got; missing parameters are the
+    empty object's schema, which OpenAI documents as their meaning.
+    """
+    description = {} if tool.description is None else {"description": tool.description}
+    parameters = tool.parameters or {"type": "object", "properties": {}}
+    return {"name": tool.name, **description, "parameters": parameters}

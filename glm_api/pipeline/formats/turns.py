@@ -1,0 +1,104 @@
+"""A conversation as the turns that ChatGLM3 and GLM-4 are trained on: role, metadata, content.
+
+One call is one assistant turn, headed by the tool's name; its result is the observation behind it. OpenAI puts all
+calls of a turn into one message and the results behind it, in any order, matched by ``tool_call_id``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from glm_api.pipeline.conversation import Message, ToolCall
+from glm_api.pipeline.errors import PromptError
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One role token and what follows it. ``metadata`` is the name of the tool that an assistant turn calls."""
+
+    role: Literal["system", "user", "assistant", "observation"]
+    content: str
+    metadata: str = ""
+    image: bool = False
+
+
+def to_turns(messages: Sequence[Message], write_body: Callable[[str, str], str]) -> list[Turn]:
+    """The turns of ``messages``; ``write_body`` turns a call's name and arguments into the family's text.
+
+    A call whose result never comes is written alone. Raises `PromptError` for a result without a call, a second
+    result of one call, and two calls of one message with one id.
+    """
+    turns: list[Turn] = []
+    open_calls = _OpenCalls()
+    index = 0
+    while index < len(messages):
+        message = messages[index]
+        index += 1
+        if message.role == "tool":
+            open_calls.answer(message)
+            turns.append(Turn("observation", message.content))
+            continue
+        if message.content or not message.tool_calls:
+            turns.append(Turn(message.role, message.content, image=message.image is not None))
+        if not message.tool_calls:
+            continue
+        open_calls.add(message)
+        results: dict[str, Message] = {}
+        while index < len(messages) and messages[index].role == "tool":
+            results[open_calls.answer(messages[index], message.tool_calls)] = messages[index]
+            index += 1
+        for call in message.tool_calls:
+            turns.append(Turn("assistant", write_body(call.name, call.arguments), call.name))
+            if call.id in results:
+                turns.append(Turn("observation", results.pop(call.id).content))
+        # Late results of calls of an earlier message.
+        turns.extend(Turn("observation", result.content) for result in results.values())
+    return turns
+
+
+@dataclass(slots=True)
+class _OpenCalls:
+    """The calls that have no result yet, oldest first, and the ids of those that have."""
+
+    waiting: list[str] = field(default_factory=list)
+    answered: set[str] = field(default_factory=set)
+
+    def add(self, message: Message) -> None:
+        seen: set[str] = set()
+        for position, call in enumerate(message.tool_calls):
+            if call.id in seen:
+                raise PromptError(
+                    f"Two tool calls of one message have the id {call.id!r}.",
+                    f"messages.{message.position}.tool_calls.{position}.id",
+                )
+            seen.add(call.id)
+        # Some clients number their calls anew in each turn: the newest call of an id is the one that is meant.
+        self.waiting = [id for id in self.waiting if id not in seen] + [call.id for call in message.tool_calls]
+        self.answered -= seen
+
+    def answer(self, message: Message, calls: Sequence[ToolCall] = ()) -> str:
+        """The id of the call that ``message`` answers: the one it names, or else the oldest that waits."""
+        if message.tool_call_id is not None:
+            param = f"messages.{message.position}.tool_call_id"
+            if message.tool_call_id in self.answered:
+                raise PromptError(f"The tool call {message.tool_call_id!r} has two results.", param)
+            if message.tool_call_id not in self.waiting:
+                raise PromptError(
+                    f"A tool message must follow the assistant message that called; no earlier message has the tool "
+                    f"call {message.tool_call_id!r}.",
+                    param,
+                )
+            answered = message.tool_call_id
+        else:
+            candidates = [call.id for call in calls if call.id in self.waiting] or self.waiting
+            if not candidates:
+                raise PromptError(
+                    "A tool message must follow an assistant message with a tool call that it answers.",
+                    f"messages.{message.position}.role",
+                )
+            answered = candidates[0]
+        self.waiting.remove(answered)
+        self.answered.add(answered)
+        return answered
