@@ -1,0 +1,90 @@
+"""chatglm_cpp's tokenizers behind the interface that the formats stand on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+from chatglm_cpp import _C
+
+from glm_api.pipeline.worker.model_file import CHATGLM, CHATGLM4, CHATGLM4V, ModelFile
+from glm_api.pipeline.worker.vocabulary import read_vocabulary
+
+# chatglm_cpp cuts whatever is longer than this, and silently.
+_UNCUT = 1 << 30
+
+# GLM-4's byte pair merge takes time with the square of a run of letters, of signs or of blanks. Runs of more than
+# _MAX_RUN characters are not language; they are encoded in pieces.
+_MAX_RUN, _RUN_PIECE = 1024, 128
+_LONG_RUN = re.compile(rf"[^\W\d_]{{{_MAX_RUN},}}|(?:[^\w \t\n\r\f\v]|_){{{_MAX_RUN},}}|[ \t\n\r\f\v]{{{_MAX_RUN},}}")
+
+
+class PipelineTokenizer:
+    """The `Tokenizer` of an open `chatglm_cpp.Pipeline`; ``model`` is the file that it was opened from."""
+
+    def __init__(self, pipeline: _C.Pipeline, model: ModelFile) -> None:
+        self._tokenizer = pipeline.tokenizer
+        self._vocabulary = read_vocabulary(model)
+        self._pieces = dict(enumerate(self._vocabulary.pieces))
+        self._prefix_last = model.model_type == CHATGLM
+        self._cuts_runs = model.model_type in (CHATGLM4, CHATGLM4V)
+        self._special_ids = frozenset(self._vocabulary.specials.values())
+        config = pipeline.model.config
+        self.end_ids = frozenset(id for id in (config.eos_token_id, *config.extra_eos_token_ids) if id >= 0)
+
+    def encode(self, text: str) -> list[int]:
+        """Ordinary text as ids. No text yields a special id; ChatGLM-6B files that spell them out lose that word."""
+        if self._cuts_runs:
+            parts = _cut_long_runs(text)
+            ids = self._encode(text) if len(parts) == 1 else [id for part in parts for id in self._encode(part)]
+        else:
+            ids = self._encode(text)
+        if not self._special_ids.isdisjoint(ids):
+            ids = [id for id in ids if id not in self._special_ids]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """The UTF-8 bytes that ``ids`` add to a text, special and unknown ids left out."""
+        pieces = self._pieces
+        return b"".join([pieces.get(id, b"") for id in ids])
+
+    def show(self, ids: Sequence[int]) -> str:
+        """The text of ``ids`` for a reader: special tokens by name, without the space in front of a text."""
+        names = {id: name.encode() for name, id in self._vocabulary.specials.items()}
+        text = b"".join([names.get(id) or self._pieces.get(id, b"") for id in ids]).decode(errors="replace")
+        first_is_word = bool(ids) and ids[0] not in self._special_ids
+        return text.removeprefix(" ") if first_is_word and self._vocabulary.begins_with_space else text
+
+    def role(self, name: str) -> int:
+        """The id of ``<|name|>``. Raises KeyError where the family has none."""
+        return self._vocabulary.specials[f"<|{name}|>"]
+
+    def template(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """chatglm_cpp's own chat template over (role, content) pairs, uncut."""
+        return list(self._tokenizer.apply_chat_template([_C.ChatMessage(*message) for message in messages], _UNCUT))
+
+    @cached_property
+    def prefix(self) -> list[int]:
+        """The special ids that open (ChatGLM-6B: that close) every prompt."""
+        return list(self._tokenizer.encode("", _UNCUT))
+
+    def knows(self, token: int) -> bool:
+        """Whether the tokenizer has this id."""
+        return token in self._pieces
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, _UNCUT)
+        return ids[:-2] if self._prefix_last else ids[2:]
+
+
+def _cut_long_runs(text: str) -> list[str]:
+    if len(text) < _MAX_RUN:
+        return [text]
+    parts: list[str] = []
+    end = 0
+    for run in _LONG_RUN.finditer(text):
+        parts.append(text[end : run.start()])
+        parts += (run.group()[i : i + _RUN_PIECE] for i in range(0, len(run.group()), _RUN_PIECE))
+        end = run.end()
+    return [*parts, text[end:]]

@@ -1,0 +1,142 @@
+"""The bytes of every token id, read from the model file.
+
+chatglm_cpp's own ``decode`` ends the process at an id that its tokenizer does not have, replaces half characters, and
+in ChatGLM-6B and ChatGLM3 rewrites text that merely looks like a special token. A table of bytes does none of that.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from glm_api.pipeline.worker.model_file import CHATGLM, CHATGLM2, CHATGLM3, ModelFile
+
+# sentencepiece_model.proto: ModelProto.SentencePiece.Type
+_UNKNOWN, _CONTROL, _BYTE = 2, 3, 6
+_SPACE = "▁"
+
+# What chatglm_cpp's tokenizers put behind the ids of the file, in this order.
+_CHATGLM2_SPECIALS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
+_CHATGLM3_SPECIALS = (*_CHATGLM2_SPECIALS, "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
+_CHATGLM4_SPECIALS = (
+    *("<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"),
+    *("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
+    *("<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>"),
+)
+# ChatGLM-6B has its special tokens among the pieces.
+_CHATGLM_SPECIALS = ("[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<pad>")
+_CHATGLM_BLANKS = re.compile(r"<\|blank_(\d{1,2})\|>")
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """``pieces[id]`` are the bytes that an id adds to a text, none for a special id; ``specials`` are ids by name."""
+
+    pieces: list[bytes]
+    specials: dict[str, int]
+    begins_with_space: bool
+    """The tokenizer puts a space in front of every text."""
+
+
+def read_vocabulary(model: ModelFile) -> Vocabulary:
+    """The vocabulary of a model file that `inspect` has passed. Raises ValueError when it cannot be read."""
+    with model.path.open("rb") as file:
+        file.seek(model.tokenizer_offset)
+        data = file.read(model.tokenizer_bytes)
+    if model.model_type in (CHATGLM, CHATGLM2, CHATGLM3):
+        return _read_sentencepiece(data, model.model_type)
+    return _read_ranks(data)
+
+
+def _read_sentencepiece(data: bytes, model_type: int) -> Vocabulary:
+    pieces: list[bytes] = []
+    specials: dict[str, int] = {}
+    dummy_prefix = True
+    for number, value in _fields(data):
+        if number == 1 and isinstance(value, bytes):
+            text, kind = _read_piece(value)
+            if kind == _CONTROL or (model_type == CHATGLM and text in _CHATGLM_SPECIALS):
+                specials[text] = len(pieces)
+                pieces.append(b"")
+            elif kind == _BYTE:
+                pieces.append(bytes([int(text[1:-1], 16)]))
+            elif kind == _UNKNOWN:
+                pieces.append(" ⁇ ".encode())
+            else:
+                pieces.append(_piece_text(text, model_type).encode())
+        elif number == 3 and isinstance(value, bytes):
+            dummy_prefix = bool(dict(_fields(value)).get(3, 1))
+    behind = {CHATGLM2: _CHATGLM2_SPECIALS, CHATGLM3: _CHATGLM3_SPECIALS}.get(model_type, ())
+    for name in behind:
+        specials[name] = len(pieces)
+        pieces.append(b"")
+    return Vocabulary(pieces, specials, dummy_prefix)
+
+
+def _piece_text(text: str, model_type: int) -> str:
+    if model_type == CHATGLM:
+        if text == "<n>":
+            return "\n"
+        if text == "<|tab|>":
+            return "\t"
+        blanks = _CHATGLM_BLANKS.fullmatch(text)
+        if blanks is not None:
+            return " " * int(blanks[1])
+    return text.replace(_SPACE, " ")
+
+
+def _read_piece(data: bytes) -> tuple[str, int]:
+    text, kind = "", 1
+    for number, value in _fields(data):
+        if number == 1 and isinstance(value, bytes):
+            text = value.decode()
+        elif number == 3 and isinstance(value, int):
+            kind = value
+    return text, kind
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The fields of a protocol buffer message: numbers and strings, as encoded."""
+    position, end = 0, len(data)
+    while position < end:
+        tag, position = _varint(data, position)
+        number, wire = tag >> 3, tag & 7
+        if wire == 0:
+            value, position = _varint(data, position)
+            yield number, value
+            continue
+        if wire == 2:
+            length, position = _varint(data, position)
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"the tokenizer has a field of wire type {wire}")
+        if position + length > end:
+            raise ValueError("the tokenizer ends inside a field")
+        yield number, data[position : position + length]
+        position += length
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    result = shift = 0
+    while position < len(data):
+        byte = data[position]
+        position += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, position
+        shift += 7
+    raise ValueError("the tokenizer ends inside a number")
+
+
+def _read_ranks(data: bytes) -> Vocabulary:
+    words = data.split()
+    ranks = {base64.b64decode(token): int(rank) for token, rank in zip(words[::2], words[1::2], strict=True)}
+    first_special = len(ranks)
+    pieces = [b""] * max(first_special + len(_CHATGLM4_SPECIALS), *(rank + 1 for rank in ranks.values()))
+    for token, rank in ranks.items():
+        pieces[rank] = token
+    specials = {name: first_special + index for index, name in enumerate(_CHATGLM4_SPECIALS)}
+    return Vocabulary(pieces, specials, begins_with_space=False)
