@@ -1,0 +1,70 @@
+"""Why a request gets no answer from the pipeline. ``glm_api.errors`` maps each of these to a status and an envelope.
+
+Messages are written for the person who sent the request: they say what to do and leak no internals.
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Base of everything that the pipeline refuses or fails at."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class PromptError(PipelineError):
+    """The conversation cannot be put to this model. ``param`` is the dotted path of what is at fault, or None."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class ContextLengthExceeded(PipelineError):
+    """The prompt alone fills the context. Counts are in tokens."""
+
+    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+        super().__init__(
+            f"This model's maximum context length is {context_length} tokens. However, your messages resulted in "
+            f"{prompt_tokens} tokens. Please reduce the length of the messages."
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context_length = context_length
+
+
+class Busy(PipelineError):
+    """Try again later. ``retry_after`` is in whole seconds, at least 1."""
+
+    def __init__(self, message: str, retry_after: float = 1) -> None:
+        super().__init__(message)
+        self.retry_after = max(1, round(retry_after))
+
+
+class QueueFull(Busy):
+    """As many requests wait as the queue may hold."""
+
+
+class ModelLoading(Busy):
+    """The model is not ready yet, or could not be loaded."""
+
+
+class ShuttingDown(Busy):
+    """The server is finishing what it has begun and takes nothing new."""
+
+
+class DeadlineExceeded(PipelineError):
+    """The request waited or ran longer than the settings allow."""
+
+
+class EngineError(PipelineError):
+    """The pipeline process died or failed while it worked on this request."""
+
+
+class AnswerError(PipelineError):
+    """The model answered, but not as the request demands (no tool call, no valid JSON)."""
+
+
+class ClientGone(PipelineError):
+    """The client closed the connection; there is nobody to tell."""

@@ -1,0 +1,383 @@
+"""The web side's one pipeline: admission, dispatch to the pipeline process, and what is known of both children."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from glm_api.pipeline.conversation import Conversation
+from glm_api.pipeline.errors import (
+    ContextLengthExceeded,
+    EngineError,
+    ModelLoading,
+    PipelineError,
+    QueueFull,
+    ShuttingDown,
+)
+from glm_api.pipeline.formats.base import Prompt
+from glm_api.pipeline.frames import (
+    Cancel,
+    Event,
+    Failed,
+    Finished,
+    Frame,
+    Generate,
+    Open,
+    PrefillMode,
+    Progress,
+    Started,
+    Text,
+)
+from glm_api.pipeline.generation import Generation
+from glm_api.pipeline.job import Job
+from glm_api.pipeline.model_info import ModelInfo
+from glm_api.pipeline.process import Cause, ChildProcess
+from glm_api.pipeline.semaphore import FairSemaphore, Full
+from glm_api.pipeline.tokenizing import TokenizerClient, image_to_json
+
+logger = logging.getLogger(__name__)
+
+State = Literal["loading", "ready", "restarting", "failed", "draining"]
+
+# No sign of life for this long means hung: a floor, and what each prompt token adds. A 6B model on one slow core reads
+# a token in about a second at the very worst.
+HUNG_AFTER = 60.0
+HUNG_AFTER_PER_TOKEN = 1.0
+# From killing the pipeline process to a new one that is ready, roughly: Python, chatglm_cpp, mapping the file. Seconds.
+RESTART_SECONDS = 2.0
+# What a request is assumed to take before one has been measured, for Retry-After. Seconds.
+ASSUMED_DURATION = 2.0
+LONGEST_RETRY_AFTER = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the pipeline is. ``message`` says it in words that may be shown to anybody."""
+
+    state: State
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    """The settings that the pipeline reads. Times are in seconds."""
+
+    model: str
+    max_length: int | None
+    cache_slots: int
+    prefill: PrefillMode
+    queue_size: int
+    queue_timeout: float
+    request_timeout: float
+    environment: Mapping[str, str]
+
+
+class Pipeline:
+    """The one pipeline of this server, with its two children. Methods may be called from any thread."""
+
+    def __init__(self, semaphore: FairSemaphore) -> None:
+        self._semaphore = semaphore
+        self._lock = threading.Lock()
+        self._ids = itertools.count(1)
+        self._generations: dict[int, Generation] = {}
+        self._current: Generation | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._draining = False
+        self._pipeline_ready = False
+        self._failure = ""
+        self._model: ModelInfo | None = None
+        self._duration = ASSUMED_DURATION
+        self._slots: dict[int, dict[str, int]] = {}
+        self._progress: Progress | None = None
+        self._deaf_until = 0.0
+
+    def configure(self, settings: PipelineSettings) -> None:
+        """Set up for ``settings``; `start` starts the children."""
+        self._settings = settings
+        self._semaphore.max_waiting = settings.queue_size
+        self._reset()
+        opening = Open(settings.model, settings.max_length, settings.cache_slots, settings.prefill)
+        self._tokenizer = TokenizerClient(opening, settings.environment, self._on_model)
+        self._process = ChildProcess("pipeline", opening, self, settings.environment)
+
+    def start(self) -> None:
+        """Start the children; returns at once, `health` tells when the model is ready."""
+        self._tokenizer.process.start()
+        self._process.start()
+
+    def drain(self) -> None:
+        """Take no new work; what is admitted already goes on."""
+        self._draining = True
+
+    def stop(self) -> None:
+        """End the children; what still runs or waits fails with `ShuttingDown`. Idempotent."""
+        self.drain()
+        for generation in list(self._generations.values()):
+            generation.fail(ShuttingDown("The server is shutting down. Try again in a few seconds.", retry_after=5))
+            generation.close()
+        self._process.stop()
+        self._tokenizer.process.stop()
+
+    def join(self, timeout: float = 5.0) -> None:
+        """Wait until the children are gone, after `stop`; seconds."""
+        self._process.join(timeout)
+        self._tokenizer.process.join(timeout)
+
+    # --- what is known ---
+
+    def health(self) -> Health:
+        """The state now; never waits."""
+        if self._draining:
+            return Health("draining", "The server is shutting down.")
+        if self._pipeline_ready and self._tokenizer.ready:
+            return Health("ready", "The model is ready.")
+        if self._failure:
+            return Health("failed", self._failure)
+        if self._model is not None:
+            return Health("restarting", "The model process is being restarted.")
+        return Health("loading", "The model is being loaded.")
+
+    @property
+    def model(self) -> ModelInfo:
+        """The loaded model; known from the first load on, also while a child restarts. Raises `ModelLoading`."""
+        if self._model is None:
+            raise ModelLoading(self.health().message + " Try again in a few seconds.", retry_after=2)
+        return self._model
+
+    @property
+    def pids(self) -> dict[str, int | None]:
+        """The process ids of the children."""
+        return {"pipeline": self._process.pid, "tokenizer": self._tokenizer.process.pid}
+
+    def snapshot(self) -> dict[str, Any]:
+        """What runs, what waits and what the cache slots hold, for ``/slots``. Times are in milliseconds."""
+        now = time.monotonic()
+        current = self._current
+        waiting = sorted(
+            ((generation.ticket.position or 0, generation) for generation in list(self._generations.values())),
+            key=lambda entry: entry[0],
+        )
+        progress = self._progress
+        return {
+            "running": None
+            if current is None or not current.sent
+            else {
+                "id": current.id,
+                "prompt_tokens": current.prompt_tokens,
+                "processed_tokens": progress.processed if progress else None,
+                "running_ms": (now - (current.turn_at or now)) * 1000,
+            },
+            "waiting": [
+                {
+                    "id": generation.id,
+                    "position": position,
+                    "prompt_tokens": generation.prompt_tokens,
+                    "waiting_ms": (now - generation.created) * 1000,
+                    "estimated_wait_ms": position * self._duration * 1000,
+                }
+                for position, generation in waiting
+                if position > 0
+            ],
+            "slots": [{"id": slot, **held} for slot, held in sorted(self._slots.items())],
+        }
+
+    # --- tokens ---
+
+    def encode_chat(self, conversation: Conversation) -> Prompt:
+        """The prompt of ``conversation``. Raises `PromptError`, `ModelLoading`, `EngineError`, `DeadlineExceeded`."""
+        return self._tokenizer.encode_chat(conversation)
+
+    def encode_text(self, text: str, prefix: bool = True) -> list[int]:
+        """The ids of ``text``, with the special ids that open a raw completion's prompt unless ``prefix`` is false."""
+        return self._tokenizer.encode_text(text, prefix)
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ``ids``, special tokens shown. Raises `PromptError` for ids outside the vocabulary."""
+        return self._tokenizer.decode(ids)
+
+    # --- admission and dispatch ---
+
+    def generate(self, job: Job) -> Generation:
+        """Admit ``job``: the caller gets a place in the queue, in order of arrival.
+
+        Raises `ContextLengthExceeded`, `QueueFull`, `ModelLoading` or `ShuttingDown`; nothing has begun then.
+        """
+        health = self.health()
+        if health.state == "draining":
+            raise ShuttingDown("The server is shutting down. Try again in a few seconds.", retry_after=5)
+        if health.state in ("loading", "failed"):
+            raise ModelLoading(health.message + " Try again in a few seconds.", retry_after=2)
+        context = self.model.context_length
+        for prompt in job.prompts:
+            if len(prompt) >= context:
+                raise ContextLengthExceeded(len(prompt), context)
+        generation = Generation(
+            self._work(job, context),
+            self._semaphore,
+            self._on_turn,
+            self._on_cancel,
+            self._settings.queue_timeout,
+            self._settings.request_timeout,
+        )
+        self._generations[generation.id] = generation
+        try:
+            generation.ticket.enter()
+        except Full:
+            del self._generations[generation.id]
+            waiting = self._semaphore.waiting
+            raise QueueFull(
+                f"The model is busy and {waiting} requests wait already, which is all that the queue holds. "
+                "Try again later.",
+                retry_after=min(self._duration * (waiting + 1), LONGEST_RETRY_AFTER),
+            ) from None
+        self._abandon_prefill_if_worthwhile()
+        return generation
+
+    def _work(self, job: Job, context: int) -> Generate:
+        most = context if job.max_tokens is None else job.max_tokens
+        return Generate(
+            id=next(self._ids),
+            prompts=job.prompts,
+            limits=[min(most, context - len(prompt)) for prompt in job.prompts],
+            temperature=job.sampling.temperature,
+            top_p=job.sampling.top_p,
+            top_k=job.sampling.top_k,
+            repetition_penalty=job.sampling.repetition_penalty,
+            stop=list(job.stop),
+            output=job.output.to_json(),
+            image=image_to_json(job.image),
+            progress=job.progress,
+        )
+
+    def _on_turn(self, generation: Generation) -> None:
+        with self._lock:
+            if generation.closed:
+                return
+            generation.turn_at = time.monotonic()
+            self._current = generation
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Send the work of whoever has the turn, when there is a child to take it; else `on_ready` comes back here."""
+        with self._lock:
+            generation = self._current
+            if generation is None or generation.sent or not self._pipeline_ready:
+                return
+            generation.sent = True
+        self._expect_life(generation)
+        self._process.send(generation.work)
+        if generation.closed:
+            # Closed while the work was on its way: the Cancel may have overtaken it.
+            self._process.send(Cancel(generation.id))
+
+    def _expect_life(self, generation: Generation) -> None:
+        self._process.expect_within(HUNG_AFTER + HUNG_AFTER_PER_TOKEN * generation.prompt_tokens)
+
+    def _on_cancel(self, generation: Generation) -> None:
+        with self._lock:
+            running = generation is self._current and generation.sent
+            if generation is self._current and not running:
+                self._current = None
+        if running:
+            # The place is given back when the pipeline says that it has stopped.
+            self._process.send(Cancel(generation.id))
+            self._abandon_prefill_if_worthwhile()
+        else:
+            self._release(generation)
+
+    def _abandon_prefill_if_worthwhile(self) -> None:
+        """Restart the pipeline process when nobody wants what it is deaf with, and the next one would wait longer for
+        the end of it than for a restart."""
+        current = self._current
+        if current is None or not current.closed or not self._semaphore.waiting:
+            return
+        if self._deaf_until - time.monotonic() > RESTART_SECONDS:
+            self._deaf_until = 0.0
+            self._process.kill("abandoned")
+
+    def _release(self, generation: Generation) -> None:
+        self._generations.pop(generation.id, None)
+        generation.ticket.leave()
+
+    def _end_current(self) -> Generation | None:
+        """Take the turn from the current generation; the caller releases it after telling its consumer."""
+        with self._lock:
+            generation, self._current = self._current, None
+        self._progress = None
+        self._deaf_until = 0.0
+        self._process.expect_within(None)
+        return generation
+
+    # --- what the children say ---
+
+    def _on_model(self, info: ModelInfo) -> None:
+        self._model = self._model or info
+
+    def on_ready(self, info: ModelInfo) -> None:
+        """The pipeline process has opened the model."""
+        self._model = info
+        self._failure = ""
+        self._slots = {}
+        with self._lock:
+            self._pipeline_ready = True
+        self._dispatch()
+
+    def on_frame(self, frame: Frame) -> None:
+        """The pipeline process has sent an event of the current generation."""
+        assert isinstance(frame, Event)
+        generation = self._current
+        if generation is None:
+            return
+        self._expect_life(generation)
+        if isinstance(frame, Text):
+            generation.put(frame)
+            return
+        self._note(frame, generation)
+        over = isinstance(frame, Failed) or generation.remaining == 0
+        if over:
+            self._end_current()
+        # Progress is always reported, for the watchdog and /slots; the consumer sees it when it asked for it.
+        if not isinstance(frame, Progress) or generation.work.progress:
+            generation.put(frame)
+        if over:
+            self._release(generation)
+
+    def _note(self, event: Event, generation: Generation) -> None:
+        """Keep what /slots, Retry-After and the decision to abandon a prefill need to know."""
+        match event:
+            case Started():
+                self._deaf_until = time.monotonic() + event.batch_ms / 1000
+            case Progress():
+                self._progress = event
+                self._deaf_until = 0.0
+            case Finished():
+                self._slots[event.slot] = {"tokens": event.held}
+                generation.remaining = 0 if event.reason == "cancelled" else generation.remaining - 1
+                generation.completion_tokens += event.completion_tokens
+                if generation.remaining == 0 and generation.turn_at is not None:
+                    self._duration += 0.2 * (time.monotonic() - generation.turn_at - self._duration)
+
+    def on_down(self, cause: Cause, message: str) -> None:
+        """The pipeline process is gone. Only what it worked on is lost; the queue waits for its successor."""
+        with self._lock:
+            self._pipeline_ready = False
+            lost = self._current if self._current is not None and self._current.sent else None
+        if lost is not None:
+            self._end_current()
+            lost.fail(EngineError("The model process stopped while it worked on this request. It is being restarted."))
+            self._release(lost)
+        if cause == "load_failed":
+            self._failure = message
+            self._fail_all(ModelLoading("The model cannot be loaded at the moment. Try again later.", retry_after=30))
+
+    def _fail_all(self, error: PipelineError) -> None:
+        for generation in list(self._generations.values()):
+            generation.fail(error)
+            generation.close()

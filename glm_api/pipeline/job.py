@@ -1,0 +1,34 @@
+"""A piece of work for the pipeline, as the blueprints hand it over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from glm_api.pipeline.model_info import OutputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. ``temperature`` 0 is greedy; ``top_k`` 0 means all tokens."""
+
+    temperature: float = 0.95
+    top_p: float = 0.7
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Prompts to answer one after the other under one place in the queue (``n`` choices: the same prompt n times).
+
+    ``max_tokens`` bounds the new tokens of each answer; None means: up to the end of the context. Whatever it says, an
+    answer never runs over the context. ``image`` is the file that the prompt shows. ``progress`` asks for `Progress`.
+    """
+
+    prompts: list[list[int]]
+    max_tokens: int | None
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    output: OutputSpec = OutputSpec()
+    image: bytes | None = None
+    progress: bool = False

@@ -1,0 +1,59 @@
+"""What the children tell of the model that they opened, and how an answer of it is to be read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A loaded model. ``context_length`` is in tokens: prompt and answer together never exceed it.
+
+    ``slots`` cache slots of ``slot_bytes`` each are opened as they are needed.
+    ``reuses_prefix`` is false for a family whose prompts must be evaluated anew each time (ChatGLM-6B).
+    """
+
+    family: str
+    context_length: int
+    vocabulary_size: int
+    layers: int
+    hidden_size: int
+    supports_tools: bool
+    supports_system: bool
+    supports_images: bool
+    reuses_prefix: bool
+    slots: int
+    slot_bytes: int
+    model_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ModelInfo:
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """How the ids of an answer become text and tool calls.
+
+    ``mode``: ``chat`` (a message, perhaps with calls) or ``text`` (a raw completion).
+    ``tools``: the names that the model may call. ``forced``: the tool whose call the prompt has already begun.
+    ``required``: only a call will do; the pipeline tries again a bounded number of times.
+    ``json_schema``: the answer must be JSON that this schema admits (``{}`` admits any object); None: no such demand.
+    """
+
+    mode: Literal["chat", "text"] = "chat"
+    tools: tuple[str, ...] = ()
+    forced: str | None = None
+    required: bool = False
+    json_schema: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> OutputSpec:
+        return cls(**{**data, "tools": tuple(data["tools"])})

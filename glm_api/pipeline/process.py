@@ -1,0 +1,247 @@
+"""The web side of a child process: starts it, feeds it, hears it, restarts it when it dies or hangs.
+
+chatglm_cpp holds the GIL while it computes, and a failed assertion in it ends the process. So it lives in children of
+the web process, and whatever happens there costs the web process one closed socket.
+
+Only the standard library's names are used here: under gunicorn's gevent worker they are patched and cooperative, and
+the same code runs unpatched in the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import IO, Literal, Protocol
+
+from glm_api.pipeline.frames import Frame, FrameBuffer, LoadFailed, Open, Ready, pack
+from glm_api.pipeline.model_info import ModelInfo
+
+logger = logging.getLogger(__name__)
+
+Role = Literal["pipeline", "tokenizer"]
+Cause = Literal["died", "hung", "abandoned", "load_failed", "stopped"]
+
+FIRST_BACKOFF = 0.5
+LONGEST_BACKOFF = 30.0
+# A child that was ready for this long has recovered: the next restart is quick again. Seconds.
+RECOVERED_AFTER = 60.0
+WATCH_INTERVAL = 1.0
+# Opening maps the file; only a cold disk with a very large model makes it take minutes.
+LOAD_TIMEOUT = 600.0
+RECEIVE_BYTES = 256 * 1024
+LOG_LINE_CHARACTERS = 1000
+
+
+class Listener(Protocol):
+    """Who is told what the child does. Called from the child's supervising thread, one call at a time."""
+
+    def on_ready(self, info: ModelInfo) -> None:
+        """The child has opened the model and takes work."""
+
+    def on_frame(self, frame: Frame) -> None:
+        """The child has sent a frame."""
+
+    def on_down(self, cause: Cause, message: str) -> None:
+        """The child is gone; unless ``stopped``, another one will be started."""
+
+
+class ChildProcess:
+    """One supervised child. All methods may be called from any thread."""
+
+    def __init__(self, role: Role, opening: Open, listener: Listener, environment: Mapping[str, str]) -> None:
+        self.role = role
+        self._opening = opening
+        self._listener = listener
+        self._environment = dict(environment)
+        self._lock = threading.Lock()
+        self._send_lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._deadline: float | None = None
+        self._killed_for: Cause | None = None
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the child that runs now, if one does."""
+        process = self._process
+        return process.pid if process is not None else None
+
+    def start(self) -> None:
+        """Start the child and its supervision; does not wait for either."""
+        for target, name in ((self._supervise, "supervisor"), (self._watch, "watchdog")):
+            thread = threading.Thread(target=target, name=f"{self.role}-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self) -> None:
+        """End the child for good. There is nothing in it worth waiting for. Idempotent."""
+        self._stopping.set()
+        self.kill("stopped")
+
+    def join(self, timeout: float) -> None:
+        """Wait for the supervision to end after `stop`, ``timeout`` seconds at most for each thread."""
+        for thread in self._threads:
+            thread.join(timeout)
+
+    def send(self, frame: Frame) -> bool:
+        """Send ``frame``; False when there is no child to take it (its end will be or has been told)."""
+        data = pack(frame)
+        with self._send_lock:
+            if self._socket is None:
+                return False
+            try:
+                self._socket.sendall(data)
+            except OSError:
+                return False
+            return True
+
+    def expect_within(self, seconds: float | None) -> None:
+        """Kill the child as hung unless it is told something else within ``seconds``; None: it may be silent."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    def kill(self, cause: Cause) -> None:
+        """Kill the child that runs now, if any; `Listener.on_down` hears ``cause``."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                return
+            self._killed_for = cause
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+
+    def _supervise(self) -> None:
+        backoff = FIRST_BACKOFF
+        last_failure = ""
+        while not self._stopping.is_set():
+            try:
+                process, connection = self._spawn()
+            except OSError as error:
+                # Too many processes or open files: nothing to mend from here, but it may pass.
+                logger.error("The %s process cannot be started: %s", self.role, error)
+                self._stopping.wait(backoff)
+                backoff = min(2 * backoff, LONGEST_BACKOFF)
+                continue
+            ready_since, failure = self._converse(process, connection)
+            cause, message = self._reap(process, failure)
+            if cause != "stopped" and message != last_failure:
+                logger.error("%s", message)
+            last_failure = message if failure is not None else ""
+            self._listener.on_down(cause, message)
+            if ready_since is not None and time.monotonic() - ready_since > RECOVERED_AFTER:
+                backoff = FIRST_BACKOFF
+            if self._stopping.wait(0 if cause == "abandoned" else backoff):
+                return
+            backoff = min(2 * backoff, LONGEST_BACKOFF)
+
+    def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "glm_api.pipeline.worker", self.role, str(theirs.fileno()), str(os.getpid())]
+        try:
+            process = subprocess.Popen(
+                command,
+                env=self._environment,
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        assert process.stdout is not None
+        threading.Thread(target=self._log_output, args=(process.stdout,), daemon=True).start()
+        with self._lock:
+            self._process = process
+            self._killed_for = None
+        self.expect_within(LOAD_TIMEOUT)
+        with self._send_lock:
+            self._socket = ours
+        if self._stopping.is_set():
+            self.kill("stopped")
+        self.send(self._opening)
+        return process, ours
+
+    def _log_output(self, output: IO[bytes]) -> None:
+        """Put what the child prints (ggml's assertions, a fatal error's traceback) into the log."""
+        with output:
+            for line in output:
+                text = line.decode(errors="replace").strip()[:LOG_LINE_CHARACTERS]
+                if text:
+                    logger.warning("%s process: %s", self.role, text)
+
+    def _converse(self, process: subprocess.Popen[bytes], connection: socket.socket) -> tuple[float | None, str | None]:
+        """Hear the child until it ends. Returns since when it was ready, and why it could not load."""
+        ready_since: float | None = None
+        failure: str | None = None
+        buffer = FrameBuffer()
+        while True:
+            try:
+                data = connection.recv(RECEIVE_BYTES)
+                frames = buffer.feed(data)
+            except (OSError, ValueError):
+                self.kill("died")
+                break
+            if not data:
+                break
+            for frame in frames:
+                if isinstance(frame, Ready):
+                    ready_since = time.monotonic()
+                    self.expect_within(None)
+                    self._listener.on_ready(ModelInfo.from_json(frame.info))
+                elif isinstance(frame, LoadFailed):
+                    failure = frame.message
+                else:
+                    self._listener.on_frame(frame)
+        self.expect_within(None)
+        with self._send_lock:
+            self._socket = None
+        connection.close()
+        if ready_since is None and failure is None and process.wait() != 0 and not self._stopping.is_set():
+            failure = (
+                f"The {self.role} process ended while it opened {os.path.basename(self._opening.model)} "
+                f"({_exit_description(process.returncode)}). The file may be damaged, or memory too small for it."
+            )
+        return ready_since, failure
+
+    def _reap(self, process: subprocess.Popen[bytes], failure: str | None) -> tuple[Cause, str]:
+        process.wait()
+        with self._lock:
+            cause = self._killed_for
+            self._process = None
+        if self._stopping.is_set():
+            return "stopped", f"The {self.role} process was stopped."
+        if failure is not None:
+            return "load_failed", failure
+        if cause == "hung":
+            return cause, f"The {self.role} process gave no sign of life and was killed; a new one is started."
+        if cause == "abandoned":
+            return cause, f"The {self.role} process was restarted: nobody waits for what it was reading any more."
+        described = _exit_description(process.returncode)
+        return "died", f"The {self.role} process died ({described}); a new one is started."
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(WATCH_INTERVAL):
+            deadline = self._deadline
+            if deadline is not None and time.monotonic() > deadline:
+                self._deadline = None
+                self.kill("hung")
+
+
+def _exit_description(returncode: int) -> str:
+    if returncode < 0:
+        try:
+            return f"signal {signal.Signals(-returncode).name}"
+        except ValueError:
+            return f"signal {-returncode}"
+    return f"exit status {returncode}"

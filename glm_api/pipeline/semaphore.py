@@ -1,0 +1,93 @@
+"""The semaphore in front of the one pipeline: fair, bounded, and aware of its own length.
+
+The standard library's semaphores (and gevent's) let a waiter that polls lose its place, so the queue is explicit
+here: tickets are served strictly in the order in which they entered, and a ticket that leaves frees its place
+exactly once, whether it ran or only waited.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+
+class Full(Exception):
+    """As many tickets wait as may wait."""
+
+
+class Ticket:
+    """A place in the queue. Made by `FairSemaphore.ticket`."""
+
+    def __init__(self, semaphore: FairSemaphore, on_turn: Callable[[], None]) -> None:
+        self._semaphore = semaphore
+        self.on_turn = on_turn
+
+    def enter(self) -> None:
+        """Join the queue; ``on_turn`` is called as soon as this ticket is first. Raises `Full`."""
+        self._semaphore.enter(self)
+
+    def leave(self) -> None:
+        """Give the place back: the next ticket's turn comes when this one had it. Idempotent."""
+        self._semaphore.leave(self)
+
+    @property
+    def position(self) -> int | None:
+        """0: has its turn; n: n-th of those that wait; None: not in the queue."""
+        return self._semaphore.position(self)
+
+
+class FairSemaphore:
+    """Admits one ticket at a time, first come, first served; at most ``max_waiting`` tickets wait behind it.
+
+    ``on_turn`` runs in the thread that brings the turn about (the one that enters, or the one that leaves), outside
+    the lock; it must be quick and must not leave.
+    """
+
+    def __init__(self, max_waiting: int = 64) -> None:
+        self.max_waiting = max_waiting
+        self._lock = threading.Lock()
+        self._holder: Ticket | None = None
+        self._waiting: deque[Ticket] = deque()
+
+    def ticket(self, on_turn: Callable[[], None]) -> Ticket:
+        return Ticket(self, on_turn)
+
+    @property
+    def waiting(self) -> int:
+        """How many tickets wait."""
+        return len(self._waiting)
+
+    @property
+    def held(self) -> bool:
+        """Whether a ticket has its turn."""
+        return self._holder is not None
+
+    def enter(self, ticket: Ticket) -> None:
+        with self._lock:
+            if self._holder is not None:
+                if len(self._waiting) >= self.max_waiting:
+                    raise Full
+                self._waiting.append(ticket)
+                return
+            self._holder = ticket
+        ticket.on_turn()
+
+    def leave(self, ticket: Ticket) -> None:
+        with self._lock:
+            if ticket is not self._holder:
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+                return
+            self._holder = following = self._waiting.popleft() if self._waiting else None
+        if following is not None:
+            following.on_turn()
+
+    def position(self, ticket: Ticket) -> int | None:
+        with self._lock:
+            if ticket is self._holder:
+                return 0
+            try:
+                return self._waiting.index(ticket) + 1
+            except ValueError:
+                return None

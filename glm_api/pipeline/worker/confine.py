@@ -1,0 +1,28 @@
+"""Makes the child a good child: it dies with its parent, leaves the signals to it, and goes first when memory ends."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+OOM_SCORE_ADJ = 500
+
+
+def confine(parent: int) -> None:
+    """Set this process up as a child of ``parent``; exits at once when that is gone already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        # It died before the line above took effect, so no signal will come.
+        raise SystemExit(0)
+    # Ctrl-C goes to the whole process group; what it means for a running answer is the web process's decision.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # A core of a process that maps a model is as large as the model.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ))

@@ -1,0 +1,65 @@
+"""Checks what a request demands of its answer beyond being one: valid JSON of a given schema.
+
+chatglm_cpp has no grammars and gives no logits, so the demand is put into the prompt, the answer is checked here, and
+the pipeline tries again a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+
+# A schema may hold patterns that take exponential time; the pipeline must not hang for one.
+CHECK_SECONDS = 2.0
+_FENCED = re.compile(r"\A```(?:json)?[ \t]*\n(.*?)\n?```\Z", re.DOTALL)
+
+
+class DemandNotMet(Exception):
+    """The answer is not what was demanded; the message says how."""
+
+
+def json_answer(text: str, schema: dict[str, Any]) -> str:
+    """The JSON object in ``text``, out of a Markdown fence if it stands in one. Raises `DemandNotMet`."""
+    stripped = text.strip()
+    if fenced := _FENCED.match(stripped):
+        stripped = fenced.group(1).strip()
+    try:
+        value = json.loads(stripped, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise DemandNotMet("the answer is not valid JSON") from None
+    if not isinstance(value, dict) and not schema:
+        raise DemandNotMet("the answer is not a JSON object")
+    try:
+        with _time_limit(CHECK_SECONDS):
+            jsonschema.validate(value, schema)
+    except jsonschema.ValidationError as error:
+        raise DemandNotMet(f"the answer does not fit the JSON schema at {error.json_path}") from None
+    except (jsonschema.SchemaError, RecursionError, TimeoutError, re.error):
+        raise DemandNotMet("the answer could not be checked against the JSON schema") from None
+    return stripped
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the main thread after ``seconds``; the re module checks for signals while it matches."""
+
+    def expire(signum: int, frame: object) -> None:
+        raise TimeoutError
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

@@ -1,0 +1,275 @@
+"""The pipeline process's work: take a `Generate` frame, answer its prompts, take the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from glm_api.pipeline.errors import PromptError
+from glm_api.pipeline.formats.base import AnswerReader, Format
+from glm_api.pipeline.frames import (
+    Cancel,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Generate,
+    Progress,
+    Started,
+    Text,
+    ToolCallStarted,
+)
+from glm_api.pipeline.model_info import OutputSpec
+from glm_api.pipeline.worker.connection import Connection
+from glm_api.pipeline.worker.demands import DemandNotMet, json_answer
+from glm_api.pipeline.worker.evaluation import Evaluator, Interrupted, Pipeline
+from glm_api.pipeline.worker.outbox import Outbox
+from glm_api.pipeline.worker.slots import Slot, SlotPool
+
+# How often an answer that is not what was demanded (a tool call, JSON) is tried, in all.
+ATTEMPTS = 3
+# A greedy answer would come again just the same: further attempts are sampled at least this freely.
+RETRY_TEMPERATURE = 0.7
+
+ConfigMaker = Callable[[float, float, int, float], object]
+
+
+class Answer:
+    """Reads the ids of one answer. ``tokens`` counts them, the one that ends it included."""
+
+    def __init__(self, reader: AnswerReader, limit: int) -> None:
+        self._reader = reader
+        self._limit = limit
+        self.tokens = 0
+        self.reason: FinishReason | None = None
+
+    def feed(self, token: int) -> list[Event]:
+        self.tokens += 1
+        events = self._reader.feed(token)
+        self.reason = self._reader.reason
+        if self.reason is None and self.tokens >= self._limit:
+            self.reason = "length"
+        return events
+
+    def finish(self) -> list[Event]:
+        return self._reader.finish()
+
+
+@dataclass(slots=True)
+class Timing:
+    """When the parts of one answer began; seconds of ``time.perf_counter``."""
+
+    begun: float
+    read: float | None = None
+
+    def prompt_ms(self, now: float) -> float:
+        return ((self.read or now) - self.begun) * 1000
+
+    def predicted_ms(self, now: float) -> float:
+        return 0.0 if self.read is None else (now - self.read) * 1000
+
+
+class Engine:
+    """Answers prompts, one at a time. ``make_config(temperature, top_p, top_k, repetition_penalty)`` gives
+    chatglm_cpp's generation configuration; ``decode_image`` its image."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        format: Format,
+        pool: SlotPool[Pipeline],
+        evaluator: Evaluator,
+        make_config: ConfigMaker,
+        decode_image: Callable[[str], object],
+    ) -> None:
+        self._connection = connection
+        self._format = format
+        self._pool = pool
+        self._evaluator = evaluator
+        self._make_config = make_config
+        self._decode_image = decode_image
+        self._greedy = make_config(0.0, 1.0, 0, 1.0)
+        self._outbox = Outbox(connection)
+        self._cancelled = False
+
+    def serve(self) -> None:
+        """Work until the web process goes away. Raises `ParentGone`."""
+        while True:
+            frame = self._connection.receive()
+            # A Cancel that comes here has missed its generation.
+            if isinstance(frame, Generate):
+                self._work(frame)
+
+    def _work(self, work: Generate) -> None:
+        self._cancelled = False
+        output = OutputSpec.from_json(work.output)
+        for prompt, limit in zip(work.prompts, work.limits, strict=True):
+            try:
+                self._answer(work, output, prompt, limit)
+            except DemandNotMet as unmet:
+                self._connection.send(Failed("answer", f"The model was tried {ATTEMPTS} times, but {unmet}."))
+                return
+            except PromptError as error:
+                self._connection.send(Failed("prompt", error.message))
+                return
+            except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+                # What chatglm_cpp's checks raise. The message names its source lines: for the log, not for the client.
+                print(f"{type(error).__name__}: {error}", flush=True)
+                self._connection.send(Failed("engine", "The model failed while it worked on this request. Try again."))
+                return
+            if self._cancelled:
+                return
+
+    def _is_cancelled(self, work: Generate) -> bool:
+        """Whether a Cancel for ``work`` has arrived; costs one system call."""
+        frame = self._connection.receive_nowait()
+        if isinstance(frame, Cancel) and frame.id == work.id:
+            self._cancelled = True
+        return self._cancelled
+
+    def _answer(self, work: Generate, output: OutputSpec, prompt: list[int], limit: int) -> None:
+        slot, cached = self._pool.choose(prompt)
+        if not self._format.reuses_prefix or work.image is not None:
+            cached = 0
+        plan = self._evaluator.plan(len(prompt), cached)
+        self._connection.send(Started(len(prompt), 0 if plan.batch else cached, plan.batch_ms))
+        timing = Timing(time.perf_counter())
+        tokens = 0
+        reason: FinishReason = "length"
+        try:
+            if limit > 0:
+                reason, tokens = self._attempt_until_met(work, output, slot, prompt, cached, limit, timing)
+        except Interrupted:
+            reason = "cancelled"
+        except BaseException:
+            # The cache may hold anything now.
+            slot.held.clear()
+            raise
+        finally:
+            if work.image is not None or not self._format.reuses_prefix:
+                slot.held.clear()
+        now = time.perf_counter()
+        self._outbox.flush()
+        self._connection.send(
+            Finished(reason, tokens, timing.prompt_ms(now), timing.predicted_ms(now), slot.index, len(slot.held))
+        )
+
+    def _attempt_until_met(
+        self,
+        work: Generate,
+        output: OutputSpec,
+        slot: Slot[Pipeline],
+        prompt: list[int],
+        cached: int,
+        limit: int,
+        timing: Timing,
+    ) -> tuple[FinishReason, int]:
+        """Generate, and again if the demands of ``output`` are not met; the reason and all tokens generated."""
+        tokens = 0
+        temperature = work.temperature
+        for attempt in range(ATTEMPTS):
+            config = self._make_config(temperature, work.top_p, work.top_k, work.repetition_penalty)
+            answer = Answer(self._format.reader(output, work.stop), limit)
+            try:
+                self._generate(work, output, slot, prompt, cached, config, answer, timing)
+                tokens += answer.tokens
+                return answer.reason or "length", tokens
+            except DemandNotMet:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                tokens += answer.tokens
+                temperature = max(temperature, RETRY_TEMPERATURE)
+                cached = 0 if not self._format.reuses_prefix else len(prompt) - 1
+        raise AssertionError("unreachable")
+
+    def _generate(
+        self,
+        work: Generate,
+        output: OutputSpec,
+        slot: Slot[Pipeline],
+        prompt: list[int],
+        cached: int,
+        config: object,
+        answer: Answer,
+        timing: Timing,
+    ) -> None:
+        held_back = _Demand(output) if output.required or output.json_schema is not None else None
+        put = self._outbox.put if held_back is None else lambda events: self._outbox.put(held_back.filter(events))
+        image = None if work.image is None else self._decode_image(work.image)
+        token = self._prefill(work, slot, prompt, cached, config, image, timing)
+        timing.read = timing.read or time.perf_counter()
+        length = len(prompt)
+        while True:
+            put(answer.feed(token))
+            if answer.reason is not None:
+                break
+            if self._is_cancelled(work):
+                answer.reason = "cancelled"
+                return
+            if image is None:
+                token = self._evaluator.next(slot, token, config, length)
+            else:
+                token = self._evaluator.next_image(slot, token, image, config, length)
+        put(answer.finish())
+        if held_back is not None:
+            self._outbox.put(held_back.release())
+
+    def _prefill(
+        self,
+        work: Generate,
+        slot: Slot[Pipeline],
+        prompt: list[int],
+        cached: int,
+        config: object,
+        image: object | None,
+        timing: Timing,
+    ) -> int:
+        if image is not None:
+            return self._evaluator.prefill_image(slot, prompt, image, config)
+
+        def report(processed: int) -> None:
+            elapsed = (time.perf_counter() - timing.begun) * 1000
+            self._connection.send(Progress(processed, len(prompt), cached, elapsed))
+
+        return self._evaluator.prefill(
+            slot,
+            prompt,
+            cached,
+            self._evaluator.plan(len(prompt), cached),
+            config,
+            self._greedy,
+            lambda: self._is_cancelled(work),
+            report,
+        )
+
+
+class _Demand:
+    """Holds events back until it is known that the answer is what was demanded."""
+
+    def __init__(self, output: OutputSpec) -> None:
+        self._output = output
+        self._events: list[Event] = []
+        self._met = False
+
+    def filter(self, events: list[Event]) -> list[Event]:
+        """The events that may go out now."""
+        if self._met:
+            return events
+        self._events += events
+        if self._output.required and any(isinstance(event, ToolCallStarted) for event in events):
+            self._met = True
+            released, self._events = self._events, []
+            return released
+        return []
+
+    def release(self) -> list[Event]:
+        """The answer is complete: what was held back. Raises `DemandNotMet`."""
+        if self._met:
+            return []
+        if self._output.required:
+            raise DemandNotMet("it did not call a tool")
+        assert self._output.json_schema is not None
+        text = "".join(event.text for event in self._events if isinstance(event, Text))
+        ids = [token for event in self._events if isinstance(event, Text) for token in event.ids]
+        return [Text(json_answer(text, self._output.json_schema), ids)]

@@ -1,0 +1,82 @@
+"""How many cache slots fit into this machine's memory."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from glm_api.pipeline.worker.model_file import ModelFile, ModelFileError
+
+logger = logging.getLogger(__name__)
+
+# Left for the graph buffers, the web process and everything else on the machine.
+RESERVE_BYTES = 512 * 1024 * 1024
+ASSUMED_BYTES = 4 * 1024 * 1024 * 1024
+_CGROUP_LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPlan:
+    """How many slots of what size (``slot_bytes``) are opened."""
+
+    slots: int
+    slot_bytes: int
+
+
+def available_bytes() -> int | None:
+    """Memory that can still be used: the machine's, or the cgroup's where that is less; None when nothing tells."""
+    found = []
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            found.append(int(line.split()[1]) * 1024)
+    for limit_file, usage_file in _CGROUP_LIMITS:
+        limit, usage = _lines(limit_file), _lines(usage_file)
+        if limit and usage and limit[0].isdigit() and usage[0].isdigit():
+            found.append(int(limit[0]) - int(usage[0]))
+    return min(found) if found else None
+
+
+def plan_slots(model: ModelFile, max_length: int, wanted: int, available: int | None) -> SlotPlan:
+    """As many slots as wanted, or as fit (with a warning). Raises `ModelFileError` when not even one does.
+
+    The weights are mapped, not read into memory of our own, so they are not counted.
+    """
+    slot_bytes = model.slot_bytes(max_length)
+    fitting = wanted if available is None else min(wanted, (available - RESERVE_BYTES) // slot_bytes)
+    if fitting < 1 and slot_bytes > (available or 0):
+        raise ModelFileError(
+            f"A context of {max_length} tokens needs {_mib(slot_bytes)} of memory for {model.path.name}, but only "
+            f"{_mib(available or 0)} are available. Lower GLM_MAX_LENGTH."
+        )
+    slots = max(1, fitting)
+    if slots < wanted:
+        logger.warning(
+            "Memory suffices for %d cache slots, not %d (%s each): lower GLM_MAX_LENGTH or GLM_CACHE_SLOTS.",
+            slots,
+            wanted,
+            _mib(slot_bytes),
+        )
+    return SlotPlan(slots, slot_bytes)
+
+
+def longest_batch(model: ModelFile) -> int:
+    """The most tokens that may be evaluated in one call: its attention scores take 4 bytes for each pair of tokens and
+    head, twice over, and may use a quarter of what is available (where nothing tells, of 4 GiB)."""
+    budget = (available_bytes() or ASSUMED_BYTES) // 4
+    return max(1, math.isqrt(budget // (2 * 4 * model.attention_heads)))
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"

@@ -1,0 +1,94 @@
+"""Opens the model as an `Open` frame says, with every refusal in one line for the operator."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import chatglm_cpp
+
+from glm_api.pipeline import formats
+from glm_api.pipeline.formats.base import Format
+from glm_api.pipeline.frames import Open
+from glm_api.pipeline.model_info import ModelInfo
+from glm_api.pipeline.worker.memory import available_bytes, plan_slots
+from glm_api.pipeline.worker.model_file import ModelFile, ModelFileError, inspect
+from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
+
+logger = logging.getLogger(__name__)
+
+# Caches cost memory in proportion to the context, so models that could read 131,072 tokens get this much unless
+# GLM_MAX_LENGTH asks for more.
+DEFAULT_MAX_LENGTH = 8192
+# The tokenizer process needs no cache; this is the smallest that chatglm_cpp opens without complaint.
+TOKENIZER_MAX_LENGTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class OpenModel:
+    """A loaded model. ``open_pipeline`` opens another cache slot over the same mapped file."""
+
+    file: ModelFile
+    info: ModelInfo
+    tokenizer: PipelineTokenizer
+    format: Format
+    pipeline: chatglm_cpp.Pipeline
+    open_pipeline: Callable[[], chatglm_cpp.Pipeline]
+    slots: int
+
+
+def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
+    """Open the model; ``evaluates`` is false for a process that only needs the tokenizer. Raises `ModelFileError`."""
+    file = inspect(Path(opening.model))
+    context = _context_length(file, opening.max_length)
+    slots, slot_bytes = 1, file.slot_bytes(context)
+    if evaluates:
+        plan = plan_slots(file, context, opening.cache_slots, available_bytes())
+        slots, slot_bytes = plan.slots, plan.slot_bytes
+    length = context if evaluates else min(TOKENIZER_MAX_LENGTH, context)
+
+    def open_pipeline() -> chatglm_cpp.Pipeline:
+        return chatglm_cpp.Pipeline(opening.model, max_length=length)
+
+    try:
+        pipeline = open_pipeline()
+        tokenizer = PipelineTokenizer(pipeline, file)
+        # model_type itself cannot be asked for: it has no name for GLM-4V.
+        format = formats.load(pipeline.model.config.model_type_name, tokenizer)
+    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+        raise ModelFileError(f"chatglm-cpp cannot open {file.path.name}: {_one_line(error)}") from None
+    if difference := format.check():
+        logger.warning("%s", difference)
+    info = ModelInfo(
+        family=format.family,
+        context_length=context,
+        vocabulary_size=file.vocabulary_size,
+        layers=file.layers,
+        hidden_size=file.hidden_size,
+        supports_tools=format.supports_tools,
+        supports_system=format.supports_system,
+        supports_images=format.supports_images,
+        reuses_prefix=format.reuses_prefix,
+        slots=slots,
+        slot_bytes=slot_bytes,
+        model_bytes=file.file_bytes,
+    )
+    return OpenModel(file, info, tokenizer, format, pipeline, open_pipeline, slots)
+
+
+def _context_length(file: ModelFile, wanted: int | None) -> int:
+    if wanted is None:
+        return min(file.max_length, DEFAULT_MAX_LENGTH)
+    if wanted > file.max_length:
+        raise ModelFileError(
+            f"GLM_MAX_LENGTH is {wanted}, but {file.path.name} was made for at most {file.max_length} tokens."
+        )
+    return wanted
+
+
+def _one_line(error: BaseException) -> str:
+    """The error without the source lines that chatglm_cpp puts in front of its messages."""
+    text = " ".join(str(error).split())
+    return text.split(") ", 1)[-1] if "check failed" in text else text
