@@ -1,0 +1,28 @@
+"""Content security policies: what a browser may load and run on each page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Policy = Mapping[str, str]
+
+CHAT_POLICY: Policy = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "connect-src": "'self'",
+    "img-src": "'self' data:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+    # Only DOMPurify may turn a string into HTML; any other innerHTML throws, the page's own included.
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "dompurify",
+}
+
+DOCS_POLICY: Policy = CHAT_POLICY
+
+
+def header(policy: Policy) -> str:
+    """The value of `Content-Security-Policy`."""
+    return "; ".join(f"{directive} {sources}" for directive, sources in policy.items())

@@ -1,0 +1,51 @@
+/** The box that a message is written in. */
+
+import { byId } from "./dom.js";
+
+const form = byId("composer", HTMLFormElement);
+const field = byId("prompt", HTMLTextAreaElement);
+const sendButton = byId("send", HTMLButtonElement);
+const stopButton = byId("stop", HTMLButtonElement);
+
+/** keyCode of a key that an input method has taken; Safari sends the Enter that ends a composition only with this mark. */
+const TAKEN_BY_INPUT_METHOD = 229;
+
+function fit() {
+  field.style.height = "auto";
+  field.style.height = `${field.scrollHeight}px`;
+  sendButton.disabled = field.value.trim() === "";
+}
+
+/** @param {{send: (text: string) => void, stop: () => void}} actions */
+export function startComposer({ send, stop }) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = field.value.trim();
+    if (!text || sendButton.hidden) return;
+    field.value = "";
+    fit();
+    send(text);
+  });
+  field.addEventListener("keydown", (event) => {
+    const composing = event.isComposing || event.keyCode === TAKEN_BY_INPUT_METHOD;
+    if (event.key === "Enter" && !event.shiftKey && !composing) {
+      event.preventDefault();
+      form.requestSubmit();
+    }
+  });
+  field.addEventListener("input", fit);
+  stopButton.addEventListener("click", stop);
+  fit();
+}
+
+/** @param {boolean} running whether there is an answer to stop */
+export function setRunning(running) {
+  const hadFocus = document.activeElement === sendButton || document.activeElement === stopButton;
+  sendButton.hidden = running;
+  stopButton.hidden = !running;
+  if (hadFocus) focusComposer();
+}
+
+export function focusComposer() {
+  field.focus();
+}

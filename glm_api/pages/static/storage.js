@@ -1,0 +1,56 @@
+/**
+ * localStorage that never throws on reading. Where the browser forbids it, things last as long as the page.
+ */
+
+/** @returns {Storage | null} */
+function open() {
+  try {
+    return window.localStorage;
+  } catch {
+    return null;
+  }
+}
+
+const local = open();
+/** @type {Map<string, string>} */
+const memory = new Map();
+
+/**
+ * @template T
+ * @param {string} name
+ * @param {T} fallback what to give when there is nothing, or nothing readable
+ * @returns {T}
+ */
+export function read(name, fallback) {
+  const text = local ? local.getItem(name) : memory.get(name);
+  try {
+    return text == null ? fallback : JSON.parse(text);
+  } catch {
+    return fallback;
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @throws {DOMException} QuotaExceededError when the browser's limit is reached
+ */
+export function write(name, value) {
+  const text = JSON.stringify(value);
+  if (local) local.setItem(name, text);
+  else memory.set(name, text);
+}
+
+/** @param {string} name */
+export function remove(name) {
+  if (local) local.removeItem(name);
+  else memory.delete(name);
+}
+
+/**
+ * @param {string} prefix
+ * @returns {string[]} the names that begin with the prefix
+ */
+export function names(prefix) {
+  return (local ? Object.keys(local) : [...memory.keys()]).filter((name) => name.startsWith(prefix));
+}

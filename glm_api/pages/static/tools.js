@@ -1,0 +1,40 @@
+/** Example tools, to see how a model calls functions. The user plays the tool; the page proposes a result where it knows one. */
+
+/**
+ * @param {string} name
+ * @param {string} description
+ * @param {Record<string, object>} properties
+ */
+function declare(name, description, properties) {
+  return {
+    type: "function",
+    function: { name, description, parameters: { type: "object", properties, required: Object.keys(properties) } },
+  };
+}
+
+export const TOOLS = [
+  declare("get_weather", "Get the current weather of a city", { city: { type: "string", description: "The name of the city" } }),
+  declare("get_time", "Get the current date and time", {}),
+];
+
+/**
+ * @param {string} name
+ * @returns {string} a result to start from, or ""
+ */
+export function proposeResult(name) {
+  if (name === "get_time") return JSON.stringify({ time: new Date().toString() });
+  if (name === "get_weather") return JSON.stringify({ temperature: 21, unit: "celsius", condition: "sunny" });
+  return "";
+}
+
+/**
+ * @param {string} text the arguments of a call, perhaps still arriving
+ * @returns {string} indented if it is JSON, else as it is
+ */
+export function prettyArguments(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
