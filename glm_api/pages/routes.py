@@ -14,7 +14,7 @@ blueprint = Blueprint("pages", __name__)
 
 STATIC = Path(__file__).parent / "static"
 
-# flask-swagger-ui's own blueprint starts the page from an inline script, which the policy forbids: only its assets are used.
+# flask-swagger-ui's own blueprint starts the page from an inline script, which the policy forbids: its assets will do.
 SWAGGER_UI = Path(str(files("flask_swagger_ui"))) / "dist"
 SWAGGER_UI_ASSETS = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
 
@@ -29,10 +29,9 @@ MEDIA_TYPES = {
 
 
 def send_asset(folder: Path, name: str) -> Response:
-    """A file, which browsers keep but ask about each time: an update of the server shows at once, an unchanged file costs a 304."""
-    response = send_from_directory(
-        folder, name, mimetype=MEDIA_TYPES.get(PurePath(name).suffix, "text/plain"), max_age=0
-    )
+    """A file that browsers keep but ask about each time: an update shows at once, an unchanged file costs a 304."""
+    media_type = MEDIA_TYPES.get(PurePath(name).suffix, "text/plain")
+    response = send_from_directory(folder, name, mimetype=media_type)
     response.cache_control.clear()
     response.cache_control.no_cache = True
     return response

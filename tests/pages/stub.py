@@ -1,4 +1,4 @@
-"""A server with the real pages and a scripted model: it says on the wire what a real one would, when the test wants it."""
+"""A server with the real pages and a scripted model: it says what a real one would, when the test wants it."""
 
 from __future__ import annotations
 

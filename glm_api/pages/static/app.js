@@ -180,7 +180,7 @@ async function ask(conversation) {
     else throw reason;
   }
   if (error) answer.ending = "error";
-  run.finish();
+  follow(() => run.finish());
   // A conversation that was deleted meanwhile stays deleted.
   if (runs.get(conversation.id) !== run) return;
   runs.delete(conversation.id);

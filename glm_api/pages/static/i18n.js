@@ -66,7 +66,7 @@ export const STRINGS = {
     serverDefault: "The server's default",
     tools: "Offer example tools: weather and time",
     language: "Language",
-    theme: "Colours",
+    theme: "Theme",
     automatic: "Automatic",
     light: "Light",
     dark: "Dark",
