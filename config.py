@@ -1,0 +1,300 @@
+"""The settings: environment variables with the prefix ``GLM_``, read by `load_settings` and never at import.
+
+`Settings` is the table of them. Each field is one variable (``queue_size`` is ``GLM_QUEUE_SIZE``) with its type,
+default, bounds and a line of help; the table in README.md is tested against it.
+
+This module imports nothing of ``glm_api``: gunicorn's master reads it, and must stay free of what a worker patches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+from environs import Env, EnvValidationError, ValidationError, validate
+from marshmallow import fields
+
+PREFIX: Final = "GLM_"
+# The names of chatglm_cpp.openai_api, so that its users need to change nothing. A GLM_ name wins.
+ALIASES: Final = {"MODEL": "GLM_MODEL", "MAX_LENGTH": "GLM_MAX_LENGTH", "NUM_THREADS": "GLM_NUM_THREADS"}
+
+DEMO_MODEL: Final = Path(__file__).resolve().parent / "demo" / "chatglm3-demo.q8_0.bin"
+LOOPBACK_HOSTS: Final = ("127.", "localhost", "[::1]", "unix")
+
+
+class SettingsError(Exception):
+    """Some settings are wrong. ``lines`` holds one line for each, which names its variable."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One row of the table.
+
+    ``values`` says what it takes and completes "must be ...", ``default`` is in words, and ``parse`` raises
+    `ValidationError` with a message that goes on after the variable's name.
+    """
+
+    values: str
+    default: str
+    help: str
+    parse: Callable[[str], Any]
+
+
+# --- kinds of settings --------------------------------------------------------------------------------------------
+# Each makes a field of `Settings`. ``shown`` is how the default is told where it is not simply the value.
+
+
+def _parsed(
+    values: str, default: Any, help: str, parse: Callable[[str], Any], *, shown: str, secret: bool = False
+) -> Any:
+    variable = Variable(values, shown, help, parse)
+    return dataclasses.field(default=default, metadata={"variable": variable}, repr=not secret)
+
+
+def _integer(default: int | None, help: str, *, least: int, most: int, shown: str | None = None) -> Any:
+    values = f"a whole number from {least} to {most}"
+    field = fields.Int(validate=_range(least, most, values), error_messages=_errors(values))
+    return _parsed(values, default, help, field.deserialize, shown=shown or str(default))
+
+
+def _seconds(default: float, help: str, *, least: float, most: float) -> Any:
+    values = f"seconds from {least:g} to {most:g}"
+    field = fields.Float(validate=_range(least, most, values), error_messages=_errors(values))
+    return _parsed(values, default, help, field.deserialize, shown=f"{default:g}")
+
+
+def _switch(help: str) -> Any:
+    values = "1 or 0"
+    return _parsed(values, False, help, fields.Bool(error_messages=_errors(values)).deserialize, shown="0")
+
+
+def _choice(default: str, help: str, *choices: str) -> Any:
+    values = f"{', '.join(choices[:-1])} or {choices[-1]}"
+    one_of = validate.OneOf(choices, error=f"must be {values}, not {{input!r}}")
+    return _parsed(values, default, help, fields.Str(validate=one_of).deserialize, shown=default)
+
+
+def _range(least: float, most: float, values: str) -> validate.Range:
+    return validate.Range(least, most, error=f"must be {values}, not {{input}}")
+
+
+def _errors(values: str) -> dict[str, Any]:
+    return {"invalid": f"must be {values}, not {{input!r}}", "special": f"must be {values}"}
+
+
+def _readable_file(text: str) -> Path:
+    path = Path(text).expanduser().absolute()
+    if path.is_dir():
+        raise ValidationError(f"must name a file, but {str(path)!r} is a directory")
+    if not path.exists():
+        raise ValidationError(f"names {str(path)!r}, which does not exist")
+    if not os.access(path, os.R_OK):
+        raise ValidationError(f"names {str(path)!r}, which this user may not read")
+    return path
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[\w.:/@+-]{1,200}", text):
+        raise ValidationError(f"must be letters, digits and . : / @ + - _ only, not {text!r}")
+    return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(_name(name) for name in _entries(text))
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    keys = _entries(text)
+    # Anything else cannot be sent in a header. The message must not show the key.
+    if not all(re.fullmatch(r"[\x21-\x7e]+", key) for key in keys):
+        raise ValidationError("may hold visible ASCII characters only")
+    return keys
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = _entries(text)
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin != "*" and (not parts.scheme or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}"):
+            raise ValidationError(f"must be * or origins such as https://chat.example.org, not {origin!r}")
+    return origins
+
+
+def _bind(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if text.startswith("unix:/") or (colon and host and port.isdecimal() and 0 < int(port) < 65536):
+        return text
+    raise ValidationError(f"must be HOST:PORT or unix:/PATH, not {text!r}")
+
+
+def _entries(text: str) -> tuple[str, ...]:
+    return tuple(entry for entry in (part.strip() for part in text.split(",")) if entry)
+
+
+# --- the table ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings, checked. Times are in seconds. Keys do not show in its repr."""
+
+    model: Path = _parsed(
+        "a path", DEMO_MODEL, "The GGML file to serve.", _readable_file, shown="the bundled demo model"
+    )
+    model_name: str = _parsed(
+        "a name", "", "The model's id in `/v1/models` and in answers.", _name, shown="from the file's name"
+    )
+    model_aliases: tuple[str, ...] = _parsed(
+        "names, by commas", (), "Other ids under which clients may ask for the model.", _names, shown="none"
+    )
+    strict_model: bool = _switch("Answer 404 to an unknown `model` instead of serving the one there is.")
+    lenient: bool = _switch(
+        "Ignore parameters that the model cannot honour (such as `logit_bias`) instead of refusing."
+    )
+    max_length: int | None = _integer(
+        None,
+        "Context in tokens, prompt and answer together; more than the model's own is cut to that.",
+        least=16,
+        most=1_048_576,
+        shown="the model's own",
+    )
+    num_threads: int | None = _integer(
+        None,
+        "Threads that compute. They spin: never more than there are CPUs.",
+        least=1,
+        most=512,
+        shown="the CPUs that the process may use",
+    )
+    cache_slots: int = _integer(
+        4, "Conversations whose evaluated prompts are kept, each in memory of its own.", least=1, most=64
+    )
+    prefill: str = _choice(
+        "auto",
+        "How prompts are evaluated: `step` can be interrupted at any token, `batch` is faster on many CPUs.",
+        "auto",
+        "step",
+        "batch",
+    )
+    queue_size: int = _integer(64, "Requests that may wait; one more gets 429.", least=0, most=10_000)
+    queue_timeout: float = _seconds(300, "How long a request may wait for its turn.", least=1, most=86_400)
+    request_timeout: float = _seconds(
+        1800, "How long a request may take in all, waiting included.", least=1, most=86_400
+    )
+    ping_interval: float = _seconds(
+        15, "Silence after which a stream gets a comment to keep it open; 0: never.", least=0, most=3600
+    )
+    max_body_bytes: int = _integer(8 * 2**20, "Largest request body.", least=1024, most=32 * 2**20)
+    bind: str = _parsed(
+        "HOST:PORT or unix:/PATH", "127.0.0.1:8000", "Where the server listens.", _bind, shown="127.0.0.1:8000"
+    )
+    graceful_timeout: float = _seconds(30, "How long running answers may go on after SIGTERM.", least=0, most=3600)
+    api_keys: tuple[str, ...] = _parsed(
+        "keys, by commas", (), "API keys; with none, everybody is let in.", _keys, shown="none", secret=True
+    )
+    api_keys_file: Path | None = _parsed(
+        "a path", None, "More API keys, one a line; read again when it changes.", _readable_file, shown="none"
+    )
+    cors_origins: tuple[str, ...] = _parsed(
+        "origins, by commas, or *", (), "Other origins whose pages may call the server.", _origins, shown="none"
+    )
+    log_level: str = _choice("info", "What is logged.", "debug", "info", "warning", "error")
+    log_format: str = _choice("text", "How it is logged.", "text", "json")
+    log_prompts: bool = _switch("Log prompts and answers too.")
+
+    def __post_init__(self) -> None:
+        if not self.model_name:
+            object.__setattr__(self, "model_name", model_name_of(self.model))
+
+    @property
+    def public(self) -> bool:
+        """Whether other machines can reach the server."""
+        return not self.bind.startswith(LOOPBACK_HOSTS)
+
+
+VARIABLES: Final[dict[str, Variable]] = {
+    PREFIX + field.name.upper(): field.metadata["variable"] for field in dataclasses.fields(Settings)
+}
+
+
+def model_name_of(path: Path) -> str:
+    """The id of a model file: its name without what tells the format, ``chatglm3-6b-q4_0.bin`` -> ``chatglm3-6b``."""
+    name = re.sub(r"([-_.](ggml|q[458]_[01]|f16|f32))+$", "", path.stem, flags=re.IGNORECASE)
+    return re.sub(r"[^\w.:/@+-]", "-", name or path.stem)
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+class _MappingEnv(Env):
+    """`environs.Env` over a given mapping instead of ``os.environ``."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        super().__init__(eager=False)
+        self._mapping = values
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        return self._mapping.get(env_key, default)
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the settings from ``environ``. Raises `SettingsError`, which tells everything that is wrong at once.
+
+    An empty variable counts as unset: that is how compose files and unit files leave one out.
+    """
+    sources = _sources(environ)
+    env = _MappingEnv({name: environ[source] for name, source in sources.items()})
+    values = {}
+    for name in sources:
+        env.add_parser(name, VARIABLES[name].parse)
+        values[name.removeprefix(PREFIX).lower()] = getattr(env, name)(name)
+    lines = []
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        messages = cast(Mapping[str, list[str]], error.error_messages)
+        lines = [f"{sources[name]} {message}." for name in messages for message in messages[name]]
+    if "model" not in values and not DEMO_MODEL.exists():
+        lines.append(f"GLM_MODEL is not set, and the bundled model {DEMO_MODEL} is missing.")
+    if lines:
+        raise SettingsError(lines)
+    return Settings(**values)
+
+
+def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, str]]:
+    """What an operator should hear about settings that are valid all the same: (logging level, one line) each."""
+    heard = [
+        (logging.INFO, f"{source} is taken for {name}.") for name, source in _sources(environ).items() if source != name
+    ]
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in VARIABLES:
+            meant = difflib.get_close_matches(name, VARIABLES, n=1)
+            hint = f" Did you mean {meant[0]}?" if meant else ""
+            heard.append((logging.WARNING, f"{name} is no setting of this server and is ignored.{hint}"))
+    if settings.public and not settings.api_keys and settings.api_keys_file is None:
+        heard.append(
+            (logging.WARNING, f"GLM_BIND={settings.bind} is open to other machines, and no GLM_API_KEYS are set.")
+        )
+    return heard
+
+
+def _sources(environ: Mapping[str, str]) -> dict[str, str]:
+    """Which variable each setting that is set comes from: itself, or its alias."""
+    aliases = {name: alias for alias, name in ALIASES.items()}
+    candidates = {name: (name, aliases.get(name, name)) for name in VARIABLES}
+    return {
+        name: next(source for source in both if environ.get(source, "").strip())
+        for name, both in candidates.items()
+        if any(environ.get(source, "").strip() for source in both)
+    }

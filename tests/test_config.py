@@ -1,0 +1,195 @@
+"""The settings: all errors at once, each naming its variable; aliases; remarks on what is valid but doubtful."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import DEMO_MODEL, VARIABLES, Settings, SettingsError, load_settings, model_name_of, remarks
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    path = tmp_path / "glm-4-9b-chat-q4_0.bin"
+    path.write_bytes(b"ggml")
+    return str(path)
+
+
+def error_lines(**environ: str) -> list[str]:
+    with pytest.raises(SettingsError) as raised:
+        load_settings(environ)
+    return raised.value.lines
+
+
+def remark_texts(environ: dict[str, str]) -> list[str]:
+    return [text for _, text in remarks(environ, load_settings(environ))]
+
+
+def test_nothing_need_be_set() -> None:
+    assert load_settings({}) == Settings()
+    assert load_settings({}).model == DEMO_MODEL
+    assert load_settings({}).bind == "127.0.0.1:8000"
+
+
+def test_the_environment_of_the_process_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLM_QUEUE_SIZE", "7")
+    assert load_settings({}).queue_size == Settings().queue_size
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert load_settings({"GLM_QUEUE_SIZE": "", "GLM_MODEL": " ", "GLM_API_KEYS": ""}) == Settings()
+
+
+def test_values_are_read(model: str) -> None:
+    settings = load_settings(
+        {
+            "GLM_MODEL": model,
+            "GLM_MODEL_ALIASES": "gpt-4o, gpt-3.5-turbo,",
+            "GLM_QUEUE_TIMEOUT": "2.5",
+            "GLM_LOG_PROMPTS": "1",
+            "GLM_API_KEYS": "sk-one,sk-two",
+            "GLM_CORS_ORIGINS": "https://chat.example.org, http://localhost:3000",
+            "GLM_BIND": "unix:/run/glm/api.sock",
+        }
+    )
+    assert settings.model == Path(model)
+    assert settings.model_name == "glm-4-9b-chat"
+    assert settings.model_aliases == ("gpt-4o", "gpt-3.5-turbo")
+    assert settings.queue_timeout == 2.5
+    assert settings.log_prompts is True
+    assert settings.api_keys == ("sk-one", "sk-two")
+    assert settings.cors_origins == ("https://chat.example.org", "http://localhost:3000")
+    assert settings.bind == "unix:/run/glm/api.sock"
+
+
+@pytest.mark.parametrize(
+    ("file_name", "name"),
+    [
+        ("chatglm3-demo.q8_0.bin", "chatglm3-demo"),
+        ("chatglm3-6b-q4_0.bin", "chatglm3-6b"),
+        ("chatglm-ggml.bin", "chatglm"),
+        ("glm-4-9b-ggml-f16.bin", "glm-4-9b"),
+        ("codegeex2_Q5_1.bin", "codegeex2"),
+        ("my model.bin", "my-model"),
+        ("q4_0.bin", "q4_0"),
+    ],
+)
+def test_the_model_is_named_after_its_file(file_name: str, name: str) -> None:
+    assert model_name_of(Path("/models") / file_name) == name
+
+
+def test_a_relative_model_path_is_taken_from_the_current_directory(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(model).parent)
+    assert load_settings({"GLM_MODEL": Path(model).name}).model == Path(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("GLM_MODEL", "/nowhere/model.bin", "names '/nowhere/model.bin', which does not exist"),
+        ("GLM_MODEL", "/", "must name a file, but '/' is a directory"),
+        ("GLM_MODEL_NAME", "a b", "must be letters, digits and . : / @ + - _ only, not 'a b'"),
+        ("GLM_MODEL_ALIASES", "ok,no good", "must be letters, digits and . : / @ + - _ only, not 'no good'"),
+        ("GLM_QUEUE_SIZE", "many", "must be a whole number from 0 to 10000, not 'many'"),
+        ("GLM_QUEUE_SIZE", "-1", "must be a whole number from 0 to 10000, not -1"),
+        ("GLM_CACHE_SLOTS", "65", "must be a whole number from 1 to 64, not 65"),
+        ("GLM_NUM_THREADS", "2.5", "must be a whole number from 1 to 512, not '2.5'"),
+        ("GLM_QUEUE_TIMEOUT", "nan", "must be seconds from 1 to 86400"),
+        ("GLM_PING_INTERVAL", "-1", "must be seconds from 0 to 3600, not -1.0"),
+        ("GLM_PREFILL", "fast", "must be auto, step or batch, not 'fast'"),
+        ("GLM_LOG_PROMPTS", "maybe", "must be 1 or 0, not 'maybe'"),
+        ("GLM_LOG_FORMAT", "xml", "must be text or json, not 'xml'"),
+        ("GLM_BIND", "8000", "must be HOST:PORT or unix:/PATH, not '8000'"),
+        ("GLM_BIND", "0.0.0.0:70000", "must be HOST:PORT or unix:/PATH, not '0.0.0.0:70000'"),
+        ("GLM_CORS_ORIGINS", "example.org", "must be * or origins such as https://chat.example.org, not 'example.org'"),
+        (
+            "GLM_CORS_ORIGINS",
+            "https://a.org/",
+            "must be * or origins such as https://chat.example.org, not 'https://a.org/'",
+        ),
+        ("GLM_API_KEYS_FILE", "/nowhere/keys", "names '/nowhere/keys', which does not exist"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_variable(name: str, value: str, complaint: str) -> None:
+    assert error_lines(**{name: value}) == [f"{name} {complaint}."]
+
+
+def test_a_wrong_key_is_not_shown() -> None:
+    [line] = error_lines(GLM_API_KEYS="schlüssel")
+    assert line == "GLM_API_KEYS may hold visible ASCII characters only."
+
+
+def test_all_errors_come_at_once() -> None:
+    lines = error_lines(GLM_QUEUE_SIZE="x", GLM_BIND="x", GLM_MODEL="/nowhere", GLM_LOG_LEVEL="loud")
+    assert {line.split()[0] for line in lines} == {"GLM_QUEUE_SIZE", "GLM_BIND", "GLM_MODEL", "GLM_LOG_LEVEL"}
+
+
+def test_a_model_that_may_not_be_read(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
+    assert error_lines(GLM_MODEL=model) == [f"GLM_MODEL names '{model}', which this user may not read."]
+
+
+def test_a_missing_demo_model_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.DEMO_MODEL", Path("/nowhere/demo.bin"))
+    assert error_lines() == ["GLM_MODEL is not set, and the bundled model /nowhere/demo.bin is missing."]
+
+
+@given(st.sampled_from(sorted(VARIABLES)), st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40))
+def test_any_value_is_read_or_refused_in_one_line(name: str, value: str) -> None:
+    try:
+        load_settings({name: value})
+    except SettingsError as error:
+        [line] = error.lines
+        assert line.startswith(name + " ")
+        assert line == "".join(line.splitlines())
+
+
+def test_the_ancestors_names_work(model: str) -> None:
+    environ = {"MODEL": model, "MAX_LENGTH": "512", "NUM_THREADS": "2"}
+    settings = load_settings(environ)
+    assert (settings.model, settings.max_length, settings.num_threads) == (Path(model), 512, 2)
+    assert remarks(environ, settings) == [
+        (logging.INFO, "MODEL is taken for GLM_MODEL."),
+        (logging.INFO, "MAX_LENGTH is taken for GLM_MAX_LENGTH."),
+        (logging.INFO, "NUM_THREADS is taken for GLM_NUM_THREADS."),
+    ]
+
+
+def test_a_name_of_ours_wins_over_the_ancestors() -> None:
+    environ = {"MAX_LENGTH": "512", "GLM_MAX_LENGTH": "1024"}
+    assert load_settings(environ).max_length == 1024
+    assert remark_texts(environ) == []
+
+
+def test_an_error_names_the_ancestors_variable_if_that_is_the_one_that_is_set() -> None:
+    assert error_lines(MAX_LENGTH="long") == ["MAX_LENGTH must be a whole number from 16 to 1048576, not 'long'."]
+
+
+def test_an_unknown_name_is_remarked_on_with_what_was_meant() -> None:
+    assert remark_texts({"GLM_QUEUE_SIZES": "4", "GLM_ZZZ": "1", "PATH": "/bin"}) == [
+        "GLM_QUEUE_SIZES is no setting of this server and is ignored. Did you mean GLM_QUEUE_SIZE?",
+        "GLM_ZZZ is no setting of this server and is ignored.",
+    ]
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:8000", "[::]:8000", "192.0.2.1:80", "glm.example.org:80"])
+def test_a_public_address_without_keys_is_remarked_on(bind: str) -> None:
+    environ = {"GLM_BIND": bind}
+    assert remarks(environ, load_settings(environ)) == [
+        (logging.WARNING, f"GLM_BIND={bind} is open to other machines, and no GLM_API_KEYS are set.")
+    ]
+    assert remark_texts({**environ, "GLM_API_KEYS": "sk-one"}) == []
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:8000", "localhost:80", "[::1]:8000", "unix:/run/glm.sock"])
+def test_a_local_address_needs_no_keys(bind: str) -> None:
+    assert remark_texts({"GLM_BIND": bind}) == []
+
+
+def test_keys_do_not_show_in_the_settings_repr() -> None:
+    assert "sk-one" not in repr(load_settings({"GLM_API_KEYS": "sk-one"}))
