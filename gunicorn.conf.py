@@ -1,0 +1,56 @@
+"""How gunicorn serves the app: one gevent worker, which keeps the model in child processes of its own.
+
+Names that are settings of gunicorn take effect by being assigned here, so everything that is not meant as one begins
+with an underscore. (``import config`` would set gunicorn's ``config`` to a module, and end the boot.)
+"""
+
+import os as _os
+import sys as _sys
+from pathlib import Path as _Path
+from typing import Any as _Any
+
+_CHECKOUT = str(_Path(__file__).resolve().parent)
+# So that it works from any directory, with -c /path/to/gunicorn.conf.py: this file needs config.py, gunicorn wsgi.py.
+_sys.path.insert(0, _CHECKOUT)
+
+from config import SettingsError as _SettingsError  # noqa: E402
+from config import load_settings as _load_settings  # noqa: E402
+
+try:
+    _settings = _load_settings(_os.environ)
+except _SettingsError as _error:
+    raise SystemExit(str(_error)) from None
+
+bind = _settings.bind
+worker_class = "gevent"
+# One pipeline, one queue in front of it. More machines, not more workers, serve more requests.
+workers = 1
+# Every request that waits or streams holds a connection, and /health must get one all the same.
+worker_connections = _settings.queue_size + 1000
+# The app is loaded after the fork, where gevent has patched the standard library.
+preload_app = False
+# A worker that is replaced takes its pipeline process, with the running answer and all cached prompts, along.
+max_requests = 0
+# The worker only passes tokens on and is never busy for long, unless ggml's threads starve it.
+timeout = 120
+# glm_api.lifecycle takes the last two seconds to end what still runs with a proper error, before the master kills.
+graceful_timeout = int(_settings.graceful_timeout) + 2
+keepalive = 5
+# Nothing needs it, and it would be one more open door.
+control_socket_disable = True
+accesslog = None
+loglevel = _settings.log_level
+
+
+def post_worker_init(worker: _Any) -> None:
+    """Start the pipeline, now that the worker is patched and its signal handlers are set."""
+    from glm_api.lifecycle import worker_started
+
+    worker_started(worker)
+
+
+def worker_exit(server: _Any, worker: _Any) -> None:
+    """End the pipeline with the worker."""
+    from glm_api.lifecycle import worker_stopped
+
+    worker_stopped()
