@@ -1,0 +1,57 @@
+"""Fixtures that give out tiny model files; imported by ``tests/conftest.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from chatglm_cpp import _C
+
+from glm_api.pipeline import formats
+from glm_api.pipeline.formats.base import Format
+from glm_api.pipeline.worker.model_file import inspect
+from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
+from tests.models.writer import Family, TinyModel, write_model
+
+
+class OpenModel(NamedTuple):
+    """A model file, opened by chatglm_cpp."""
+
+    path: Path
+    pipeline: _C.Pipeline
+    tokenizer: PipelineTokenizer
+    format: Format
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``model_file(family, **fields of TinyModel)``: the path of such a file, written once a session."""
+    folder = tmp_path_factory.mktemp("models")
+    written: dict[TinyModel, Path] = {}
+
+    def make(family: Family, **fields: Any) -> Path:
+        model = TinyModel(family, **fields)
+        if model not in written:
+            written[model] = write_model(folder / f"{family}-{len(written)}.bin", model)
+        return written[model]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def open_model(model_file: Callable[..., Path]) -> Callable[..., OpenModel]:
+    """``open_model(family, **fields of TinyModel)``: the same file, opened in this process, once a session."""
+    opened: dict[Path, OpenModel] = {}
+
+    def make(family: Family, **fields: Any) -> OpenModel:
+        path = model_file(family, **fields)
+        if path not in opened:
+            pipeline = _C.Pipeline(str(path), -1)
+            tokenizer = PipelineTokenizer(pipeline, inspect(path))
+            format = formats.load(pipeline.model.config.model_type_name, tokenizer)
+            opened[path] = OpenModel(path, pipeline, tokenizer, format)
+        return opened[path]
+
+    return make

@@ -1,0 +1,249 @@
+"""Writes tiny GGML model files that chatglm_cpp 0.4.2 loads, with random weights or weights that follow a script.
+
+The layout is that of chatglm_cpp's converter and of `Pipeline::Pipeline`: magic, type, version, configuration record,
+tokenizer, tensors. Weights are seeded, so greedy answers are the same on each run of one machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import struct
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from tests.models import tokenizers
+
+Family = Literal["chatglm", "chatglm2", "chatglm3", "glm4", "glm4v"]
+FAMILIES: tuple[Family, ...] = ("chatglm", "chatglm2", "chatglm3", "glm4", "glm4v")
+
+HIDDEN, HEADS, KEY_VALUE_HEADS, LAYERS, INTERMEDIATE = 64, 4, 2, 2, 128
+VISION_HIDDEN, IMAGE_SIZE, PATCH_SIZE = 64, 16, 4
+VISION_POSITIONS = (IMAGE_SIZE // PATCH_SIZE) ** 2 + 1
+
+_MODEL_TYPES = {"chatglm": 1, "chatglm2": 2, "chatglm3": 3, "glm4": 4, "glm4v": 1004}
+_SPECIALS_BEHIND = {"chatglm": 0, "chatglm2": 5, "chatglm3": 9, "glm4": 14, "glm4v": 14}
+_F32, _F16 = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class TinyModel:
+    """What to write. ``extra_rows``: vocabulary rows that the tokenizer has no ids for, as real files have.
+
+    ``script``: chains of ids; each id is followed by the next one in its chain, whatever stands before, so a greedy
+    answer says what the chain says. An id may have one successor only. Not for ChatGLM-6B, whose output weights are
+    its embeddings.
+    """
+
+    family: Family
+    version: int = 2
+    max_length: int = 512
+    extra_rows: int = 0
+    script: tuple[tuple[int, ...], ...] = ()
+    seed: int = 0
+
+
+def vocabulary_size(family: Family) -> int:
+    """The number of ids of the family's tiny tokenizer, special ones included."""
+    if family == "chatglm":
+        ordinary = len(tokenizers.chatglm_pieces())
+    elif family in ("glm4", "glm4v"):
+        ordinary = len(tokenizers.tiktoken_tokens())
+    else:
+        ordinary = len(tokenizers.sentencepiece_pieces())
+    return ordinary + _SPECIALS_BEHIND[family]
+
+
+def write_model(path: Path, model: TinyModel) -> Path:
+    """Write ``model`` to ``path``. Raises ValueError for a script that gives an id two successors."""
+    with path.open("wb") as file:
+        file.write(b"ggml")
+        _integers(file, _MODEL_TYPES[model.family])
+        _write_configuration(file, model)
+        tokenizer = _tokenizer(model.family)
+        _integers(file, len(tokenizer))
+        file.write(tokenizer)
+        if model.family == "chatglm":
+            _write_chatglm(file, model)
+        else:
+            if model.family == "glm4v":
+                _write_vision(file, model)
+            _write_chatglm2(file, model)
+    return path
+
+
+def _write_configuration(file: BinaryIO, model: TinyModel) -> None:
+    rows = vocabulary_size(model.family) + model.extra_rows
+    end = _end_id(model.family)
+    heads = HEADS if model.family == "chatglm" else KEY_VALUE_HEADS
+    intermediate = 4 * HIDDEN if model.family == "chatglm" else INTERMEDIATE
+    _integers(file, model.version)
+    if model.version == 1:
+        _integers(file, _F32, rows, HIDDEN, HEADS, LAYERS, intermediate, model.max_length, -1, end, -1, -1)
+        if model.family != "chatglm":
+            _integers(file, heads)
+        return
+    record = struct.Struct("<7if1if3i")
+    values = (_F32, rows, HIDDEN, HEADS, heads, LAYERS, intermediate, 1e-5, 0, 10000.0, model.max_length, end, -1)
+    file.write(record.pack(*values))
+    if model.family == "glm4v":
+        vision = (
+            _F32,
+            VISION_HIDDEN,
+            IMAGE_SIZE,
+            3,
+            INTERMEDIATE,
+            1e-6,
+            HEADS,
+            LAYERS,
+            VISION_POSITIONS,
+            PATCH_SIZE,
+            1.0,
+        )
+        file.write(struct.pack("<5if4if", *vision))
+
+
+def _end_id(family: Family) -> int:
+    if family == "chatglm":
+        return tokenizers.chatglm_pieces().index(("<eop>", tokenizers.CONTROL))
+    return len(tokenizers.tiktoken_tokens()) if family in ("glm4", "glm4v") else 2
+
+
+def _tokenizer(family: Family) -> bytes:
+    if family == "chatglm":
+        return tokenizers.sentencepiece_model(tokenizers.chatglm_pieces())
+    if family in ("glm4", "glm4v"):
+        return tokenizers.tiktoken_ranks(tokenizers.tiktoken_tokens())
+    return tokenizers.sentencepiece_model(tokenizers.sentencepiece_pieces())
+
+
+class _Tensors:
+    """Writes tensors one after the other; shapes are in PyTorch's order."""
+
+    def __init__(self, file: BinaryIO, seed: int) -> None:
+        self._file = file
+        self._random = random.Random(seed)
+
+    def noise(self, name: str, *shape: int, scale: float = 0.2, kind: int = _F32) -> array[float]:
+        return self.write(
+            name, array("f", [self._random.gauss(0, scale) for _ in range(_size(shape))]), *shape, kind=kind
+        )
+
+    def constant(self, name: str, value: float, *shape: int) -> array[float]:
+        return self.write(name, array("f", [value]) * _size(shape), *shape)
+
+    def write(self, name: str, values: array[float], *shape: int, kind: int = _F32) -> array[float]:
+        file = self._file
+        _integers(file, len(name))
+        file.write(name.encode())
+        _integers(file, len(shape), *shape, kind)
+        file.write(bytes(-file.tell() % 16))
+        file.write(values.tobytes() if kind == _F32 else struct.pack(f"<{len(values)}e", *values))
+        return values
+
+
+def _write_chatglm(file: BinaryIO, model: TinyModel) -> None:
+    tensors = _Tensors(file, model.seed)
+    if model.script:
+        raise ValueError("ChatGLM-6B has no output weights of its own to follow a script")
+    rows = vocabulary_size(model.family) + model.extra_rows
+    tensors.noise("transformer.word_embeddings.weight", rows, HIDDEN, scale=1)
+    for layer in range(LAYERS):
+        prefix = f"transformer.layers.{layer}."
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            tensors.constant(f"{prefix}{norm}.weight", 1, HIDDEN)
+            tensors.constant(f"{prefix}{norm}.bias", 0, HIDDEN)
+        for part, outputs, inputs in (
+            ("attention.query_key_value", 3 * HIDDEN, HIDDEN),
+            ("attention.dense", HIDDEN, HIDDEN),
+            ("mlp.dense_h_to_4h", 4 * HIDDEN, HIDDEN),
+            ("mlp.dense_4h_to_h", HIDDEN, 4 * HIDDEN),
+        ):
+            # Large enough that the answer is not the last token over and over: the output weights are the embeddings.
+            tensors.noise(f"{prefix}{part}.weight", outputs, inputs, scale=2)
+            tensors.noise(f"{prefix}{part}.bias", outputs)
+    tensors.constant("transformer.final_layernorm.weight", 1, HIDDEN)
+    tensors.constant("transformer.final_layernorm.bias", 0, HIDDEN)
+
+
+def _write_chatglm2(file: BinaryIO, model: TinyModel) -> None:
+    tensors = _Tensors(file, model.seed)
+    rows = vocabulary_size(model.family) + model.extra_rows
+    # With a script the blocks add nothing: what comes next depends on the last id alone.
+    scale = 0.0 if model.script else 0.2
+    embeddings = tensors.noise("transformer.embedding.word_embeddings.weight", rows, HIDDEN, scale=1)
+    keys_and_values = 2 * HIDDEN // HEADS * KEY_VALUE_HEADS
+    for layer in range(LAYERS):
+        prefix = f"transformer.encoder.layers.{layer}."
+        tensors.constant(f"{prefix}input_layernorm.weight", 1, HIDDEN)
+        tensors.noise(f"{prefix}self_attention.query_key_value.weight", HIDDEN + keys_and_values, HIDDEN)
+        tensors.noise(f"{prefix}self_attention.query_key_value.bias", HIDDEN + keys_and_values)
+        tensors.noise(f"{prefix}self_attention.dense.weight", HIDDEN, HIDDEN, scale=scale)
+        tensors.constant(f"{prefix}post_attention_layernorm.weight", 1, HIDDEN)
+        tensors.noise(f"{prefix}mlp.dense_h_to_4h.weight", 2 * INTERMEDIATE, HIDDEN)
+        tensors.noise(f"{prefix}mlp.dense_4h_to_h.weight", HIDDEN, INTERMEDIATE, scale=scale)
+    tensors.constant("transformer.encoder.final_layernorm.weight", 1, HIDDEN)
+    if model.script:
+        tensors.write("transformer.output_layer.weight", _successors(embeddings, model.script, rows), rows, HIDDEN)
+    else:
+        tensors.noise("transformer.output_layer.weight", rows, HIDDEN)
+
+
+def _successors(embeddings: array[float], script: Iterable[Sequence[int]], rows: int) -> array[float]:
+    """Output weights that answer each id's embedding with its successor: the successor's row is that embedding."""
+    successor: dict[int, int] = {}
+    for chain in script:
+        for token, following in itertools.pairwise(chain):
+            if successor.setdefault(token, following) != following:
+                raise ValueError(f"the script lets {token} be followed by {successor[token]} and by {following}")
+    weights = array("f", bytes(4 * rows * HIDDEN))
+    for token, following in successor.items():
+        for column in range(HIDDEN):
+            weights[following * HIDDEN + column] += embeddings[token * HIDDEN + column]
+    return weights
+
+
+def _write_vision(file: BinaryIO, model: TinyModel) -> None:
+    tensors = _Tensors(file, model.seed + 1)
+    prefix = "transformer.vision."
+    tensors.noise(f"{prefix}patch_embedding.cls_embedding", 1, VISION_HIDDEN, kind=_F16)
+    tensors.noise(f"{prefix}patch_embedding.proj.weight", VISION_HIDDEN, 3, PATCH_SIZE, PATCH_SIZE, kind=_F16)
+    tensors.noise(f"{prefix}patch_embedding.proj.bias", VISION_HIDDEN)
+    tensors.noise(f"{prefix}patch_embedding.position_embedding.weight", VISION_POSITIONS, VISION_HIDDEN)
+    for layer in range(LAYERS):
+        part = f"{prefix}transformer.layers.{layer}."
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            tensors.constant(f"{part}{norm}.weight", 1, VISION_HIDDEN)
+            tensors.constant(f"{part}{norm}.bias", 0, VISION_HIDDEN)
+        for matrix, outputs, inputs in (
+            ("attention.query_key_value", 3 * VISION_HIDDEN, VISION_HIDDEN),
+            ("attention.dense", VISION_HIDDEN, VISION_HIDDEN),
+            ("mlp.fc1", INTERMEDIATE, VISION_HIDDEN),
+            ("mlp.fc2", VISION_HIDDEN, INTERMEDIATE),
+        ):
+            tensors.noise(f"{part}{matrix}.weight", outputs, inputs)
+            tensors.noise(f"{part}{matrix}.bias", outputs)
+    tensors.noise(f"{prefix}conv.weight", HIDDEN, VISION_HIDDEN, 2, 2, kind=_F16)
+    tensors.noise(f"{prefix}conv.bias", HIDDEN)
+    tensors.noise(f"{prefix}linear_proj.linear_proj.weight", HIDDEN, HIDDEN)
+    tensors.constant(f"{prefix}linear_proj.norm1.weight", 1, HIDDEN)
+    tensors.constant(f"{prefix}linear_proj.norm1.bias", 0, HIDDEN)
+    tensors.noise(f"{prefix}linear_proj.gate_proj.weight", INTERMEDIATE, HIDDEN)
+    tensors.noise(f"{prefix}linear_proj.dense_h_to_4h.weight", INTERMEDIATE, HIDDEN)
+    tensors.noise(f"{prefix}linear_proj.dense_4h_to_h.weight", HIDDEN, INTERMEDIATE)
+    tensors.noise(f"{prefix}boi", HIDDEN, kind=_F16)
+    tensors.noise(f"{prefix}eoi", HIDDEN, kind=_F16)
+
+
+def _size(shape: Iterable[int]) -> int:
+    size = 1
+    for extent in shape:
+        size *= extent
+    return size
+
+
+def _integers(file: BinaryIO, *values: int) -> None:
+    file.write(struct.pack(f"<{len(values)}i", *values))
