@@ -89,7 +89,10 @@ def _read_keywords(source: str, name: str) -> dict[str, Any]:
     for argument in call.keywords:
         if argument.arg is None:
             raise ValueError("unpacked arguments")
-        values[reserved.get(argument.arg, argument.arg)] = _read_literal(argument.value)
+        key = reserved.get(argument.arg, argument.arg)
+        if key in values:
+            raise ValueError("an argument given twice")
+        values[key] = _read_literal(argument.value)
     return values
 
 
