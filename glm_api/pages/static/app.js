@@ -188,7 +188,7 @@ async function ask(conversation) {
   if (!answer.isEmpty) conversation.messages.push(answer.toMessage());
   keep(conversation);
   if (conversation === current) follow(drawCurrent);
-  if (error?.status === 401 && (await askForKey())) {
+  if (error?.status === 401 && (await askForKey({ refused: true }))) {
     connect();
     ask(conversation);
   } else if (error?.status === 0 || error?.status === 503) {
@@ -226,7 +226,7 @@ async function connect() {
   try {
     await loadModels();
   } catch (reason) {
-    if (reason instanceof ApiError && reason.status === 401 && (await askForKey())) await connect();
+    if (reason instanceof ApiError && reason.status === 401 && (await askForKey({ refused: true }))) await connect();
   }
 }
 

@@ -2,6 +2,16 @@
 
 const { SwaggerUIBundle } = /** @type {any} */ (window);
 
+const system = window.matchMedia("(prefers-color-scheme: dark)");
+
+function applyTheme() {
+  const { theme } = document.documentElement.dataset;
+  document.documentElement.classList.toggle("dark-mode", theme ? theme === "dark" : system.matches);
+}
+
+system.addEventListener("change", applyTheme);
+applyTheme();
+
 SwaggerUIBundle({
   dom_id: "#reference",
   url: "openapi.json",

@@ -69,7 +69,7 @@ export function startSettings({ system, setSystem, languageChanged, keyChanged }
     showKey();
   });
   byId("change-key", HTMLButtonElement).addEventListener("click", async () => {
-    if (await askForKey()) keyChanged();
+    if (await askForKey({ refused: false })) keyChanged();
     showKey();
   });
   byId("forget-key", HTMLButtonElement).addEventListener("click", () => {
@@ -89,16 +89,19 @@ let asking = null;
 /**
  * One dialog, however many requests were refused at once.
  *
+ * @param {{refused: boolean}} state whether the server wants another key than the one in use
  * @returns {Promise<boolean>} whether the user gave a key
  */
-export function askForKey() {
-  asking ??= ask().finally(() => {
+export function askForKey({ refused }) {
+  asking ??= ask(refused).finally(() => {
     asking = null;
   });
   return asking;
 }
 
-async function ask() {
+/** @param {boolean} refused */
+async function ask(refused) {
+  byId("key-hint", HTMLElement).replaceChildren(refused && apiKey() ? t("keyRefused") : t("keyHint"));
   keyField.value = "";
   const outcome = await openDialog(keyDialog);
   if (outcome !== "given") return false;

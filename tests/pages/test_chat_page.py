@@ -1,0 +1,543 @@
+"""The chat page in a real browser, before a model that says what the test wants."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from .conftest import OpenPage
+from .stub import LOADING, MODEL, PING, Failure, Gate, Stub, answer, chunk, ending, text, tool_call
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_role("textbox", name="Message").fill(question)
+    page.keyboard.press("Enter")
+
+
+def last_answer(page: Page) -> Any:
+    return page.get_by_role("article", name="Model").last
+
+
+def expect_finished(page: Page) -> None:
+    expect(page.locator("#send")).to_be_visible()
+
+
+def test_text_shows_while_it_is_still_arriving(stub: Stub, open_page: OpenPage) -> None:
+    first, second = Gate(), Gate()
+    stub.replies.append(answer("Hel", first, "lo **wor", second, "ld**"))
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect(last_answer(page)).to_contain_text("Hel")
+    expect(page.locator("#stop")).to_be_visible()
+    first.set()
+    expect(last_answer(page)).to_contain_text("Hello **wor")
+    second.set()
+    expect(last_answer(page).locator("strong")).to_have_text("world")
+    expect_finished(page)
+
+
+def test_a_request_carries_what_the_user_set(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("Ahoy"))
+    page = open_page(stub.url)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("System prompt").fill("You are a pirate.")
+    page.get_by_label("Temperature").fill("0.3")
+    page.get_by_label("Longest answer").fill("77")
+    page.get_by_label("Offer example tools").check()
+    page.keyboard.press("Escape")
+    expect(page.locator("#model")).to_have_value(MODEL)
+    ask(page, "Hi")
+    expect_finished(page)
+    (request,) = stub.requests
+    tools = request.pop("tools")
+    assert [tool["function"]["name"] for tool in tools] == ["get_weather", "get_time"]
+    assert request == {
+        "model": MODEL,
+        "messages": [{"role": "system", "content": "You are a pirate."}, {"role": "user", "content": "Hi"}],
+        "temperature": 0.3,
+        "max_tokens": 77,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "return_progress": True,
+    }
+
+
+def test_each_answer_tells_its_speed_and_cached_tokens(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("Hello"))
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect(last_answer(page)).to_contain_text("29 tokens · 14.5 tokens/s · prompt 1,234, 1,200 cached · first token after")
+
+
+def test_stop_ends_the_request_and_keeps_what_came(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("The beginning", Gate(), "the end"))
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect(last_answer(page)).to_contain_text("The beginning")
+    page.get_by_role("button", name="Stop").click()
+    expect(last_answer(page)).to_contain_text("You stopped this answer.")
+    expect(last_answer(page)).to_contain_text("The beginning")
+    assert stub.client_left.wait(5)
+    stub.replies.append(answer("Fine"))
+    ask(page, "Go on")
+    expect(last_answer(page)).to_contain_text("Fine")
+    assert [message["role"] for message in stub.requests[1]["messages"]] == ["user", "assistant", "user"]
+
+
+ATTACKS = [
+    "<script>window.owned = 1</script>",
+    "<img src=x onerror='window.owned = 1'>",
+    "[click](javascript:window.owned=1)",
+    "[click](  JaVaScRiPt:window.owned=1 'title')",
+    "[click](data:text/html,<script>window.owned=1</script>)",
+    "![picture](javascript:window.owned=1)",
+    "![x\"onerror=\"window.owned=1](https://example.com/x.png)",
+    "<svg onload='window.owned = 1'></svg>",
+    "<iframe srcdoc='<script>parent.owned = 1</script>'></iframe>",
+    "<a href='javascript:window.owned=1'>click</a>",
+    "<style>body { display: none }</style>",
+    "<form action='https://example.com'><button>send</button></form>",
+    "```\"><img src=x onerror=window.owned=1>\ncode\n```",
+    "| <img src=x onerror=window.owned=1> |\n|---|\n| <base href='https://example.com/'> |",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=window.owned=1&gt;'>",
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_a_model_writes_stays_inert(stub: Stub, open_page: OpenPage, attack: str) -> None:
+    middle = len(attack) // 2
+    stub.replies.append(answer(attack[:middle], attack[middle:]))
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect_finished(page)
+    markdown = last_answer(page).locator(".markdown")
+    expect(markdown).to_be_visible()
+    for link in markdown.locator("a").all():
+        if link.get_attribute("href") is None:
+            link.click()
+    assert page.evaluate("window.owned") is None
+    forbidden = "script, img, iframe, style, form, base, math, object, embed, svg:not(.icon)"
+    assert markdown.locator(forbidden).count() == 0
+    assert page.evaluate(
+        """() => [...document.querySelectorAll('.markdown *')].flatMap((node) => node.getAttributeNames())
+               .filter((name) => name.startsWith('on') || name === 'style' || name === 'src')"""
+    ) == []
+    hrefs = markdown.locator("a[href]").evaluate_all("links => links.map((link) => link.getAttribute('href'))")
+    assert all(href.startswith("https://") for href in hrefs)
+
+
+def test_html_in_an_answer_is_shown_as_text(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("Use <b>bold</b> & <br>\n\n<div class=x>block</div>"))
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect(last_answer(page)).to_contain_text("Use <b>bold</b> & <br>")
+    expect(last_answer(page)).to_contain_text("<div class=x>block</div>")
+
+
+def test_markdown_is_drawn_and_links_leave_safely(stub: Stub, open_page: OpenPage) -> None:
+    source = "# Title\n\n- [x] done\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n![cat](https://example.com/cat.png)"
+    stub.replies.append(answer(source))
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect_finished(page)
+    drawn = last_answer(page)
+    expect(drawn.get_by_role("heading", name="Title")).to_be_visible()
+    expect(drawn.get_by_role("checkbox")).to_be_checked()
+    expect(drawn.get_by_role("cell", name="2")).to_have_css("text-align", "end")
+    link = drawn.get_by_role("link", name="cat")
+    expect(link).to_have_attribute("href", "https://example.com/cat.png")
+    expect(link).to_have_attribute("rel", "noopener noreferrer")
+    expect(link).to_have_attribute("target", "_blank")
+
+
+def test_code_and_answers_can_be_copied(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("Here:\n\n```python\nprint('你好')\n```"))
+    page = open_page(stub.url, permissions=["clipboard-read", "clipboard-write"])
+    ask(page, "Hi")
+    expect_finished(page)
+    last_answer(page).locator(".code").get_by_role("button", name="Copy").click()
+    expect(last_answer(page).locator(".code").get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == "print('你好')\n"
+    last_answer(page).locator(".foot").get_by_role("button", name="Copy").click()
+    expect(last_answer(page).locator(".foot").get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == "Here:\n\n```python\nprint('你好')\n```"
+
+
+def test_enter_that_ends_an_input_method_composition_does_not_send(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("好"))
+    page = open_page(stub.url, locale="zh-CN")
+    field = page.get_by_role("textbox", name="消息")
+    field.focus()
+    session = page.context.new_cdp_session(page)
+    session.send("Input.imeSetComposition", {"text": "nihao", "selectionStart": 5, "selectionEnd": 5})
+    expect(field).to_have_value("nihao")
+    composing = {"key": "Enter", "code": "Enter", "bubbles": True, "cancelable": True}
+    field.dispatch_event("keydown", composing | {"isComposing": True, "keyCode": 13})
+    field.dispatch_event("keydown", composing | {"isComposing": False, "keyCode": 229})
+    expect(field).to_have_value("nihao")
+    session.send("Input.insertText", {"text": "你好"})
+    expect(field).to_have_value("你好")
+    assert stub.requests == []
+    page.keyboard.press("Enter")
+    expect_finished(page)
+    assert stub.requests[0]["messages"] == [{"role": "user", "content": "你好"}]
+
+
+def test_shift_enter_starts_a_new_line(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("Hello"))
+    page = open_page(stub.url)
+    page.get_by_role("textbox", name="Message").press_sequentially("one")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("two")
+    page.keyboard.press("Enter")
+    expect_finished(page)
+    assert stub.requests[0]["messages"] == [{"role": "user", "content": "one\ntwo"}]
+
+
+def test_an_answer_is_read_out_paragraph_by_paragraph(stub: Stub, open_page: OpenPage) -> None:
+    gate = Gate()
+    stub.replies.append(answer("First.\n\nSec", gate, "ond."))
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    log = page.locator("[aria-live=polite]")
+    expect(log.locator("p")).to_have_text(["The model is answering", "First."])
+    gate.set()
+    expect(log.locator("p")).to_have_text(["The model is answering", "First.", "Second."])
+
+
+def test_conversations_survive_a_reload(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("Paris."), answer("Tokyo.")]
+    page = open_page(stub.url)
+    ask(page, "Capital of France?")
+    expect_finished(page)
+    page.get_by_role("button", name="New chat").click()
+    ask(page, "Capital of Japan?")
+    expect_finished(page)
+    page.reload()
+    expect(last_answer(page)).to_contain_text("Tokyo.")
+    page.get_by_role("button", name="Capital of France?").click()
+    expect(last_answer(page)).to_contain_text("Paris.")
+    expect(last_answer(page)).to_contain_text("1,200 cached")
+
+
+def test_an_answer_goes_on_while_another_conversation_is_open(stub: Stub, open_page: OpenPage) -> None:
+    gate = Gate()
+    stub.replies += [answer("Slow ", gate, "and steady"), answer("Quick")]
+    page = open_page(stub.url)
+    ask(page, "First question")
+    expect(last_answer(page)).to_contain_text("Slow")
+    page.get_by_role("button", name="New chat").click()
+    ask(page, "Second question")
+    expect(last_answer(page)).to_contain_text("Quick")
+    gate.set()
+    page.get_by_role("button", name="First question").click()
+    expect(last_answer(page)).to_contain_text("Slow and steady")
+    expect_finished(page)
+
+
+def test_conversations_can_be_renamed_and_deleted(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("Paris."))
+    page = open_page(stub.url)
+    ask(page, "Capital of France?")
+    expect_finished(page)
+    page.get_by_role("button", name="Rename").click()
+    page.get_by_role("textbox", name="Rename").fill("Geography")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Geography")).to_be_visible()
+    page.reload()
+    row = page.get_by_role("listitem").filter(has_text="Geography")
+    row.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    expect(row).to_be_visible()
+    row.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(row).to_have_count(0)
+    page.reload()
+    expect(page.get_by_text("Conversations stay in this browser.")).to_be_visible()
+
+
+def test_only_so_many_conversations_are_kept(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("Hello"))
+    page = open_page(stub.url)
+    limit = page.evaluate("import('/assets/conversations.js').then((module) => module.LIMIT)")
+    page.evaluate(
+        """(limit) => import('/assets/conversations.js').then(({ create, save }) => {
+             for (let age = 0; age < limit; age += 1) {
+               save({ ...create(''), id: `old${age}`, title: `old ${age}`, updated: 1000 - age });
+             }
+           })""",
+        limit,
+    )
+    ask(page, "One more")
+    expect_finished(page)
+    names = page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('glm.conversation.'))")
+    assert len(names) == limit
+    assert f"glm.conversation.old{limit - 1}" not in names
+
+
+def test_a_full_browser_drops_the_oldest_conversation(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("Hello"))
+    page = open_page(stub.url)
+    page.evaluate(
+        """() => import('/assets/conversations.js').then(({ create, save }) => {
+             const filler = [{ role: 'user', content: 'x'.repeat(2_500_000) }];
+             save({ ...create(''), id: 'older', title: 'older', updated: 1, messages: filler });
+             save({ ...create(''), id: 'newer', title: 'newer', updated: 2, messages: filler });
+           })"""
+    )
+    ask(page, "y" * 500_000)
+    expect_finished(page)
+    expect(page.get_by_role("button", name="newer")).to_be_visible()
+    expect(page.get_by_role("button", name="older")).to_have_count(0)
+
+
+def test_the_last_answer_can_be_made_again(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("First try"), answer("Second try")]
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    page.get_by_role("button", name="Answer again").click()
+    expect(last_answer(page)).to_contain_text("Second try")
+    expect(page.get_by_text("First try")).to_have_count(0)
+    assert stub.requests[1]["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+def test_the_last_message_can_be_edited(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("Helo?"), answer("Hello!")]
+    page = open_page(stub.url)
+    ask(page, "Helo")
+    expect_finished(page)
+    page.get_by_role("article", name="You").hover()
+    page.get_by_role("button", name="Edit").click()
+    editor = page.get_by_role("article", name="You").get_by_role("textbox", name="Message")
+    expect(editor).to_be_focused()
+    editor.fill("Hello")
+    page.get_by_role("article", name="You").get_by_role("button", name="Send").click()
+    expect(last_answer(page)).to_contain_text("Hello!")
+    assert stub.requests[1]["messages"] == [{"role": "user", "content": "Hello"}]
+
+
+def test_a_tool_call_is_shown_and_its_result_goes_back(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [tool_call("get_weather", '{"city": ', '"Paris"}'), answer("It is sunny.")]
+    page = open_page(stub.url)
+    ask(page, "Weather in Paris?")
+    call = page.get_by_role("group").filter(has_text="Calls get_weather")
+    call.locator("summary").click()
+    expect(call.locator("pre")).to_have_text('{\n  "city": "Paris"\n}')
+    page.get_by_label("Result of get_weather").fill('{"sky": "blue"}')
+    page.get_by_role("button", name="Send the result").click()
+    expect(last_answer(page)).to_contain_text("It is sunny.")
+    call_sent = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+    assert stub.requests[1]["messages"] == [
+        {"role": "user", "content": "Weather in Paris?"},
+        {"role": "assistant", "content": None, "tool_calls": [call_sent]},
+        {"role": "tool", "tool_call_id": "call_1", "content": '{"sky": "blue"}'},
+    ]
+
+
+def test_a_tool_call_without_a_result_is_left_out_of_the_next_request(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [tool_call("get_weather", "{}"), answer("Fine.")]
+    page = open_page(stub.url)
+    ask(page, "Weather?")
+    expect(page.get_by_label("Result of get_weather")).to_be_visible()
+    ask(page, "Never mind")
+    expect(last_answer(page)).to_contain_text("Fine.")
+    assert stub.requests[1]["messages"] == [
+        {"role": "user", "content": "Weather?"},
+        {"role": "user", "content": "Never mind"},
+    ]
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "not kept"])
+def test_a_refused_request_asks_for_a_key_and_is_sent_again(stub: Stub, open_page: OpenPage, keep: bool) -> None:
+    stub.key = "sk-right"
+    page = open_page(stub.url)
+    dialog = page.get_by_role("dialog", name="API key")
+    dialog.get_by_label("Key", exact=True).fill("sk-wrong")
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_label("Key", exact=True)).to_have_value("")
+    expect(dialog).to_contain_text("The server did not accept this key.")
+    dialog.get_by_label("Key", exact=True).fill("sk-right")
+    dialog.get_by_label("Keep it in this browser").set_checked(keep)
+    dialog.get_by_role("button", name="Use this key").click()
+    expect(page.locator("#model")).to_have_value(MODEL)
+    stub.replies.append(answer("Welcome"))
+    stub.key = "sk-newer"
+    ask(page, "Hi")
+    dialog.get_by_label("Key", exact=True).fill("sk-newer")
+    page.keyboard.press("Enter")
+    expect(last_answer(page)).to_contain_text("Welcome")
+    stored = page.evaluate("JSON.stringify(localStorage)")
+    assert ("sk-newer" in stored) is keep
+    assert "sk-wrong" not in stored
+    page.reload()
+    if keep:
+        expect(page.locator("#model")).to_have_value(MODEL)
+        expect(dialog).to_be_hidden()
+    else:
+        expect(dialog).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Failure(429, "The queue is full.", "queue_full", {"Retry-After": "7"}), "The queue is full. Try again in 7 s."),
+        (Failure(503, "The server is stopping.", "shutting_down", {"Retry-After": "3"}), "Try again in 3 s."),
+        (Failure(400, "This model's maximum context length is 8192 tokens.", "context_length_exceeded"), "8192 tokens"),
+        ([text("Half"), 'data: {"error": {"message": "The model failed.", "code": null}}\n\n'], "The model failed."),
+        ([text("Half")], "The connection to the server was lost."),
+        ([text("Half"), "data: {broken\n\n"], "The connection to the server was lost."),
+    ],
+    ids=["full", "stopping", "too long", "error in the stream", "cut stream", "broken stream"],
+)
+def test_a_failure_is_told_in_words_and_can_be_tried_again(
+    stub: Stub, open_page: OpenPage, reply: Any, words: str
+) -> None:
+    stub.replies += [reply, answer("Now it works")]
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text(words)
+    if not isinstance(reply, Failure):
+        expect(last_answer(page)).to_contain_text("Half")
+        expect(last_answer(page)).to_contain_text("This answer broke off.")
+    alert.get_by_role("button", name="Try again").click()
+    expect(last_answer(page)).to_contain_text("Now it works")
+    expect(alert).to_have_count(0)
+    assert stub.requests[1]["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+def test_an_answer_without_json_is_told_by_its_status(stub: Stub, open_page: OpenPage) -> None:
+    page = open_page(stub.url)
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
+    ask(page, "Hi")
+    expect(page.get_by_role("alert")).to_contain_text("The server answered with an error (502).")
+
+
+def test_the_page_says_that_the_model_is_loading_until_it_is_ready(stub: Stub, open_page: OpenPage) -> None:
+    stub.health = LOADING
+    page = open_page(stub.url)
+    expect(page.get_by_role("status").filter(has_text="The model is loading")).to_be_visible()
+    stub.health = None
+    expect(page.locator("#banner")).to_be_hidden()
+    expect(page.locator("#model")).to_have_value(MODEL)
+
+
+def test_reading_a_long_prompt_shows_how_far_it_is(stub: Stub, open_page: OpenPage) -> None:
+    gate = Gate()
+    progress = {"total": 200, "cache": 0, "processed": 90, "time_ms": 5}
+    head = chunk({"role": "assistant", "content": ""})
+    stub.replies.append([PING, head, chunk(prompt_progress=progress), gate, text("Done"), *ending()])
+    page = open_page(stub.url)
+    ask(page, "Long")
+    expect(last_answer(page)).to_contain_text("Reading the prompt 45 %")
+    gate.set()
+    expect(last_answer(page)).to_contain_text("Done")
+    expect(page.get_by_text("Reading the prompt")).to_have_count(0)
+
+
+def test_an_answer_cut_by_length_says_so(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("And then", finish="length"))
+    page = open_page(stub.url)
+    ask(page, "Tell")
+    expect(last_answer(page)).to_contain_text("The answer was cut at the length limit.")
+
+
+def test_the_language_follows_the_browser_and_can_be_switched(stub: Stub, open_page: OpenPage) -> None:
+    page = open_page(stub.url, locale="zh-CN")
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    expect(page.get_by_role("heading", name="想聊点什么？")).to_be_visible()
+    page.get_by_role("button", name="设置").click()
+    page.get_by_label("语言").select_option("en")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", name="What would you like to know?")).to_be_visible()
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+
+
+def test_both_languages_have_the_same_words(stub: Stub, open_page: OpenPage) -> None:
+    page = open_page(stub.url)
+    strings = page.evaluate("import('/assets/i18n.js').then((module) => module.STRINGS)")
+    assert strings["en"].keys() == strings["zh"].keys()
+    for name, english in strings["en"].items():
+        assert set(re.findall(r"\{\w+\}", english)) == set(re.findall(r"\{\w+\}", strings["zh"][name])), name
+
+
+def test_the_theme_follows_the_system_and_can_be_switched(stub: Stub, open_page: OpenPage) -> None:
+    page = open_page(stub.url, color_scheme="dark")
+    body = page.locator("html")
+    expect(body).to_have_css("background-color", "rgb(22, 24, 26)")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Theme").select_option("light")
+    expect(body).to_have_css("background-color", "rgb(252, 252, 251)")
+    page.reload()
+    expect(body).to_have_css("background-color", "rgb(252, 252, 251)")
+
+
+def test_a_phone_shows_everything_in_its_width(stub: Stub, open_page: OpenPage) -> None:
+    wide = "x" * 300
+    stub.replies.append(answer(f"{wide}\n\n```\n{wide}\n```\n\n| {wide} | b |\n|---|---|\n| 1 | 2 |"))
+    page = open_page(stub.url, **PHONE)
+    sidebar = page.get_by_role("complementary", name="Conversations")
+    expect(sidebar).to_be_hidden()
+    page.get_by_role("textbox", name="Message").fill(wide)
+    page.get_by_role("button", name="Send").tap()
+    expect_finished(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator("#scroller").evaluate("(node) => node.scrollWidth") == 390
+    page.locator("#toggle-sidebar").tap()
+    expect(sidebar).to_be_visible()
+    sidebar.get_by_role("button", name="New chat").tap()
+    expect(sidebar).to_be_hidden()
+
+
+def test_the_page_stays_where_the_reader_scrolled_to(stub: Stub, open_page: OpenPage) -> None:
+    gate = Gate()
+    lines = "\n\n".join(f"line {number}" for number in range(80))
+    stub.replies.append(answer(lines, gate, "\n\nlast line"))
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect(page.get_by_text("line 79")).to_be_in_viewport()
+    page.get_by_text("line 40").hover()
+    page.mouse.wheel(0, -2000)
+    expect(page.get_by_text("line 79")).not_to_be_in_viewport()
+    gate.set()
+    expect_finished(page)
+    expect(page.get_by_text("last line")).not_to_be_in_viewport()
+    page.get_by_role("button", name="Go to the end").click()
+    expect(page.get_by_text("last line")).to_be_in_viewport()
+
+
+def test_the_page_works_without_storage(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("Hello"))
+    page = open_page(stub.url)
+    page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
+    )
+    page.reload()
+    ask(page, "Hi")
+    expect(last_answer(page)).to_contain_text("Hello")
+    expect(page.get_by_role("listitem")).to_have_text("Hi")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_events_are_read_however_the_bytes_are_split(stub: Stub, open_page: OpenPage, size: int) -> None:
+    page = open_page(stub.url)
+    stream = ': ping\n\ndata: {"a":"你好"}\r\n\r\nid: 4\ndata:first\ndata: second\n\n\n: ping\n\ndata: 😀\n\ndata: cut off'
+    events = page.evaluate(
+        """async ([bytes, size]) => {
+             const { readEvents } = await import('/assets/sse.js');
+             const pieces = [];
+             for (let at = 0; at < bytes.length; at += size) pieces.push(new Uint8Array(bytes.slice(at, at + size)));
+             const events = [];
+             for await (const data of readEvents(ReadableStream.from(pieces))) events.push(data);
+             return events;
+           }""",
+        [list(stream.encode()), size],
+    )
+    assert events == [json.dumps({"a": "你好"}, ensure_ascii=False, separators=(",", ":")), "first\nsecond", "😀"]
