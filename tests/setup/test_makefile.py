@@ -1,0 +1,171 @@
+"""`make setup` says in one line what is missing, shows that it works, and does nothing twice.
+
+Python, pip and the compiler are stand-ins here: what is tested is what the Makefile makes of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PYTHON = """#!/bin/bash
+case "$*" in
+  *version_info*) exit 0 ;;
+  *"import ensurepip"*) exit {venv_missing} ;;
+  *Python.h*) exit {headers_missing} ;;
+  "-m venv .venv") mkdir -p .venv/bin && cp "$(dirname "$0")/pip" .venv/bin/ ;;
+esac
+"""
+OLD_PYTHON = """#!/bin/bash
+[ "$1" = -V ] && echo "Python 3.9.2" || exit 1
+"""
+PIP = """#!/bin/bash
+echo "pip $*" >> calls
+echo "Collecting something"
+echo "  [ 10%] Building CXX object sampling.cpp.o"
+"""
+BROKEN_PIP = PIP + "echo 'fatal error: no such thing'\nexit 1\n"
+COMPILER = """#!/bin/bash
+while [ "$1" != -o ]; do shift; done
+touch "$2"
+"""
+
+
+class Checkout:
+    """A copy of what the Makefile needs, and a PATH on which only stand-ins and a few plain tools are found."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bin = path / "bin"
+        (path / "glm_api/pipeline/worker").mkdir(parents=True)
+        for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "glm_api/pipeline/worker/nprocs.c"):
+            shutil.copy(ROOT / name, path / name)
+        self.bin.mkdir()
+        for tool in ("make", "bash", "awk", "grep", "tee", "tail", "touch", "mkdir", "cp", "dirname"):
+            real = shutil.which(tool)
+            assert real is not None
+            (self.bin / tool).symlink_to(real)
+
+    def install(self, name: str, script: str) -> None:
+        (self.bin / name).write_text(script)
+        (self.bin / name).chmod(0o755)
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": str(self.bin), "HOME": os.environ.get("HOME", "/")}
+        return subprocess.run(
+            ["make", *arguments], cwd=self.path, env=environment, capture_output=True, text=True, timeout=60
+        )
+
+    def complaint(self, *arguments: str) -> str:
+        """The one line that `make` fails with, besides its own."""
+        result = self.make(*arguments)
+        assert result.returncode != 0
+        assert not (self.path / ".venv").exists()
+        lines = [line for line in (result.stdout + result.stderr).splitlines() if not line.startswith("make: ***")]
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    @property
+    def calls(self) -> list[str]:
+        path = self.path / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+@pytest.fixture
+def complete(checkout: Checkout) -> Checkout:
+    checkout.install("python3", PYTHON.format(venv_missing=0, headers_missing=0))
+    checkout.install("pip", PIP)
+    for compiler in ("cc", "c++"):
+        checkout.install(compiler, COMPILER)
+    return checkout
+
+
+def test_no_python(checkout: Checkout) -> None:
+    assert checkout.complaint("setup").startswith("Python 3.11 or newer is needed, and there is no python3.")
+
+
+def test_old_python(complete: Checkout) -> None:
+    complete.install("python3", OLD_PYTHON)
+    assert complete.complaint("setup").startswith("Python 3.11 or newer is needed, and python3 is Python 3.9.2.")
+
+
+def test_another_python_can_be_named(complete: Checkout) -> None:
+    (complete.bin / "python3").rename(complete.bin / "python3.12")
+    assert complete.make("setup", "PYTHON=python3.12").returncode == 0
+
+
+def test_no_venv_module(complete: Checkout) -> None:
+    complete.install("python3", PYTHON.format(venv_missing=1, headers_missing=0))
+    assert "python3-venv" in complete.complaint("setup")
+
+
+@pytest.mark.parametrize("compiler", ["cc", "c++"])
+def test_no_compiler(complete: Checkout, compiler: str) -> None:
+    (complete.bin / compiler).unlink()
+    assert complete.complaint("setup").startswith("A C and a C++ compiler are needed to build chatglm-cpp")
+
+
+def test_no_headers(complete: Checkout) -> None:
+    complete.install("python3", PYTHON.format(venv_missing=0, headers_missing=1))
+    assert "python3-dev" in complete.complaint("setup")
+
+
+def test_the_compilation_is_announced_and_its_progress_shown(complete: Checkout) -> None:
+    result = complete.make("setup")
+    assert result.returncode == 0, result.stderr
+    assert "takes some minutes" in result.stdout
+    assert "[ 10%] Building CXX object sampling.cpp.o" in result.stdout.splitlines()
+    assert complete.calls == ["pip install -v chatglm-cpp==0.4.2", "pip install -r requirements.txt"]
+    assert (complete.path / "glm_api/pipeline/worker/libnprocs.so").exists()
+
+
+def test_a_failed_compilation_shows_the_end_of_its_output(complete: Checkout) -> None:
+    complete.install("pip", BROKEN_PIP)
+    result = complete.make("setup")
+    assert result.returncode != 0
+    assert "fatal error: no such thing" in result.stdout
+    assert "chatglm-cpp could not be built; all of the output is in .venv/chatglm-cpp.log." in result.stderr
+    assert complete.calls == ["pip install -v chatglm-cpp==0.4.2"]
+    complete.install("pip", PIP)
+    assert complete.make("setup").returncode == 0, "the next try begins anew"
+
+
+def test_the_second_time_nothing_is_done(complete: Checkout) -> None:
+    complete.make("setup")
+    first = complete.calls
+    (complete.bin / "c++").unlink()  # what is installed needs no compiler any more
+    result = complete.make("setup")
+    assert result.returncode == 0
+    assert complete.calls == first
+
+
+def test_changed_requirements_are_installed(complete: Checkout) -> None:
+    complete.make("setup")
+    later = time.time() + 10
+    os.utime(complete.path / "requirements.txt", (later, later))
+    complete.make("setup")
+    assert complete.calls.count("pip install -r requirements.txt") == 2
+
+
+def test_help_lists_the_targets(checkout: Checkout) -> None:
+    result = checkout.make()
+    assert [line.split()[1] for line in result.stdout.splitlines()] == [
+        "help",
+        "serve",
+        "setup",
+        "test",
+        "lint",
+        "demo-model",
+    ]
