@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from glm_api.pipeline.model_info import OutputSpec
 
@@ -29,6 +29,6 @@ class Job:
     max_tokens: int | None
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
-    output: OutputSpec = OutputSpec()
+    output: OutputSpec = field(default_factory=OutputSpec)
     image: bytes | None = None
     progress: bool = False

@@ -66,7 +66,7 @@ class MessageReader:
             if not text:
                 return []
             self._read(text)
-        return self._take_events()
+        return self._take_events(over=self.reason is not None)
 
     def finish(self) -> list[Event]:
         if self.reason is None and not self._finished:
@@ -75,9 +75,7 @@ class MessageReader:
             self._show(self._content.flush())
             if self._content.stopped or (self._body is not None and self._body.complete):
                 self._stop()
-        if self._ids:
-            self._events.append(Text("", self._take_ids()))
-        return self._take_events()
+        return self._take_events(over=True)
 
     def _read(self, text: str) -> None:
         if self._body is not None:
@@ -177,6 +175,9 @@ class MessageReader:
         ids, self._ids = self._ids, []
         return ids
 
-    def _take_events(self) -> list[Event]:
+    def _take_events(self, over: bool) -> list[Event]:
+        if over and self._ids:
+            # Ids whose text is not shown: white space in front, a stop string, a closing fence.
+            self._events.append(Text("", self._take_ids()))
         events, self._events = self._events, []
         return events

@@ -23,7 +23,7 @@ from glm_api.pipeline.frames import (
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.connection import Connection
 from glm_api.pipeline.worker.demands import DemandNotMet, json_answer
-from glm_api.pipeline.worker.evaluation import Evaluator, Interrupted, Pipeline
+from glm_api.pipeline.worker.evaluation import Evaluator, Interrupted, Pipeline, Plan
 from glm_api.pipeline.worker.outbox import Outbox
 from glm_api.pipeline.worker.slots import Slot, SlotPool
 
@@ -57,9 +57,17 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Timing:
-    """When the parts of one answer began; seconds of ``time.perf_counter``."""
+class Task:
+    """One prompt on its slot, of which the slot holds the first ``cached`` tokens. Times are of ``perf_counter``."""
 
+    work: Generate
+    output: OutputSpec
+    prompt: list[int]
+    limit: int
+    slot: Slot[Pipeline]
+    cached: int
+    plan: Plan
+    image: object | None
     begun: float
     read: float | None = None
 
@@ -129,17 +137,18 @@ class Engine:
         return self._cancelled
 
     def _answer(self, work: Generate, output: OutputSpec, prompt: list[int], limit: int) -> None:
+        image = None if work.image is None else self._decode_image(work.image)
         slot, cached = self._pool.choose(prompt)
-        if not self._format.reuses_prefix or work.image is not None:
+        if not self._format.reuses_prefix or image is not None:
             cached = 0
         plan = self._evaluator.plan(len(prompt), cached)
         self._connection.send(Started(len(prompt), 0 if plan.batch else cached, plan.batch_ms))
-        timing = Timing(time.perf_counter())
+        task = Task(work, output, prompt, limit, slot, cached, plan, image, time.perf_counter())
         tokens = 0
         reason: FinishReason = "length"
         try:
             if limit > 0:
-                reason, tokens = self._attempt_until_met(work, output, slot, prompt, cached, limit, timing)
+                reason, tokens = self._attempt_until_met(task)
         except Interrupted:
             reason = "cancelled"
         except BaseException:
@@ -147,119 +156,96 @@ class Engine:
             slot.held.clear()
             raise
         finally:
-            if work.image is not None or not self._format.reuses_prefix:
+            if not self._format.reuses_prefix or image is not None:
                 slot.held.clear()
         now = time.perf_counter()
         self._outbox.flush()
         self._connection.send(
-            Finished(reason, tokens, timing.prompt_ms(now), timing.predicted_ms(now), slot.index, len(slot.held))
+            Finished(reason, tokens, task.prompt_ms(now), task.predicted_ms(now), slot.index, len(slot.held))
         )
 
-    def _attempt_until_met(
-        self,
-        work: Generate,
-        output: OutputSpec,
-        slot: Slot[Pipeline],
-        prompt: list[int],
-        cached: int,
-        limit: int,
-        timing: Timing,
-    ) -> tuple[FinishReason, int]:
-        """Generate, and again if the demands of ``output`` are not met; the reason and all tokens generated."""
+    def _attempt_until_met(self, task: Task) -> tuple[FinishReason, int]:
+        """Generate, and again if the demands on the answer are not met; the reason and all tokens generated."""
+        work = task.work
         tokens = 0
         temperature = work.temperature
-        for attempt in range(ATTEMPTS):
+        for attempt in range(1, ATTEMPTS + 1):
             config = self._make_config(temperature, work.top_p, work.top_k, work.repetition_penalty)
-            answer = Answer(self._format.reader(output, work.stop), limit)
+            answer = Answer(self._format.reader(task.output, work.stop), task.limit)
             try:
-                self._generate(work, output, slot, prompt, cached, config, answer, timing)
-                tokens += answer.tokens
-                return answer.reason or "length", tokens
+                self._generate(task, config, answer)
             except DemandNotMet:
-                if attempt == ATTEMPTS - 1:
+                if attempt == ATTEMPTS:
                     raise
-                tokens += answer.tokens
-                temperature = max(temperature, RETRY_TEMPERATURE)
-                cached = 0 if not self._format.reuses_prefix else len(prompt) - 1
+            else:
+                return answer.reason or "length", tokens + answer.tokens
+            tokens += answer.tokens
+            temperature = max(temperature, RETRY_TEMPERATURE)
+            task.cached = len(task.prompt) - 1 if self._format.reuses_prefix else 0
+            task.plan = self._evaluator.plan(len(task.prompt), task.cached)
         raise AssertionError("unreachable")
 
-    def _generate(
-        self,
-        work: Generate,
-        output: OutputSpec,
-        slot: Slot[Pipeline],
-        prompt: list[int],
-        cached: int,
-        config: object,
-        answer: Answer,
-        timing: Timing,
-    ) -> None:
-        held_back = _Demand(output) if output.required or output.json_schema is not None else None
-        put = self._outbox.put if held_back is None else lambda events: self._outbox.put(held_back.filter(events))
-        image = None if work.image is None else self._decode_image(work.image)
-        token = self._prefill(work, slot, prompt, cached, config, image, timing)
-        timing.read = timing.read or time.perf_counter()
-        length = len(prompt)
+    def _generate(self, task: Task, config: object, answer: Answer) -> None:
+        """Read the prompt and generate until the answer is over. Raises `DemandNotMet` or `Interrupted`."""
+        demand = _Demand(task.output)
+        token = self._prefill(task, config)
+        task.read = task.read or time.perf_counter()
+        length = len(task.prompt)
         while True:
-            put(answer.feed(token))
+            self._outbox.put(demand.admit(answer.feed(token)))
             if answer.reason is not None:
                 break
-            if self._is_cancelled(work):
+            if self._is_cancelled(task.work):
                 answer.reason = "cancelled"
                 return
-            if image is None:
-                token = self._evaluator.next(slot, token, config, length)
+            if task.image is None:
+                token = self._evaluator.next(task.slot, token, config, length)
             else:
-                token = self._evaluator.next_image(slot, token, image, config, length)
-        put(answer.finish())
-        if held_back is not None:
-            self._outbox.put(held_back.release())
+                token = self._evaluator.next_image(task.slot, token, task.image, config, length)
+        self._outbox.put(demand.admit(answer.finish()))
+        self._outbox.put(demand.release())
 
-    def _prefill(
-        self,
-        work: Generate,
-        slot: Slot[Pipeline],
-        prompt: list[int],
-        cached: int,
-        config: object,
-        image: object | None,
-        timing: Timing,
-    ) -> int:
-        if image is not None:
-            return self._evaluator.prefill_image(slot, prompt, image, config)
+    def _prefill(self, task: Task, config: object) -> int:
+        if task.image is not None:
+            return self._evaluator.prefill_image(task.slot, task.prompt, task.image, config)
+        total = len(task.prompt)
 
         def report(processed: int) -> None:
-            elapsed = (time.perf_counter() - timing.begun) * 1000
-            self._connection.send(Progress(processed, len(prompt), cached, elapsed))
+            elapsed = (time.perf_counter() - task.begun) * 1000
+            self._connection.send(Progress(processed, total, task.cached, elapsed))
 
-        return self._evaluator.prefill(
-            slot,
-            prompt,
-            cached,
-            self._evaluator.plan(len(prompt), cached),
+        token = self._evaluator.prefill(
+            task.slot,
+            task.prompt,
+            task.cached,
+            task.plan,
             config,
             self._greedy,
-            lambda: self._is_cancelled(work),
+            lambda: self._is_cancelled(task.work),
             report,
         )
+        if task.work.progress:
+            report(total)
+        return token
 
 
 class _Demand:
-    """Holds events back until it is known that the answer is what was demanded."""
+    """Holds events back until it is known that the answer is what ``output`` demands; without a demand, none."""
 
     def __init__(self, output: OutputSpec) -> None:
-        self._output = output
-        self._events: list[Event] = []
-        self._met = False
+        self._call = output.required
+        self._schema = output.json_schema
+        self._met = not output.required and output.json_schema is None
+        self._held: list[Event] = []
 
-    def filter(self, events: list[Event]) -> list[Event]:
+    def admit(self, events: list[Event]) -> list[Event]:
         """The events that may go out now."""
         if self._met:
             return events
-        self._events += events
-        if self._output.required and any(isinstance(event, ToolCallStarted) for event in events):
+        self._held += events
+        if self._call and any(isinstance(event, ToolCallStarted) for event in events):
             self._met = True
-            released, self._events = self._events, []
+            released, self._held = self._held, []
             return released
         return []
 
@@ -267,9 +253,8 @@ class _Demand:
         """The answer is complete: what was held back. Raises `DemandNotMet`."""
         if self._met:
             return []
-        if self._output.required:
+        if self._call or self._schema is None:
             raise DemandNotMet("it did not call a tool")
-        assert self._output.json_schema is not None
-        text = "".join(event.text for event in self._events if isinstance(event, Text))
-        ids = [token for event in self._events if isinstance(event, Text) for token in event.ids]
-        return [Text(json_answer(text, self._output.json_schema), ids)]
+        texts = [event for event in self._held if isinstance(event, Text)]
+        text = json_answer("".join(event.text for event in texts), self._schema)
+        return [Text(text, [token for event in texts for token in event.ids])]

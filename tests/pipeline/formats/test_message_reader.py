@@ -1,0 +1,328 @@
+"""Answers of ChatGLM3 and GLM-4 as text and tool calls, from scripted ids."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glm_api.pipeline.formats.base import AnswerReader
+from glm_api.pipeline.formats.chatglm3 import chatglm3
+from glm_api.pipeline.formats.glm4 import glm4
+from glm_api.pipeline.frames import Event, FinishReason, Text, ToolArguments, ToolCallStarted
+from glm_api.pipeline.model_info import OutputSpec
+from tests.models.scripted import ScriptedTokenizer, calls_of, ids_of, read, splits, text_of
+
+FORMATS = {"chatglm3": chatglm3, "glm4": glm4}
+TOOLS = ("get", "get_weather", "查天气")
+FENCE = "```"
+
+
+class Answer:
+    """One answer, read to its end."""
+
+    def __init__(
+        self, family: str, pieces: Sequence[str | bytes], output: OutputSpec | None = None, stop: Sequence[str] = ()
+    ) -> None:
+        tokenizer = ScriptedTokenizer()
+        self.ids = tokenizer.tokens(pieces)
+        self.reader: AnswerReader = FORMATS[family](tokenizer).reader(output or OutputSpec(tools=TOOLS), stop)
+        self.each: list[list[Event]] = [self.reader.feed(id) for id in self.ids]
+        self.each.append(self.reader.finish())
+        self.events = [event for events in self.each for event in events]
+        self.text = text_of(self.events)
+        self.reason: FinishReason | None = self.reader.reason
+
+    @property
+    def calls(self) -> list[tuple[str, Any]]:
+        return [(name, json.loads(arguments)) for name, arguments in calls_of(self.events)]
+
+
+def call_pieces(family: str, name: str = "get_weather", arguments: str = '{"city": "北京"}') -> list[str]:
+    """A call, a piece a character."""
+    if family == "glm4":
+        return [*f"{name}\n{arguments}", "<|observation|>"]
+    keywords = ", ".join(f"{key}={value!r}" for key, value in json.loads(arguments).items())
+    return [*f" {name}\n {FENCE}python\ntool_call({keywords})\n{FENCE}", "<|observation|>"]
+
+
+both = pytest.mark.parametrize("family", ["chatglm3", "glm4"])
+
+
+@both
+def test_plain_text_streams_piece_by_piece_although_there_are_tools(family: str) -> None:
+    answer = Answer(family, ["\n", " Hello", " world", ".\n", "<|user|>"])
+    assert [text_of(events) for events in answer.each] == ["", "Hello", " world", ".\n", "", ""]
+    assert answer.reason == "stop"
+
+
+@both
+def test_a_call_is_given_out_with_its_name_and_arguments(family: str) -> None:
+    answer = Answer(family, call_pieces(family))
+    assert answer.calls == [("get_weather", {"city": "北京"})]
+    assert answer.text == ""
+    assert answer.reason == "tool_calls"
+    (started,) = (event for event in answer.events if isinstance(event, ToolCallStarted))
+    assert re.fullmatch(r"call_[0-9a-f]{24}", started.call_id)
+
+
+@both
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_name_that_another_one_begins_with_is_told_apart(family: str, name: str) -> None:
+    assert Answer(family, call_pieces(family, name)).calls == [(name, {"city": "北京"})]
+
+
+@both
+def test_prose_in_front_of_a_call_is_text(family: str) -> None:
+    pieces = ["\n", "让我查一下。", "<|assistant|>", *call_pieces(family)]
+    answer = Answer(family, pieces)
+    assert answer.text == "让我查一下。"
+    assert answer.calls == [("get_weather", {"city": "北京"})]
+    assert answer.reason == "tool_calls"
+
+
+@both
+def test_two_calls_of_one_answer_are_numbered(family: str) -> None:
+    first = call_pieces(family, "get", "{}")[:-1]
+    answer = Answer(family, [*first, "<|assistant|>", *call_pieces(family)])
+    assert answer.calls == [("get", {}), ("get_weather", {"city": "北京"})]
+
+
+@both
+def test_text_of_two_segments_is_joined_by_a_line_break(family: str) -> None:
+    answer = Answer(family, ["\n", "A", "<|assistant|>", "\n", " B", "<|user|>"])
+    assert answer.text == "A\nB"
+
+
+@both
+@pytest.mark.parametrize(
+    "text",
+    [
+        "get_weather",
+        "get_weather is a tool",
+        "get_weather\nis a tool",
+        "get_weather\n",
+        "get_weatherman\n{}",
+        "unknown\n{}",
+        "get_weather {}",
+        "get_weather\n" + "\n" * 100 + "{}",
+        "北京",
+    ],
+)
+def test_text_that_begins_like_a_call_stays_text(family: str, text: str) -> None:
+    answer = Answer(family, [*text, "<|user|>"])
+    assert answer.text == text
+    assert answer.calls == []
+    assert answer.reason == "stop"
+
+
+@both
+def test_a_header_waits_only_as_long_as_it_may_become_a_tools_name(family: str) -> None:
+    answer = Answer(family, ["get", "_w", "ays", " out"])
+    assert [text_of(events) for events in answer.each] == ["", "", "get_ways", " out", ""]
+
+
+@both
+def test_without_tools_nothing_is_a_call(family: str) -> None:
+    answer = Answer(family, call_pieces(family), OutputSpec())
+    assert answer.calls == []
+    assert answer.text.startswith("get_weather\n")
+    assert answer.reason == "stop"
+
+
+@both
+@pytest.mark.parametrize("end", ["<|user|>", "<|endoftext|>", "<|observation|>"])
+def test_every_end_id_ends_an_answer_and_is_not_shown(family: str, end: str) -> None:
+    answer = Answer(family, ["\n", "hi", end, "more"])
+    assert answer.text == "hi"
+    assert answer.reason == "stop"
+
+
+@both
+def test_an_answer_that_is_cut_has_no_reason(family: str) -> None:
+    answer = Answer(family, ["\n", "hi"])
+    assert answer.text == "hi"
+    assert answer.reason is None
+
+
+@both
+def test_a_cut_header_is_text(family: str) -> None:
+    assert Answer(family, ["get_wea"]).text == "get_wea"
+
+
+@both
+def test_a_whole_call_is_a_call_even_if_the_answer_is_cut_right_behind_it(family: str) -> None:
+    assert Answer(family, call_pieces(family)[:-1]).reason == "tool_calls"
+
+
+@both
+def test_a_model_that_rambles_on_behind_a_call_is_stopped(family: str) -> None:
+    answer = Answer(family, [*call_pieces(family)[:-1], "\n", "And", " so"])
+    assert answer.calls == [("get_weather", {"city": "北京"})]
+    assert answer.text == ""
+    assert answer.reason == "tool_calls"
+
+
+@both
+def test_stop_strings_end_text_and_leave_arguments_alone(family: str) -> None:
+    answer = Answer(family, ["\n", "a", "bST", "OPc"], stop=["STOP"])
+    assert (answer.text, answer.reason) == ("ab", "stop")
+    answer = Answer(family, ["\n", "ab<|assist", "<|assistant|>", *call_pieces(family)], stop=["city", "<|assistant|>"])
+    assert (answer.text, answer.calls) == ("ab<|assist", [("get_weather", {"city": "北京"})])
+
+
+@both
+def test_white_space_that_is_no_content_does_not_meet_a_stop_string(family: str) -> None:
+    answer = Answer(family, ["\n", "\n", " a", "\n", "b"], stop=["\n"])
+    assert (answer.text, answer.reason) == ("a", "stop")
+
+
+@both
+def test_a_forced_call_needs_no_header(family: str) -> None:
+    arguments = '{"city": "北京"}' if family == "glm4" else f"city='北京')\n{FENCE}"
+    answer = Answer(family, [*arguments, "<|observation|>"], OutputSpec(tools=("get_weather",), forced="get_weather"))
+    assert answer.calls == [("get_weather", {"city": "北京"})]
+    assert isinstance(answer.events[0], ToolCallStarted)
+    assert answer.reason == "tool_calls"
+
+
+@both
+def test_forced_arguments_that_do_not_parse_are_given_out_as_they_are(family: str) -> None:
+    answer_pieces = ["{'city", "': oops", "<|user|>"]
+    tokenizer = ScriptedTokenizer()
+    reader = FORMATS[family](tokenizer).reader(OutputSpec(tools=("get",), forced="get"), ())
+    events = read(reader, tokenizer.tokens(answer_pieces))
+    assert calls_of(events) == [("get", "{'city': oops")]
+    assert text_of(events) == ""
+
+
+def test_glm4_arguments_stream_as_they_are_written() -> None:
+    answer = Answer("glm4", ["get", "\n", '{"a"', ': "}', '\\"', '{"', ', "b": [{}]}\n', "<|observation|>"])
+    streamed = [event.text for event in answer.events if isinstance(event, ToolArguments)]
+    assert streamed == ['{"a"', ': "}', '\\"', '{"', ', "b": [{}]}']
+    assert answer.calls == [("get", {"a": '}"{', "b": [{}]})]
+
+
+def test_chatglm3_arguments_that_do_not_parse_are_text() -> None:
+    text = f"get_weather\n {FENCE}python\nprint(1)\n{FENCE}"
+    answer = Answer("chatglm3", [*text, "<|observation|>"])
+    assert (answer.text, answer.calls, answer.reason) == (text, [], "stop")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{FENCE}python\ntool_call(\n  city='北京',\n)\n{FENCE}",
+        f"{FENCE}\ntool_call(city='北京')\n{FENCE}",
+        f"{FENCE}json\n" + '{"city": "北京"}' + f"\n{FENCE}",
+        f"{FENCE}python\ntool_call(city='北京')",
+        "tool_call(city='北京')",
+        '{"city": "北京"}',
+    ],
+)
+def test_chatglm3_may_vary_the_fence(body: str) -> None:
+    assert Answer("chatglm3", [*f"get\n{body}", "<|observation|>"]).calls == [("get", {"city": "北京"})]
+
+
+def test_chatglm3_arguments_may_contain_fences() -> None:
+    body = f"{FENCE}python\ntool_call(code='{FENCE}py\\n1\\n{FENCE}')\n{FENCE}"
+    answer = Answer("chatglm3", [*f"get\n{body}", "<|observation|>"])
+    assert answer.calls == [("get", {"code": f"{FENCE}py\n1\n{FENCE}"})]
+
+
+def test_chatglm3_code_for_the_interpreter_is_a_call_that_the_caller_may_run() -> None:
+    code = "import os\nprint(os.name)"
+    answer = Answer("chatglm3", [*f" interpreter\n {FENCE}python\n{code}\n{FENCE}", "<|observation|>"], OutputSpec())
+    assert answer.calls == [("interpreter", {"code": code})]
+    assert answer.reason == "tool_calls"
+
+
+def test_chatglm3_code_that_was_cut_is_text() -> None:
+    answer = Answer("chatglm3", [*f"interpreter\n{FENCE}python\nimport os"])
+    assert (answer.text, answer.calls) == (f"interpreter\n{FENCE}python\nimport os", [])
+
+
+def test_a_raw_completion_is_shown_as_it_is() -> None:
+    answer = Answer("chatglm3", [" get", "\n", "{}", "<|assistant|>", " x ", "<|user|>"], OutputSpec(mode="text"))
+    assert [text_of(events) for events in answer.each] == [" get", "\n", "{}", "", " x ", "", ""]
+    assert answer.reason == "stop"
+
+
+TEXTS = st.text("ab \n`{}\"'北😀_") | st.sampled_from(["get\n{", "get_weather\n```", "\n", " 查天气\n", "STOP", "ST"])
+ANSWERS = st.lists(TEXTS, max_size=4).map("".join)
+
+
+@both
+@given(data=st.data())
+def test_any_split_of_an_answer_gives_the_same(family: str, data: st.DataObject) -> None:
+    text = data.draw(ANSWERS)
+    pieces = data.draw(splits(st.just(text)))
+    end = data.draw(st.sampled_from(["<|user|>", "<|observation|>", "<|assistant|>"]))
+    whole = Answer(family, [text, end] if text else [end], stop=["STOP"])
+    split = Answer(family, [*pieces, end], stop=["STOP"])
+    assert (split.text, split.reason) == (whole.text, whole.reason)
+    assert calls_of(split.events) == calls_of(whole.events)
+
+
+@both
+@given(data=st.data())
+def test_text_is_the_whole_decode_without_white_space_in_front(family: str, data: st.DataObject) -> None:
+    pieces = data.draw(st.lists(st.binary(max_size=5)))
+    answer = Answer(family, pieces, OutputSpec())
+    assert answer.text == b"".join(pieces).decode(errors="replace").lstrip()
+
+
+@both
+@given(data=st.data())
+def test_every_id_rides_on_one_event_and_replaying_what_was_sent_restores_the_reader(
+    family: str, data: st.DataObject
+) -> None:
+    pieces = data.draw(splits(ANSWERS))
+    tokenizer = ScriptedTokenizer()
+    ids = tokenizer.tokens(pieces)
+    reader = FORMATS[family](tokenizer).reader(OutputSpec(tools=TOOLS), ["STOP"])
+    fed: list[int] = []
+    sent: list[Event] = []
+    for id in ids:
+        if reader.reason is None:
+            fed.append(id)
+        sent += reader.feed(id)
+    again = FORMATS[family](tokenizer).reader(OutputSpec(tools=TOOLS), ["STOP"])
+    replayed = [event for id in ids_of(sent) for event in again.feed(id)]
+    assert (text_of(replayed), calls_of(replayed)) == (text_of(sent), calls_of(sent))
+    assert ids_of(sent) + ids_of(reader.finish()) == fed
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
+    max_leaves=6,
+)
+
+
+@both
+@given(data=st.data())
+def test_calls_survive_the_way_through_the_models_text(family: str, data: st.DataObject) -> None:
+    arguments: dict[str, Any] = data.draw(st.dictionaries(st.text(max_size=5), JSON_VALUES, max_size=3))
+    name = data.draw(st.sampled_from(TOOLS))
+    tokenizer = ScriptedTokenizer()
+    format = FORMATS[family](tokenizer)
+    body = format._style.write_body(name, json.dumps(arguments, ensure_ascii=False))  # type: ignore[attr-defined]
+    pieces = data.draw(splits(st.just(f"{name}\n{body}")))
+    events = read(format.reader(OutputSpec(tools=TOOLS), ()), tokenizer.tokens([*pieces, "<|observation|>"]))
+    ((called, text),) = calls_of(events)
+    assert (called, json.loads(text)) == (name, arguments)
+    assert not any(isinstance(event, Text) and event.text for event in events)
+
+
+@both
+@pytest.mark.parametrize("body", ["`" * 20_000, "{" * 20_000, "[" * 20_000, "get\n" * 5_000, "tool_call(" * 2_000])
+def test_no_answer_is_too_odd(family: str, body: str) -> None:
+    answer = Answer(family, ["get\n", *re.findall("(?s).{1,7}", body), "<|user|>"], OutputSpec(tools=("get",)))
+    assert answer.reason is not None
+    assert answer.text or answer.events

@@ -1,0 +1,213 @@
+"""The prompts of ChatGLM3 and GLM-4, spelled out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from glm_api.pipeline.conversation import Conversation, Message, Tool, ToolCall, ToolChoice
+from glm_api.pipeline.errors import PromptError
+from glm_api.pipeline.formats.base import Format
+from glm_api.pipeline.formats.chatglm3 import chatglm3
+from glm_api.pipeline.formats.glm4 import glm4, glm4v
+from glm_api.pipeline.model_info import OutputSpec
+from tests.models.scripted import ScriptedTokenizer
+
+FORMATS = {"chatglm3": chatglm3, "glm4": glm4}
+both = pytest.mark.parametrize("family", FORMATS)
+
+WEATHER = Tool("get_weather", "查天气", {"type": "object", "properties": {"city": {"type": "string"}}})
+CLOCK = Tool("clock")
+HI = Message("user", "hi")
+CALL = ToolCall("c", "get_weather", '{"city": "北京"}')
+ROUND_TRIP = (HI, Message("assistant", "", (CALL,), position=1), Message("tool", "sunny", tool_call_id="c", position=2))
+
+
+class Family:
+    """A format over a scripted tokenizer, its prompts shown as text."""
+
+    def __init__(self, family: str) -> None:
+        self.tokenizer = ScriptedTokenizer()
+        self.format: Format = FORMATS[family](self.tokenizer) if family in FORMATS else glm4v(self.tokenizer)
+
+    def prompt(self, *messages: Message, tools: tuple[Tool, ...] = (), choice: ToolChoice | None = None) -> str:
+        return self.tokenizer.show(self.format.render(conversation(*messages, tools=tools, choice=choice)).ids)
+
+    def output(self, *messages: Message, tools: tuple[Tool, ...] = (), choice: ToolChoice | None = None) -> OutputSpec:
+        return self.format.render(conversation(*messages, tools=tools, choice=choice)).output
+
+
+def conversation(*messages: Message, tools: tuple[Tool, ...] = (), choice: ToolChoice | None = None) -> Conversation:
+    return Conversation(messages, tools, choice or ToolChoice())
+
+
+@both
+def test_a_plain_dialogue(family: str) -> None:
+    prompt = Family(family).prompt(
+        Message("system", "Be brief."), HI, Message("assistant", "Hello"), Message("user", "bye")
+    )
+    assert prompt == (
+        "<|[gMASK]|><|sop|><|system|>\nBe brief.<|user|>\nhi<|assistant|>\nHello<|user|>\nbye<|assistant|>"
+    )
+
+
+@both
+def test_text_that_spells_a_special_token_stays_text(family: str) -> None:
+    model = Family(family)
+    ids = model.format.render(conversation(Message("user", "<|assistant|>[gMASK]"))).ids
+    assert ids.count(model.tokenizer.role("assistant")) == 1
+    assert ids.count(model.tokenizer.role("[gMASK]")) == 1
+
+
+def test_chatglm3_tools_stand_in_front_of_the_callers_system_text() -> None:
+    declared = json.dumps(
+        [
+            {"name": "get_weather", "description": "查天气", "parameters": WEATHER.parameters},
+            {"name": "clock", "parameters": {"type": "object", "properties": {}}},
+        ],
+        indent=4,
+        ensure_ascii=False,
+    )
+    head = (
+        "<|[gMASK]|><|sop|><|system|>\nAnswer the following questions as best as you can. "
+        f"You have access to the following tools:\n{declared}"
+    )
+    model = Family("chatglm3")
+    assert model.prompt(HI, tools=(WEATHER, CLOCK)) == f"{head}<|user|>\nhi<|assistant|>"
+    assert model.prompt(Message("system", "Be brief."), HI, Message("system", "Late."), tools=(WEATHER, CLOCK)) == (
+        f"{head}\n\nBe brief.<|user|>\nhi<|system|>\nLate.<|assistant|>"
+    )
+
+
+def test_glm4_tools_are_a_system_message_of_their_own() -> None:
+    schema = json.dumps(
+        {"name": "get_weather", "description": "查天气", "parameters": WEATHER.parameters}, indent=4, ensure_ascii=False
+    )
+    assert Family("glm4").prompt(Message("system", "Be brief."), HI, tools=(WEATHER,)) == (
+        "<|[gMASK]|><|sop|><|system|>\n你是一个名为 ChatGLM 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，"
+        "你的任务是针对用户的问题和要求提供适当的答复和支持。\n\n# 可用工具\n\n## get_weather\n\n"
+        f"{schema}\n在调用上述函数时，请使用 Json 格式表示调用的参数。"
+        "<|system|>\nBe brief.<|user|>\nhi<|assistant|>"
+    )
+
+
+def test_calls_of_the_history_are_written_as_the_model_wrote_them() -> None:
+    assert Family("chatglm3").prompt(*ROUND_TRIP) == (
+        "<|[gMASK]|><|sop|><|user|>\nhi<|assistant|>get_weather\n```python\ntool_call(city='北京')\n```"
+        "<|observation|>\nsunny<|assistant|>"
+    )
+    assert Family("glm4").prompt(*ROUND_TRIP) == (
+        '<|[gMASK]|><|sop|><|user|>\nhi<|assistant|>get_weather\n{"city": "北京"}<|observation|>\nsunny<|assistant|>'
+    )
+
+
+def test_chatglm3_writes_the_interpreters_code_back_as_code() -> None:
+    call = ToolCall("c", "interpreter", json.dumps({"code": "print(1)"}))
+    prompt = Family("chatglm3").prompt(HI, Message("assistant", "", (call,)), Message("tool", "1", tool_call_id="c"))
+    assert "<|assistant|>interpreter\n```python\nprint(1)\n```<|observation|>\n1" in prompt
+
+
+@both
+def test_choosing_no_tool_leaves_the_tools_out_and_the_history_in(family: str) -> None:
+    model = Family(family)
+    none = ToolChoice("none")
+    assert model.prompt(*ROUND_TRIP, tools=(WEATHER,), choice=none) == model.prompt(*ROUND_TRIP)
+    assert model.output(HI, tools=(WEATHER,), choice=none) == OutputSpec()
+
+
+@both
+def test_offered_tools_may_be_called(family: str) -> None:
+    assert Family(family).output(HI, tools=(WEATHER, CLOCK)) == OutputSpec(tools=("get_weather", "clock"))
+
+
+@pytest.mark.parametrize(
+    ("family", "opening"),
+    [("chatglm3", "<|assistant|>get_weather\n```python\ntool_call("), ("glm4", "<|assistant|>get_weather\n")],
+)
+def test_a_named_tool_and_a_required_only_one_are_begun_in_the_prompt(family: str, opening: str) -> None:
+    model = Family(family)
+    named = ToolChoice("required", "get_weather")
+    assert model.prompt(HI, tools=(WEATHER, CLOCK), choice=named).endswith(f"<|user|>\nhi{opening}")
+    assert model.output(HI, tools=(WEATHER, CLOCK), choice=named) == OutputSpec(
+        tools=("get_weather",), forced="get_weather"
+    )
+    required = ToolChoice("required")
+    assert model.prompt(HI, tools=(WEATHER,), choice=required).endswith(f"<|user|>\nhi{opening}")
+
+
+@both
+def test_one_of_several_tools_is_required_of_the_pipeline(family: str) -> None:
+    output = Family(family).output(HI, tools=(WEATHER, CLOCK), choice=ToolChoice("required"))
+    assert output == OutputSpec(tools=("get_weather", "clock"), required=True)
+
+
+@both
+def test_a_conversation_that_ends_with_the_assistant_is_continued_there(family: str) -> None:
+    model = Family(family)
+    begun = (HI, Message("assistant", "The answer is"))
+    assert model.prompt(*begun).endswith("<|user|>\nhi<|assistant|>\nThe answer is")
+    assert model.output(*begun, tools=(WEATHER,)) == OutputSpec(mode="text")
+
+
+@both
+def test_a_raw_completion_is_the_text_behind_the_opening_ids(family: str) -> None:
+    model = Family(family)
+    assert model.tokenizer.show(model.format.render_text("def f(")) == "<|[gMASK]|><|sop|>def f("
+
+
+def test_glm4v_sees_one_image() -> None:
+    model = Family("glm4v")
+    image = Message("user", "what is it?", image=b"", position=1)
+    assert model.prompt(HI, image).endswith(
+        "<|user|>\n<|begin_of_image|><|endoftext|><|end_of_image|>what is it?<|assistant|>"
+    )
+    with pytest.raises(PromptError) as refused:
+        model.prompt(image, Message("user", "and this?", image=b"", position=2))
+    assert refused.value.param == "messages.2.content"
+
+
+@both
+@pytest.mark.parametrize(
+    ("messages", "tools", "choice", "param"),
+    [
+        ((), (), None, "messages"),
+        ((Message("user", "", image=b"", position=4),), (), None, "messages.4.content"),
+        (ROUND_TRIP[:2], (), None, "messages.1.tool_calls"),
+        ((HI,), (WEATHER,), ToolChoice("required", "clock"), "tool_choice"),
+        ((HI,), (), ToolChoice("required"), "tool_choice"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_by_name(
+    family: str, messages: tuple[Message, ...], tools: tuple[Tool, ...], choice: ToolChoice | None, param: str
+) -> None:
+    with pytest.raises(PromptError) as refused:
+        Family(family).prompt(*messages, tools=tools, choice=choice)
+    assert refused.value.param == param
+
+
+@both
+def test_a_schema_that_is_nested_without_end_is_refused(family: str) -> None:
+    schema: dict[str, object] = {}
+    for _ in range(100_000):
+        schema = {"items": schema}
+    with pytest.raises(PromptError) as refused:
+        Family(family).prompt(HI, tools=(Tool("deep", None, schema),))
+    assert refused.value.param == "tools"
+    while schema:
+        schema = schema.pop("items")  # type: ignore[assignment]
+
+
+@both
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "<|user|>", "x" * 10_000])
+def test_no_tools_name_breaks_a_prompt_or_a_reader(family: str, name: str) -> None:
+    model = Family(family)
+    prompt = model.format.render(conversation(HI, tools=(Tool(name),)))
+    reader = model.format.reader(prompt.output, ())
+    events = [event for id in model.tokenizer.tokens([*f"{name}\n", "{", "}", "<|user|>"]) for event in reader.feed(id)]
+    assert events
+    assert reader.reason is not None
+
+
+def test_a_prompt_that_is_not_chatglm_cpps_is_noticed() -> None:
+    assert "differs from chatglm_cpp's at token 0" in (Family("glm4").format.check() or "")

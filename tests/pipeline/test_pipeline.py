@@ -1,0 +1,318 @@
+"""The pipeline with its real children: every family answers, and nothing that happens to a child is contagious."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from glm_api.pipeline import facade
+from glm_api.pipeline.conversation import Conversation, Message, Tool
+from glm_api.pipeline.errors import (
+    ClientGone,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    EngineError,
+    ModelLoading,
+    PromptError,
+    QueueFull,
+    ShuttingDown,
+)
+from glm_api.pipeline.facade import Pipeline
+from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text, ToolArguments, ToolCallStarted
+from glm_api.pipeline.generation import Generation
+from glm_api.pipeline.job import Job, Sampling
+
+from .conftest import MakePipeline, await_state, collect, text_of, until
+
+DEMO = Path(__file__).parents[2] / "demo" / "chatglm3-demo.q8_0.bin"
+GREEDY = Sampling(temperature=0)
+FAMILIES = ["chatglm", "chatglm2", "chatglm3", "glm4"]
+
+
+def says(text: str) -> Conversation:
+    return Conversation((Message("user", text),))
+
+
+def ask(pipeline: Pipeline, text: str, max_tokens: int | None = None) -> Generation:
+    return pipeline.generate(Job([pipeline.encode_chat(says(text)).ids], max_tokens, GREEDY))
+
+
+def finished(events: list[Event]) -> Finished:
+    (last,) = (event for event in events if isinstance(event, Finished))
+    return last
+
+
+def first_text(generation: Generation) -> Text:
+    return next(event for batch in generation.events() for event in batch if isinstance(event, Text))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_answers(family: str, make_pipeline: MakePipeline, model_file: Callable[[str], Path]) -> None:
+    pipeline = make_pipeline(model_file(family))
+    prompt = pipeline.encode_chat(says("你好, hello"))
+    events = collect(pipeline.generate(Job([prompt.ids], 24, GREEDY, output=prompt.output)))
+    started = events[0]
+    assert isinstance(started, Started)
+    assert started.prompt_tokens == len(prompt.ids)
+    last = finished(events)
+    assert last.completion_tokens <= 24
+    assert last.reason in ("stop", "length")
+    assert (last.reason == "length") == (last.completion_tokens == 24)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_answer_ends_where_the_context_ends(
+    family: str, make_pipeline: MakePipeline, model_file: Callable[[str], Path]
+) -> None:
+    pipeline = make_pipeline(model_file(family), max_length=64)
+    prompt = pipeline.encode_text("x")
+    last = finished(collect(pipeline.generate(Job([prompt], 100_000, Sampling()))))
+    assert last.completion_tokens <= 64 - len(prompt)
+    assert collect(pipeline.generate(Job([prompt], 2, Sampling())))
+
+
+def test_a_prompt_that_fills_the_context_is_refused(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO, max_length=100)
+    with pytest.raises(ContextLengthExceeded) as refused:
+        ask(pipeline, "word " * 300)
+    assert refused.value.context_length == 100
+    assert "maximum context length is 100 tokens" in refused.value.message
+
+
+def test_several_prompts_are_answered_in_order_under_one_place(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO)
+    prompts = [pipeline.encode_chat(says(text)).ids for text in ("hello", "tell me a joke")]
+    alone = [text_of(collect(pipeline.generate(Job([prompt], None, GREEDY)))) for prompt in prompts]
+    events = collect(pipeline.generate(Job(prompts, None, GREEDY)))
+    ends = [index for index, event in enumerate(events) if isinstance(event, Finished)]
+    assert [text_of(events[: ends[0]]), text_of(events[ends[0] :])] == alone
+
+
+def test_a_tool_is_called_with_the_declared_name(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO)
+    weather = Tool(
+        "get_weather",
+        "Get the weather of a city",
+        {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    )
+    prompt = pipeline.encode_chat(Conversation((Message("user", "What is the weather in Paris?"),), (weather,)))
+    events = collect(pipeline.generate(Job([prompt.ids], None, GREEDY, output=prompt.output)))
+    calls = [event for event in events if isinstance(event, ToolCallStarted)]
+    arguments = "".join(event.text for event in events if isinstance(event, ToolArguments))
+    assert [call.name for call in calls] == ["get_weather"]
+    assert arguments == '{"city": "Paris"}'
+    assert finished(events).reason == "tool_calls"
+
+
+def test_usage_counts_the_ids_that_the_events_stand_for(make_pipeline: MakePipeline) -> None:
+    events = collect(ask(make_pipeline(DEMO), "Tell me a short story"))
+    carried = sum(len(event.ids) for event in events if isinstance(event, Text))
+    # The id that ends the answer is counted and stands for no text.
+    assert carried == finished(events).completion_tokens - 1
+
+
+def test_what_the_tokenizer_is_asked_is_answered(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO)
+    ids = pipeline.encode_text("你好 world", prefix=False)
+    assert pipeline.decode(ids) == "你好 world"
+    assert pipeline.encode_text("你好 world")[-len(ids) :] == ids
+    with pytest.raises(PromptError) as refused:
+        pipeline.encode_chat(Conversation((Message("tool", "22", tool_call_id="nobody"),)))
+    assert refused.value.param
+
+
+# --- children that die ---
+
+
+def kill(pipeline: Pipeline, child: str, number: int = signal.SIGKILL) -> int:
+    pid = pipeline.pids[child]
+    assert pid is not None
+    os.kill(pid, number)
+    return pid
+
+
+def test_a_child_killed_while_idle_is_replaced(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO)
+    old = kill(pipeline, "pipeline")
+    await_state(pipeline, "restarting")
+    await_state(pipeline, "ready")
+    assert pipeline.pids["pipeline"] != old
+    assert collect(ask(pipeline, "hello"))
+
+
+@pytest.mark.parametrize("when", ["prefill", "decode"])
+def test_a_child_killed_at_work_costs_one_request(when: str, make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO, prefill="step")
+    running = ask(pipeline, "word " * 400 if when == "prefill" else "count from 1 to 60")
+    queued = [ask(pipeline, text) for text in ("hello", "tell me a joke")]
+    events = (event for batch in running.events() for event in batch)
+    awaited = Started if when == "prefill" else Text
+    next(event for event in events if isinstance(event, awaited))
+    kill(pipeline, "pipeline")
+    with pytest.raises(EngineError):
+        list(events)
+    for generation in queued:
+        assert finished(collect(generation)).reason == "stop"
+    await_state(pipeline, "ready")
+
+
+def test_a_request_that_comes_during_a_restart_waits_for_it(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO)
+    kill(pipeline, "pipeline")
+    await_state(pipeline, "restarting")
+    assert finished(collect(ask(pipeline, "hello"))).reason == "stop"
+
+
+def test_a_child_that_hangs_is_killed(make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facade, "HUNG_AFTER", 0.5)
+    monkeypatch.setattr(facade, "HUNG_AFTER_PER_TOKEN", 0.0)
+    pipeline = make_pipeline(DEMO)
+    old = kill(pipeline, "pipeline", signal.SIGSTOP)
+    with pytest.raises(EngineError):
+        collect(ask(pipeline, "hello"))
+    await_state(pipeline, "ready")
+    assert pipeline.pids["pipeline"] != old
+
+
+def test_a_tokenizer_that_dies_is_replaced(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO)
+    kill(pipeline, "tokenizer")
+    await_state(pipeline, "restarting")
+    await_state(pipeline, "ready")
+    assert pipeline.decode(pipeline.encode_text("hello", prefix=False)) == "hello"
+
+
+def test_children_do_not_outlive_a_parent_that_is_killed() -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from glm_api.pipeline.cpus import child_environment
+from glm_api.pipeline.facade import Pipeline, PipelineSettings
+from glm_api.pipeline.semaphore import FairSemaphore
+pipeline = Pipeline(FairSemaphore())
+pipeline.configure(PipelineSettings({str(DEMO)!r}, None, 1, "auto", 1, 60, 60, child_environment(1)))
+pipeline.start()
+while pipeline.health().state != "ready":
+    pass
+print(*pipeline.pids.values(), flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=DEMO.parents[1]
+    ) as parent:
+        assert parent.stdout is not None
+        children = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(children) == 2
+        parent.kill()
+        parent.wait()
+    for child in children:
+        until(lambda child=child: not Path(f"/proc/{child}/exe").exists())
+
+
+# --- files that cannot be served ---
+
+
+def test_a_broken_file_is_said_in_one_line_and_a_mended_one_is_loaded(
+    make_pipeline: MakePipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"GGUF" + bytes(100))
+    pipeline = make_pipeline(path, ready=False)
+    await_state(pipeline, "failed")
+    assert "GGUF" in pipeline.health().message
+    assert "\n" not in pipeline.health().message
+    with pytest.raises(ModelLoading):
+        pipeline.generate(Job([[1, 2]], 1))
+    path.write_bytes(DEMO.read_bytes())
+    await_state(pipeline, "ready")
+    assert collect(ask(pipeline, "hello"))
+    assert not any("Traceback" in record.getMessage() for record in caplog.records)
+
+
+def test_a_context_longer_than_the_model_knows_is_refused(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO, ready=False, max_length=100_000)
+    await_state(pipeline, "failed")
+    assert "GLM_MAX_LENGTH" in pipeline.health().message
+
+
+# --- the queue ---
+
+
+def test_one_more_than_the_queue_holds_is_told_when_to_come_back(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO, queue_size=2)
+    admitted = [ask(pipeline, "Tell me a short story") for _ in range(3)]
+    with pytest.raises(QueueFull) as refused:
+        ask(pipeline, "hello")
+    assert refused.value.retry_after >= 1
+    answers = {text_of(collect(generation)) for generation in admitted}
+    assert len(answers) == 1
+
+
+def test_a_cancelled_request_makes_way(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO)
+    running, waiting, last = (ask(pipeline, "count from 1 to 60") for _ in range(3))
+    first_text(running)
+    waiting.cancel()
+    with pytest.raises(ClientGone):
+        collect(waiting)
+    running.cancel()
+    with pytest.raises(ClientGone):
+        list(running.events())
+    assert finished(collect(last)).reason == "stop"
+    until(lambda: pipeline.snapshot()["running"] is None)
+
+
+def test_a_prefill_that_nobody_waits_for_stops_after_a_token(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO, prefill="step")
+    reading = ask(pipeline, "word " * 400)
+    assert isinstance(next(reading.events())[0], Started)
+    reading.cancel()
+    collect(ask(pipeline, "hello"))
+    # What was read until then is kept, and it is less than the prompt.
+    held = max(slot["tokens"] for slot in pipeline.snapshot()["slots"])
+    assert held < reading.prompt_tokens
+
+
+def test_waiting_too_long_is_said(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO, queue_timeout=0.0)
+    running = ask(pipeline, "count from 1 to 60")
+    waiting = ask(pipeline, "hello")
+    with pytest.raises(DeadlineExceeded, match="waited"):
+        collect(waiting)
+    assert finished(collect(running)).reason == "stop"
+
+
+def test_an_answer_that_takes_too_long_is_ended(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO, request_timeout=0.0)
+    with pytest.raises(DeadlineExceeded, match="longer than"):
+        collect(ask(pipeline, "count from 1 to 60"))
+    until(lambda: pipeline.snapshot()["running"] is None)
+
+
+def test_progress_is_reported_to_who_asks(make_pipeline: MakePipeline, model_file: Callable[..., Path]) -> None:
+    pipeline = make_pipeline(DEMO, prefill="batch")
+    ids = pipeline.encode_chat(says("word " * 100)).ids
+    quiet = collect(pipeline.generate(Job([ids], 1, GREEDY)))
+    asked = collect(pipeline.generate(Job([ids[:-1] + ids[-1:]], 1, GREEDY, progress=True)))
+    assert not any(isinstance(event, Progress) for event in quiet)
+    reports = [event for event in asked if isinstance(event, Progress)]
+    assert reports
+    assert all(report.processed <= report.total == len(ids) for report in reports)
+
+
+def test_shutting_down_ends_what_runs_and_refuses_what_comes(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO)
+    running, waiting = (ask(pipeline, "count from 1 to 60") for _ in range(2))
+    pipeline.drain()
+    with pytest.raises(ShuttingDown):
+        pipeline.generate(Job([[1, 2]], 1))
+    pipeline.stop()
+    for generation in (running, waiting):
+        with pytest.raises(ShuttingDown):
+            collect(generation)

@@ -1,0 +1,178 @@
+"""The engine on the real chatglm_cpp: the cache must not be visible in any answer."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import pytest
+from chatglm_cpp import _C
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glm_api.pipeline.frames import Cancel, Event, Failed, Finished, Frame, Generate, Started, Text
+from glm_api.pipeline.model_info import OutputSpec
+from glm_api.pipeline.worker.__main__ import generation_config
+from glm_api.pipeline.worker.connection import ParentGone
+from glm_api.pipeline.worker.engine import ATTEMPTS, Engine
+from glm_api.pipeline.worker.evaluation import Evaluator
+from glm_api.pipeline.worker.images import decode_image
+from glm_api.pipeline.worker.slots import SlotPool
+from tests.models.fixtures import OpenModel
+
+
+class ScriptedConnection:
+    """Gives out frames, and a Cancel once the engine has looked for one ``cancel_after`` times."""
+
+    def __init__(self) -> None:
+        self.incoming: deque[Frame] = deque()
+        self.sent: list[Frame] = []
+        self.cancel_after: int | None = None
+        self._current = 0
+
+    def send(self, frame: Frame) -> None:
+        self.sent.append(frame)
+
+    def receive(self) -> Frame:
+        if not self.incoming:
+            raise ParentGone
+        frame = self.incoming.popleft()
+        if isinstance(frame, Generate):
+            self._current = frame.id
+        return frame
+
+    def receive_nowait(self) -> Frame | None:
+        if self.cancel_after is None:
+            return None
+        self.cancel_after -= 1
+        return Cancel(self._current) if self.cancel_after == 0 else None
+
+
+class Bench:
+    """An engine over an open model, and the answers of chatglm_cpp's own loop to compare with."""
+
+    def __init__(self, model: OpenModel, mode: str, slots: int = 2, longest_batch: int = 10_000) -> None:
+        self.model = model
+        self.connection = ScriptedConnection()
+        evaluator = Evaluator(mode, longest_batch, whole_prompts=not model.format.reuses_prefix)  # type: ignore[arg-type]
+        pool = SlotPool(slots, self.open, self.open())
+        self.engine = Engine(self.connection, model.format, pool, evaluator, generation_config, decode_image)  # type: ignore[arg-type]
+        self.reference = self.open()
+        self.number = 0
+
+    def open(self) -> _C.Pipeline:
+        return _C.Pipeline(str(self.model.path), -1)
+
+    def run(
+        self, prompt: list[int], limit: int, cancel_after: int | None = None, output: OutputSpec | None = None
+    ) -> list[Event]:
+        self.number += 1
+        self.connection.sent = []
+        self.connection.cancel_after = cancel_after
+        spec = output or OutputSpec(mode="text")
+        self.connection.incoming.append(
+            Generate(self.number, [prompt], [limit], 0.0, 1.0, 0, 1.0, [], spec.to_json(), None, False)
+        )
+        with pytest.raises(ParentGone):
+            self.engine.serve()
+        return [frame for frame in self.connection.sent if isinstance(frame, Event)]
+
+    def expected(self, prompt: list[int], limit: int) -> list[int]:
+        """chatglm_cpp's greedy ids for ``prompt``, evaluated in one call, without the id that ends them."""
+        ids = list(prompt)
+        config = generation_config(0.0, 1.0, 0, 1.0)
+        past = 0
+        while len(ids) < len(prompt) + limit:
+            token = self.reference.model.generate_next_token(ids, None, config, past, len(prompt))
+            if token in self.model.tokenizer.end_ids:
+                break
+            past = len(ids)
+            ids.append(token)
+        return ids[len(prompt) :]
+
+
+def ids_of(events: list[Event]) -> list[int]:
+    return [token for event in events if isinstance(event, Text) for token in event.ids]
+
+
+# A dialogue is a walk in a tree of prompts: each step takes some of an earlier prompt and its answer, and says more.
+steps = st.lists(
+    st.tuples(
+        st.integers(0, 5),  # which earlier prompt
+        st.integers(0, 60),  # how much of it
+        st.lists(st.integers(300, 2000), min_size=1, max_size=12),  # what follows
+        st.integers(1, 10),  # how many tokens to answer with
+        st.one_of(st.none(), st.none(), st.integers(1, 12)),  # after how many looks the client leaves
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps, st.sampled_from(["step", "batch", "auto"]), st.sampled_from([3, 10_000]))
+def test_no_answer_depends_on_what_the_cache_holds(
+    open_demo: OpenModel,
+    walk: list[tuple[int, int, list[int], int, int | None]],
+    mode: str,
+    longest_batch: int,
+) -> None:
+    bench = Bench(open_demo, mode, longest_batch=longest_batch)
+    seen: list[list[int]] = [list(open_demo.tokenizer.prefix)]
+    for which, share, more, limit, cancel_after in walk:
+        base = seen[which % len(seen)]
+        prompt = [*open_demo.tokenizer.prefix, *base[2 : 2 + share], *more]
+        events = bench.run(prompt, limit, cancel_after)
+        expected = bench.expected(prompt, limit)
+        last = events[-1]
+        assert isinstance(last, Finished)
+        got = ids_of(events)
+        if last.reason == "cancelled":
+            assert got == expected[: len(got)]
+        else:
+            assert got == expected
+        seen.append([*prompt, *got])
+
+
+def test_the_second_turn_evaluates_only_what_is_new(open_demo: OpenModel) -> None:
+    bench = Bench(open_demo, "auto")
+    prompt = [*open_demo.tokenizer.prefix, *range(400, 440)]
+    first = bench.run(prompt, 8)
+    second = bench.run([*prompt, *ids_of(first), 500, 501], 2)
+    started = second[0]
+    assert isinstance(started, Started)
+    # The last token of the first answer was chosen, but never evaluated.
+    assert started.cached_tokens == len(prompt) + 7
+
+
+def test_a_cancelled_prefill_stays_usable(open_demo: OpenModel) -> None:
+    bench = Bench(open_demo, "step")
+    prompt = [*open_demo.tokenizer.prefix, *range(400, 440)]
+    cancelled = bench.run(prompt, 4, cancel_after=20)[-1]
+    assert isinstance(cancelled, Finished)
+    assert (cancelled.reason, cancelled.held) == ("cancelled", 19)
+    started = bench.run(prompt, 4)[0]
+    assert isinstance(started, Started)
+    assert started.cached_tokens == 19
+
+
+def test_chatglm_6b_reads_each_prompt_anew(open_model: Callable[[str], OpenModel]) -> None:
+    model = open_model("chatglm")
+    bench = Bench(model, "step")
+    prompt = model.format.render_text("hello world")
+    for _ in range(2):
+        events = bench.run(prompt, 5)
+        started = events[0]
+        assert isinstance(started, Started)
+        assert started.cached_tokens == 0
+        assert ids_of(events) == bench.expected(prompt, 5)
+
+
+def test_a_demand_that_is_never_met_is_a_failure_after_a_bounded_number_of_attempts(open_demo: OpenModel) -> None:
+    bench = Bench(open_demo, "auto")
+    prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
+    events = bench.run(prompt, 3, output=OutputSpec(required=True, tools=("get_weather", "get_time")))
+    assert isinstance(events[-1], Failed)
+    assert events[-1].kind == "answer"
+    assert str(ATTEMPTS) in events[-1].message
+    assert not any(isinstance(event, Text) for event in events)
