@@ -72,7 +72,9 @@ def test_each_answer_tells_its_speed_and_cached_tokens(stub: Stub, open_page: Op
     stub.replies.append(answer("Hello"))
     page = open_page(stub.url)
     ask(page, "Hi")
-    expect(last_answer(page)).to_contain_text("29 tokens · 14.5 tokens/s · prompt 1,234, 1,200 cached · first token after")
+    expect(last_answer(page)).to_contain_text(
+        "29 tokens · 14.5 tokens/s · prompt 1,234, 1,200 cached · first token after"
+    )
 
 
 def test_stop_ends_the_request_and_keeps_what_came(stub: Stub, open_page: OpenPage) -> None:
@@ -97,13 +99,13 @@ ATTACKS = [
     "[click](  JaVaScRiPt:window.owned=1 'title')",
     "[click](data:text/html,<script>window.owned=1</script>)",
     "![picture](javascript:window.owned=1)",
-    "![x\"onerror=\"window.owned=1](https://example.com/x.png)",
+    '![x"onerror="window.owned=1](https://example.com/x.png)',
     "<svg onload='window.owned = 1'></svg>",
     "<iframe srcdoc='<script>parent.owned = 1</script>'></iframe>",
     "<a href='javascript:window.owned=1'>click</a>",
     "<style>body { display: none }</style>",
     "<form action='https://example.com'><button>send</button></form>",
-    "```\"><img src=x onerror=window.owned=1>\ncode\n```",
+    '```"><img src=x onerror=window.owned=1>\ncode\n```',
     "| <img src=x onerror=window.owned=1> |\n|---|\n| <base href='https://example.com/'> |",
     "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=window.owned=1&gt;'>",
 ]
@@ -124,10 +126,13 @@ def test_what_a_model_writes_stays_inert(stub: Stub, open_page: OpenPage, attack
     assert page.evaluate("window.owned") is None
     forbidden = "script, img, iframe, style, form, base, math, object, embed, svg:not(.icon)"
     assert markdown.locator(forbidden).count() == 0
-    assert page.evaluate(
-        """() => [...document.querySelectorAll('.markdown *')].flatMap((node) => node.getAttributeNames())
+    assert (
+        page.evaluate(
+            """() => [...document.querySelectorAll('.markdown *')].flatMap((node) => node.getAttributeNames())
                .filter((name) => name.startsWith('on') || name === 'style' || name === 'src')"""
-    ) == []
+        )
+        == []
+    )
     hrefs = markdown.locator("a[href]").evaluate_all("links => links.map((link) => link.getAttribute('href'))")
     assert all(href.startswith("https://") for href in hrefs)
 
@@ -332,7 +337,11 @@ def test_a_tool_call_is_shown_and_its_result_goes_back(stub: Stub, open_page: Op
     page.get_by_label("Result of get_weather").fill('{"sky": "blue"}')
     page.get_by_role("button", name="Send the result").click()
     expect(last_answer(page)).to_contain_text("It is sunny.")
-    call_sent = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+    call_sent = {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'},
+    }
     assert stub.requests[1]["messages"] == [
         {"role": "user", "content": "Weather in Paris?"},
         {"role": "assistant", "content": None, "tool_calls": [call_sent]},
@@ -386,7 +395,10 @@ def test_a_refused_request_asks_for_a_key_and_is_sent_again(stub: Stub, open_pag
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
-        (Failure(429, "The queue is full.", "queue_full", {"Retry-After": "7"}), "The queue is full. Try again in 7 s."),
+        (
+            Failure(429, "The queue is full.", "queue_full", {"Retry-After": "7"}),
+            "The queue is full. Try again in 7 s.",
+        ),
         (Failure(503, "The server is stopping.", "shutting_down", {"Retry-After": "3"}), "Try again in 3 s."),
         (Failure(400, "This model's maximum context length is 8192 tokens.", "context_length_exceeded"), "8192 tokens"),
         ([text("Half"), 'data: {"error": {"message": "The model failed.", "code": null}}\n\n'], "The model failed."),
@@ -502,15 +514,17 @@ def test_the_page_stays_where_the_reader_scrolled_to(stub: Stub, open_page: Open
     stub.replies.append(answer(lines, gate, "\n\nlast line"))
     page = open_page(stub.url)
     ask(page, "Hi")
-    expect(page.get_by_text("line 79")).to_be_in_viewport()
-    page.get_by_text("line 40").hover()
+    end = last_answer(page).get_by_text("line 79")
+    expect(end).to_be_in_viewport()
+    end.hover()
     page.mouse.wheel(0, -2000)
-    expect(page.get_by_text("line 79")).not_to_be_in_viewport()
+    expect(end).not_to_be_in_viewport()
     gate.set()
     expect_finished(page)
-    expect(page.get_by_text("last line")).not_to_be_in_viewport()
+    expect(last_answer(page)).to_contain_text("last line")
+    expect(last_answer(page).get_by_text("last line")).not_to_be_in_viewport()
     page.get_by_role("button", name="Go to the end").click()
-    expect(page.get_by_text("last line")).to_be_in_viewport()
+    expect(last_answer(page).get_by_text("last line")).to_be_in_viewport()
 
 
 def test_the_page_works_without_storage(stub: Stub, open_page: OpenPage) -> None:
@@ -528,14 +542,22 @@ def test_the_page_works_without_storage(stub: Stub, open_page: OpenPage) -> None
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_events_are_read_however_the_bytes_are_split(stub: Stub, open_page: OpenPage, size: int) -> None:
     page = open_page(stub.url)
-    stream = ': ping\n\ndata: {"a":"你好"}\r\n\r\nid: 4\ndata:first\ndata: second\n\n\n: ping\n\ndata: 😀\n\ndata: cut off'
+    stream = (
+        ': ping\n\ndata: {"a":"你好"}\r\n\r\nid: 4\ndata:first\ndata: second\n\n\n: ping\n\ndata: 😀\n\ndata: cut off'
+    )
     events = page.evaluate(
         """async ([bytes, size]) => {
              const { readEvents } = await import('/assets/sse.js');
-             const pieces = [];
-             for (let at = 0; at < bytes.length; at += size) pieces.push(new Uint8Array(bytes.slice(at, at + size)));
+             const body = new ReadableStream({
+               start(controller) {
+                 for (let at = 0; at < bytes.length; at += size) {
+                   controller.enqueue(new Uint8Array(bytes.slice(at, at + size)));
+                 }
+                 controller.close();
+               },
+             });
              const events = [];
-             for await (const data of readEvents(ReadableStream.from(pieces))) events.push(data);
+             for await (const data of readEvents(body)) events.push(data);
              return events;
            }""",
         [list(stream.encode()), size],
