@@ -28,8 +28,10 @@ serve: setup ## Serve the model on 127.0.0.1:8000 (the settings are in README.md
 
 setup: $(RUNTIME) $(SHIM) ## Install what the server needs, without starting it
 
+# Some tests open models in pytest's own process, where ggml's threads would spin against those of the servers.
 test: $(DEV) $(SHIM) ## Run the tests
-	@.venv/bin/pytest
+	@export LD_LIBRARY_PATH="$(CURDIR)/$(dir $(SHIM))" LD_PRELOAD=$(notdir $(SHIM)) GLM_NPROCS=1
+	exec .venv/bin/pytest
 
 lint: $(DEV) ## Check style and types
 	.venv/bin/ruff check .
