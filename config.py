@@ -195,7 +195,7 @@ class Settings:
     ping_interval: float = _seconds(
         15, "Silence after which a stream gets a comment to keep it open; 0: never.", least=0, most=3600
     )
-    max_body_bytes: int = _integer(8 * 2**20, "Largest request body.", least=1024, most=32 * 2**20)
+    max_body_bytes: int = _integer(8 * 2**20, "Largest request body, in bytes.", least=1024, most=32 * 2**20)
     bind: str = _parsed(
         "HOST:PORT or unix:/PATH", "127.0.0.1:8000", "Where the server listens.", _bind, shown="127.0.0.1:8000"
     )

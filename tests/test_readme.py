@@ -1,0 +1,38 @@
+"""What README.md says about settings and commands is what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from config import ALIASES, VARIABLES
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def settings_table() -> list[str]:
+    return [f"| `{name}` | {row.values} | {row.default} | {row.help} |" for name, row in VARIABLES.items()]
+
+
+def test_the_settings_table_is_that_of_the_code() -> None:
+    table = [line for line in README.splitlines() if line.startswith("| `GLM_")]
+    assert table == settings_table(), "README.md should have:\n" + "\n".join(settings_table())
+
+
+def test_the_ancestors_names_are_told() -> None:
+    for alias in ALIASES:
+        assert f"`{alias}`" in README
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"(?<!install )\bmake ([a-z-]+)", README))
+    assert named
+    assert named <= targets
+
+
+def test_every_file_that_is_linked_exists() -> None:
+    links = re.findall(r"\]\((?!http|#)([^)#]+)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
