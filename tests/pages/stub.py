@@ -7,12 +7,17 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
 from glm_api.pages import blueprint
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 MODEL = "chatglm3-6b"
 
@@ -87,14 +92,14 @@ LOADING = Failure(503, "The model is loading.", "model_loading", {"Retry-After":
 class Stub:
     """The server, what it will say next and what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
         self.replies: deque[list[str | Gate] | Failure] = deque()
         self.requests: list[dict[str, Any]] = []
         self.key: str | None = None
         self.health: Failure | None = None
         self.client_left = threading.Event()
-        self._server = make_server("127.0.0.1", 0, self._app(), threaded=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        self._server = make_server("127.0.0.1", 0, self._under(prefix), threaded=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}{prefix}/"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
@@ -102,6 +107,10 @@ class Stub:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def _under(self, prefix: str) -> WSGIApplication:
+        app = self._app()
+        return DispatcherMiddleware(NotFound(), {prefix: app}) if prefix else app
 
     def _app(self) -> Flask:
         app = Flask("stub")

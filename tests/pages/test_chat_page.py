@@ -302,6 +302,15 @@ def test_a_full_browser_drops_the_oldest_conversation(stub: Stub, open_page: Ope
     expect(page.get_by_role("button", name="older")).to_have_count(0)
 
 
+def test_a_conversation_too_large_for_the_browser_goes_on_unkept(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("Hello"))
+    page = open_page(stub.url)
+    page.evaluate("localStorage.setItem('other', 'x'.repeat(5_200_000))")
+    ask(page, "y" * 60_000)
+    expect(last_answer(page)).to_contain_text("Hello")
+    expect(page.get_by_text("This conversation is too large to be kept in the browser.")).to_be_visible()
+
+
 def test_the_last_answer_can_be_made_again(stub: Stub, open_page: OpenPage) -> None:
     stub.replies += [answer("First try"), answer("Second try")]
     page = open_page(stub.url)
@@ -332,8 +341,9 @@ def test_a_tool_call_is_shown_and_its_result_goes_back(stub: Stub, open_page: Op
     page = open_page(stub.url)
     ask(page, "Weather in Paris?")
     call = page.get_by_role("group").filter(has_text="Calls get_weather")
-    call.locator("summary").click()
     expect(call.locator("pre")).to_have_text('{\n  "city": "Paris"\n}')
+    call.locator("summary").click()
+    expect(call.locator("pre")).to_be_hidden()
     page.get_by_label("Result of get_weather").fill('{"sky": "blue"}')
     page.get_by_role("button", name="Send the result").click()
     expect(last_answer(page)).to_contain_text("It is sunny.")
@@ -489,6 +499,60 @@ def test_the_theme_follows_the_system_and_can_be_switched(stub: Stub, open_page:
     expect(body).to_have_css("background-color", "rgb(252, 252, 251)")
     page.reload()
     expect(body).to_have_css("background-color", "rgb(252, 252, 251)")
+
+
+def test_the_pages_work_under_a_path_prefix(open_page: OpenPage) -> None:
+    stub = Stub(prefix="/models/glm")
+    stub.replies.append(answer("Hello"))
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect(last_answer(page)).to_contain_text("Hello")
+    page.get_by_role("link", name="API reference").click()
+    expect(page.locator(".opblock")).to_have_count(2)
+    page.get_by_role("link", name="GLM chat").click()
+    expect(page.get_by_role("button", name="Hi", exact=True)).to_be_visible()
+    stub.close()
+
+
+def test_the_keyboard_alone_is_enough(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("Tokyo."), answer("Kyoto?")]
+    page = open_page(stub.url)
+    page.get_by_role("button", name="What is the capital of Japan?").focus()
+    page.keyboard.press("Enter")
+    expect(last_answer(page)).to_contain_text("Tokyo.")
+    expect(page.get_by_role("textbox", name="Message")).to_be_focused()
+    page.get_by_role("button", name="Answer again").focus()
+    page.keyboard.press("Enter")
+    expect(last_answer(page)).to_contain_text("Kyoto?")
+    expect(page.get_by_role("textbox", name="Message")).to_be_focused()
+    page.get_by_role("button", name="Settings").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog", name="Settings")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Settings")).to_be_focused()
+
+
+def test_every_control_has_a_name(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("```\ncode\n```"), tool_call("get_time", "{}")]
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect_finished(page)
+    ask(page, "What time is it?")
+    expect(page.get_by_label("Result of get_time")).to_be_visible()
+    session = page.context.new_cdp_session(page)
+    roles = {"button", "textbox", "combobox", "checkbox", "slider", "spinbutton", "link"}
+
+    def names() -> list[str]:
+        nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+        controls = [node for node in nodes if not node["ignored"] and node["role"]["value"] in roles]
+        return [node["name"]["value"] for node in controls]
+
+    thread = names()
+    assert {"Send", "Copy", "Settings", "Result of get_time"} <= set(thread)
+    page.get_by_role("button", name="Settings").click()
+    dialog = names()
+    assert "System prompt" in dialog
+    assert "" not in thread + dialog
 
 
 def test_a_phone_shows_everything_in_its_width(stub: Stub, open_page: OpenPage) -> None:

@@ -55,6 +55,8 @@ class Run {
 const runs = new Map();
 /** @type {Map<string, ApiError>} why the last answer of a conversation failed */
 const errors = new Map();
+/** @type {Set<string>} conversations that the browser has no room for */
+const unkept = new Set();
 
 let current = conversations.load(location.hash.slice(1)) ?? conversations.create(preferences.system);
 
@@ -81,8 +83,12 @@ function drawCurrent() {
   const run = runs.get(current.id);
   const running = run !== undefined;
   const nodes = drawThread(current, { running, error: errors.get(current.id) ?? null, actions });
-  thread.replaceChildren(...nodes, ...(run ? [run.view.node] : []));
+  if (run) nodes.push(run.view.node);
+  if (unkept.has(current.id)) nodes.push(element("p", { class: "note", role: "status" }, t("storageFull")));
+  thread.replaceChildren(...nodes);
   setRunning(running);
+  // What had the focus may be gone from the page.
+  if (document.activeElement === document.body) focusComposer();
   document.title = current.title ? `${current.title} - GLM chat` : "GLM chat";
 }
 
@@ -93,7 +99,8 @@ function drawList() {
 /** @param {Conversation} conversation */
 function keep(conversation) {
   conversation.updated = Date.now();
-  if (!conversations.save(conversation)) errors.set(conversation.id, new ApiError(t("storageFull")));
+  if (conversations.save(conversation)) unkept.delete(conversation.id);
+  else unkept.add(conversation.id);
   drawList();
 }
 
@@ -192,7 +199,7 @@ async function ask(conversation) {
     connect();
     ask(conversation);
   } else if (error?.status === 0 || error?.status === 503) {
-    awaitReady();
+    connect();
   }
 }
 

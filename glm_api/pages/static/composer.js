@@ -7,6 +7,8 @@ const field = byId("prompt", HTMLTextAreaElement);
 const sendButton = byId("send", HTMLButtonElement);
 const stopButton = byId("stop", HTMLButtonElement);
 
+const hasKeyboard = window.matchMedia("(hover: hover)");
+
 /** keyCode of a key that an input method has taken; Safari sends the Enter that ends a composition only with this mark. */
 const TAKEN_BY_INPUT_METHOD = 229;
 
@@ -46,6 +48,7 @@ export function setRunning(running) {
   if (hadFocus) focusComposer();
 }
 
+/** Not where a keyboard would come up over the conversation: there the user taps the box when it is wanted. */
 export function focusComposer() {
-  field.focus();
+  if (hasKeyboard.matches) field.focus();
 }

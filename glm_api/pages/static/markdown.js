@@ -16,9 +16,9 @@ const marked = new Marked({
   gfm: true,
   breaks: true,
   renderer: {
-    html: ({ text, block }) => (block ? `<p>${escape(text)}</p>` : escape(text)),
+    html: (/** @type {{text: string, block?: boolean}} */ { text, block }) => (block ? `<p>${escape(text)}</p>` : escape(text)),
     // An image would tell its host who reads this, and when: give its address instead.
-    image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
+    image: (/** @type {{href: string, text: string}} */ { href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
   },
 });
 
@@ -36,7 +36,7 @@ const SANITIZE = {
   RETURN_DOM_FRAGMENT: true,
 };
 
-DOMPurify.addHook("afterSanitizeAttributes", (node) => {
+DOMPurify.addHook("afterSanitizeAttributes", (/** @type {Element} */ node) => {
   if (node.nodeName === "A") {
     node.setAttribute("target", "_blank");
     node.setAttribute("rel", "noopener noreferrer");

@@ -19,8 +19,18 @@ function show(state, words) {
   if (!banner.hidden) banner.replaceChildren(words);
 }
 
-/** Follows the server until it is ready. */
-export async function awaitReady() {
+/** @type {Promise<void> | null} */
+let following = null;
+
+/** Follows the server until it is ready; one loop, however many wait for it. */
+export function awaitReady() {
+  following ??= follow().finally(() => {
+    following = null;
+  });
+  return following;
+}
+
+async function follow() {
   while (true) {
     try {
       await health();

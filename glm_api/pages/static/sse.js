@@ -4,7 +4,7 @@
  * Comments (`: ping`) and fields other than `data` are passed over; an event that the connection cut short is dropped,
  * as the HTML standard says. Lines may end in LF or CRLF, and a line or a character may be split between reads.
  *
- * @param {ReadableStream<Uint8Array>} body
+ * @param {ReadableStream<Uint8Array<ArrayBuffer>>} body
  * @returns {AsyncGenerator<string, void, void>} the data of one event after another
  */
 export async function* readEvents(body) {

@@ -119,7 +119,7 @@ function drawAnswer({ content, toolCalls = [], ending, stats = {} }, actions) {
     markdown.show(content);
     article.append(markdown.node);
   }
-  article.append(...toolCalls.map((call) => drawToolCall(call, false)));
+  article.append(...toolCalls.map((call) => drawToolCall(call, actions !== null)));
   const notes = { length: t("endedLength"), stopped: t("endedStopped"), error: t("endedError") };
   const note = notes[/** @type {keyof typeof notes} */ (ending)];
   if (note) article.append(element("p", { class: "note" }, note));
