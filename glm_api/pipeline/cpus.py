@@ -40,7 +40,7 @@ def nprocs_for(threads: int) -> int:
 def child_environment(threads: int, library: Path = NPROCS_LIBRARY) -> dict[str, str]:
     """The whole environment of a child that computes with ``threads`` threads: ours, with what it needs on top.
 
-    Without the library (`make` builds it) the child uses as many threads as chatglm_cpp likes; a warning says so.
+    Without the library (`make setup` builds it) the child uses as many threads as chatglm_cpp likes; a warning says so.
     """
     environment = dict(os.environ)
     # So that the child finds glm_api whatever directory the server was started in.
@@ -51,7 +51,7 @@ def child_environment(threads: int, library: Path = NPROCS_LIBRARY) -> dict[str,
         environment["LD_LIBRARY_PATH"] = _prepended(str(library.parent), environment.get("LD_LIBRARY_PATH"))
         environment["GLM_NPROCS"] = str(nprocs_for(threads))
     else:
-        logger.warning("%s is missing, so the number of threads cannot be set; `make` builds it.", library.name)
+        logger.warning("%s is missing, so the number of threads cannot be set; `make setup` builds it.", library.name)
     return environment
 
 
