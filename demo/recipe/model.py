@@ -1,0 +1,129 @@
+"""The ChatGLM3 architecture in PyTorch, as chatglm-cpp computes it (`ChatGLM2ForCausalLM` in its sources).
+
+Shapes in comments: B dialogues, T tokens, H query heads, K key-value heads, D channels a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Config:
+    """Geometry; the names follow the configuration of the official ChatGLM3 checkpoints where they differ in size only."""
+
+    vocab_size: int = 3072
+    hidden_size: int = 256
+    num_layers: int = 4
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
+    ffn_hidden_size: int = 640
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    max_length: int = 2048
+
+    @property
+    def head_size(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(config.hidden_size))
+        self.eps = config.norm_eps
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
+
+
+def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of the first half of each head's channels, neighbours paired.
+
+    heads: [B, heads, T, D]; cos, sin: [T, D / 4].
+    """
+    rotary, rest = heads.chunk(2, dim=-1)
+    even, odd = rotary[..., 0::2], rotary[..., 1::2]
+    rotated = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
+    return torch.cat((rotated, rest), dim=-1)
+
+
+class Block(nn.Module):
+    """Grouped-query attention and a SwiGLU feed-forward layer, each behind a norm and added to the residual."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.key_value_size = config.num_key_value_heads * config.head_size
+        self.input_norm = RMSNorm(config)
+        self.query_key_value = nn.Linear(config.hidden_size, config.hidden_size + 2 * self.key_value_size)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.post_attention_norm = RMSNorm(config)
+        self.up = nn.Linear(config.hidden_size, 2 * config.ffn_hidden_size, bias=False)
+        self.down = nn.Linear(config.ffn_hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """hidden: [B, T, hidden_size] -> the same shape."""
+        size, group = self.config.head_size, self.config.num_attention_heads // self.config.num_key_value_heads
+        projected = self.query_key_value(self.input_norm(hidden))
+        query, key, value = (
+            part.unflatten(-1, (-1, size)).transpose(1, 2)  # [B, H or K, T, D]
+            for part in projected.split((self.config.hidden_size, self.key_value_size, self.key_value_size), dim=-1)
+        )
+        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+        key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        hidden = hidden + self.dense(attended.transpose(1, 2).flatten(-2))
+        gate, linear = self.up(self.post_attention_norm(hidden)).chunk(2, dim=-1)
+        return hidden + self.down(F.silu(gate) * linear)
+
+
+class ChatGLM3(nn.Module):
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.final_norm = RMSNorm(config)
+        self.output = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self._initialize()
+        rotary_size = config.head_size // 2
+        frequencies = config.rope_theta ** (-torch.arange(0, rotary_size, 2) / rotary_size)
+        angles = torch.outer(torch.arange(config.max_length), frequencies)
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def _initialize(self) -> None:
+        """Small embeddings; projections back into the residual scaled down by the number of them."""
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.output.weight, std=0.02)
+        residual_scale = (2 * self.config.num_layers) ** -0.5
+        for block in self.blocks:
+            nn.init.zeros_(block.query_key_value.bias)
+            for layer, scale in ((block.query_key_value, 0.7), (block.up, 0.7),
+                                 (block.dense, residual_scale), (block.down, residual_scale)):
+                nn.init.normal_(layer.weight, std=scale * layer.in_features**-0.5)
+
+    def forward(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Logits [B * T, vocab_size] for ids [B, T], or only those at `positions` of the flattened B * T."""
+        length = ids.shape[1]
+        hidden = self.embedding(ids)
+        for block in self.blocks:
+            hidden = block(hidden, self.cos[:length], self.sin[:length])
+        hidden = self.final_norm(hidden).flatten(0, 1)
+        return self.output(hidden if positions is None else hidden[positions])
+
+    @torch.no_grad()
+    def greedy(self, prompt: list[int], stop_ids: set[int], max_new_tokens: int) -> list[int]:
+        """The most probable continuation of `prompt`, up to and including the first stop id."""
+        ids = list(prompt)
+        while len(ids) < len(prompt) + max_new_tokens:
+            logits = self(torch.tensor([ids]), torch.tensor([len(ids) - 1]))
+            ids.append(int(logits.argmax()))
+            if ids[-1] in stop_ids:
+                break
+        return ids[len(prompt):]
