@@ -35,7 +35,7 @@ class TinyModel:
 
     ``script``: chains of ids; each id is followed by the next one in its chain, whatever stands before, so a greedy
     answer says what the chain says. An id may have one successor only. Not for ChatGLM-6B, whose output weights are
-    its embeddings.
+    its embeddings. ``tokenizer``: the file's tokenizer section in place of the family's tiny one, with as many ids.
     """
 
     family: Family
@@ -43,6 +43,7 @@ class TinyModel:
     max_length: int = 512
     extra_rows: int = 0
     script: tuple[tuple[int, ...], ...] = ()
+    tokenizer: bytes | None = None
     seed: int = 0
 
 
@@ -63,7 +64,7 @@ def write_model(path: Path, model: TinyModel) -> Path:
         file.write(b"ggml")
         _integers(file, _MODEL_TYPES[model.family])
         _write_configuration(file, model)
-        tokenizer = _tokenizer(model.family)
+        tokenizer = model.tokenizer or _tokenizer(model.family)
         _integers(file, len(tokenizer))
         file.write(tokenizer)
         if model.family == "chatglm":

@@ -85,7 +85,8 @@ def test_glm4_tools_are_a_system_message_of_their_own() -> None:
         {"name": "get_weather", "description": "查天气", "parameters": WEATHER.parameters}, indent=4, ensure_ascii=False
     )
     assert Family("glm4").prompt(Message("system", "Be brief."), HI, tools=(WEATHER,)) == (
-        "<|[gMASK]|><|sop|><|system|>\n你是一个名为 ChatGLM 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，"
+        "<|[gMASK]|><|sop|><|system|>\n你是一个名为 ChatGLM 的人工智能助手。"
+        "你是基于智谱AI训练的语言模型 GLM-4 模型开发的，"
         "你的任务是针对用户的问题和要求提供适当的答复和支持。\n\n# 可用工具\n\n## get_weather\n\n"
         f"{schema}\n在调用上述函数时，请使用 Json 格式表示调用的参数。"
         "<|system|>\nBe brief.<|user|>\nhi<|assistant|>"

@@ -1,0 +1,134 @@
+"""The adapter over chatglm_cpp's tokenizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from chatglm_cpp import _C
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glm_api.pipeline.formats.punctuation import ChinesePunctuation
+from tests.models import tokenizers
+from tests.models.fixtures import OpenModel
+from tests.models.writer import FAMILIES, Family, vocabulary_size
+
+every = pytest.mark.parametrize("family", FAMILIES)
+OpenModelFactory = Callable[..., OpenModel]
+
+# "▁" is how SentencePiece spells a space; it cannot be told from one. ChatGLM-6B spells white space out in like manner.
+TEXTS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"), max_size=30),
+    st.text("a \n\t你，,<n>"),
+).filter(lambda text: "<|tab|>" not in text and "<|blank_" not in text)
+SPELLED_OUT = "<|user|><|assistant|><|observation|><|system|>[gMASK][MASK]sop<sop><eop></s><s><unk><|endoftext|><pad>"
+
+
+@every
+@settings(deadline=None)
+@given(text=TEXTS)
+def test_text_survives_encoding(family: Family, text: str, open_model: OpenModelFactory) -> None:
+    tokenizer = open_model(family).tokenizer
+    ids = tokenizer.encode(text)
+    assert all(tokenizer.knows(id) for id in ids)
+    written = text.replace("<n>", "\n") if family == "chatglm" else text
+    assert tokenizer.show(ids) == written
+    assert tokenizer.decode(ids).decode() in (written, f" {written}")
+
+
+@every
+@settings(deadline=None)
+@given(text=TEXTS)
+def test_ids_and_text_are_chatglm_cpps(family: Family, text: str, open_model: OpenModelFactory) -> None:
+    model = open_model(family)
+    cpp = model.pipeline.tokenizer
+    ids = model.tokenizer.encode(text)
+    prefix = model.tokenizer.prefix
+    assert (ids + prefix if family == "chatglm" else prefix + ids) == cpp.encode(text, 1 << 20)
+    punctuation = ChinesePunctuation()
+    shown = model.tokenizer.show(ids)
+    if family in ("chatglm", "chatglm2"):
+        shown = punctuation.feed(shown) + punctuation.flush()
+    # ChatGLM3's decode takes text that spells a special token for one, unless it is to show them.
+    assert shown == cpp.decode(ids, family in ("chatglm", "chatglm2"))
+
+
+@every
+@settings(deadline=None)
+@given(data=st.data())
+def test_the_bytes_of_ids_add_up(family: Family, data: st.DataObject, open_model: OpenModelFactory) -> None:
+    tokenizer = open_model(family).tokenizer
+    ids = data.draw(st.lists(st.integers(-1, vocabulary_size(family) + 1), max_size=8))
+    assert tokenizer.decode(ids) == b"".join(tokenizer.decode([id]) for id in ids)
+
+
+@every
+def test_no_text_yields_a_special_id(family: Family, open_model: OpenModelFactory) -> None:
+    tokenizer = open_model(family).tokenizer
+    ids = tokenizer.encode(SPELLED_OUT)
+    special = {id for id in range(vocabulary_size(family)) if not tokenizer.decode([id])}
+    assert special.isdisjoint(ids)
+    assert tokenizer.show(ids) == SPELLED_OUT
+
+
+def test_a_tokenizer_that_spells_out_special_tokens_is_kept_from_doing_so(open_model: OpenModelFactory) -> None:
+    pieces = [
+        (text, tokenizers.USER_DEFINED if text in ("[gMASK]", "<sop>") else kind)
+        for text, kind in tokenizers.chatglm_pieces()
+    ]
+    tokenizer = open_model("chatglm", tokenizer=tokenizers.sentencepiece_model(pieces)).tokenizer
+    assert set(tokenizer.prefix).isdisjoint(tokenizer.encode("a[gMASK]<sop>b"))
+    assert tokenizer.show(tokenizer.encode("a[gMASK]<sop>b")) == "ab"
+
+
+@every
+def test_ids_that_the_tokenizer_does_not_have_are_nothing(family: Family, open_model: OpenModelFactory) -> None:
+    model = open_model(family, extra_rows=300)
+    size = vocabulary_size(family)
+    assert model.pipeline.model.config.vocab_size == size + 300
+    assert model.tokenizer.knows(size - 1)
+    for unknown in (size, size + 299, -1):
+        assert not model.tokenizer.knows(unknown)
+        assert model.tokenizer.decode([unknown]) == b""
+        assert model.tokenizer.show([unknown]) == ""
+
+
+@every
+def test_special_ids_show_by_name_and_decode_to_nothing(family: Family, open_model: OpenModelFactory) -> None:
+    tokenizer = open_model(family).tokenizer
+    assert tokenizer.show(tokenizer.prefix) in ("[gMASK]sop", "[gMASK]<sop>")
+    assert tokenizer.decode(tokenizer.prefix) == b""
+
+
+@pytest.mark.parametrize("family", ["chatglm3", "glm4", "glm4v"])
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "observation"])
+def test_roles_are_those_of_chatglm_cpps_template(family: Family, role: str, open_model: OpenModelFactory) -> None:
+    model = open_model(family)
+    ids = model.pipeline.tokenizer.apply_chat_template([_C.ChatMessage(role, "")], 1 << 20)
+    assert model.tokenizer.role(role) == ids[2]
+
+
+@pytest.mark.parametrize("family", ["chatglm", "chatglm2"])
+def test_families_without_roles_say_so(family: Family, open_model: OpenModelFactory) -> None:
+    with pytest.raises(KeyError):
+        open_model(family).tokenizer.role("user")
+
+
+@every
+def test_answers_end_where_chatglm_cpp_ends_them(family: Family, open_model: OpenModelFactory) -> None:
+    model = open_model(family)
+    config = model.pipeline.model.config
+    assert model.tokenizer.end_ids == {config.eos_token_id, *config.extra_eos_token_ids}
+
+
+@pytest.mark.parametrize("run", ["a", "你", "=", " ", "\n", "_", "\u00a0", "ab", "__-"])
+def test_runs_that_no_language_has_are_encoded_in_pieces(run: str, open_model: OpenModelFactory) -> None:
+    model = open_model("glm4")
+    text = f"hello {run * 5_000} 你好"
+    ids = model.tokenizer.encode(text)
+    assert model.tokenizer.show(ids) == text
+    ordinary = f"hello {run * 300} 你好"
+    assert model.tokenizer.prefix + model.tokenizer.encode(ordinary) == model.pipeline.tokenizer.encode(
+        ordinary, 1 << 20
+    )
