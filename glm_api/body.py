@@ -1,0 +1,152 @@
+"""Reads a request's JSON body and loads it with a schema; whatever is wrong with it ends as a 400 that names it.
+
+The order: media type (415), size (413, by werkzeug while it reads), UTF-8, JSON, an object, depth and characters,
+then the schema. The first fault that a schema finds is reported, with the dotted path of the value.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from flask import Request
+from marshmallow import Schema, ValidationError
+from webargs.flaskparser import FlaskParser
+
+from glm_api.errors import ApiError, invalid
+from glm_api.fields import Complaint, json_type
+
+MAX_DEPTH = 64
+JSON_TYPE = re.compile(r"application/(?:[^;\s]+\+)?json", re.IGNORECASE)
+_UNPRINTABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def read_json(request: Request) -> dict[str, Any]:
+    """The JSON object that ``request`` carries. Raises `ApiError` (400, 415) and werkzeug's 413."""
+    if not JSON_TYPE.fullmatch(request.mimetype):
+        got = request.mimetype or "no Content-Type"
+        raise ApiError(
+            415,
+            f"The request body must be JSON, but this request has {got}. Add the header Content-Type: application/json "
+            "(curl: -H 'Content-Type: application/json').",
+        )
+    raw = request.get_data(cache=False)
+    if not raw.strip():
+        raise invalid("The request body is empty: send a JSON object.", code=None)
+    document = _parse(raw)
+    if not isinstance(document, dict):
+        raise invalid(f"The request body must be a JSON object, but is {json_type(document)}.", code=None)
+    check_values(document)
+    return document
+
+
+def _parse(raw: bytes) -> object:
+    try:
+        # Some Windows tools put a byte order mark in front; RFC 8259 lets a parser ignore it.
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise invalid(f"The request body is not UTF-8 (byte {error.start}).", code=None) from None
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise invalid(
+            f"The request body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno}).", code=None
+        ) from None
+    except ValueError as error:
+        # A constant that is not JSON, or a number with more digits than Python converts.
+        raise invalid(f"The request body is not valid JSON: {error}.", code=None) from None
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _too_deep() -> ApiError:
+    return invalid(f"The request body is nested too deeply: at most {MAX_DEPTH} levels are accepted.", code=None)
+
+
+def check_values(document: dict[str, Any]) -> None:
+    """Refuse what JSON can spell but nobody can use, at any depth. Raises `ApiError` with the path.
+
+    That is: more than `MAX_DEPTH` levels, lone surrogates (no Unicode text has them), NUL characters, and numbers
+    too large for a double.
+    """
+    level: list[tuple[str, object]] = [(str(key), value) for key, value in document.items()]
+    for key in document:
+        _check_text(key, None)
+    for _ in range(MAX_DEPTH):
+        below: list[tuple[str, object]] = []
+        for path, value in level:
+            if isinstance(value, str):
+                _check_text(value, path)
+            elif isinstance(value, dict):
+                for key, inner in value.items():
+                    _check_text(key, path)
+                    below.append((f"{path}.{key}", inner))
+            elif isinstance(value, list):
+                below.extend((f"{path}.{index}", inner) for index, inner in enumerate(value))
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise invalid(f"Invalid '{path}': the number is too large.", path)
+        if not below:
+            return
+        level = below
+    raise _too_deep()
+
+
+def _check_text(text: str, path: str | None) -> None:
+    if not text.isascii() or "\x00" in text:
+        found = _UNPRINTABLE.search(text)
+        if found:
+            what = "a NUL character" if found.group() == "\x00" else "half of a surrogate pair, which is no character"
+            where = f"Invalid '{path}': it" if path else "A key of the request body"
+            raise invalid(f"{where} contains {what}.", path)
+
+
+class BodyParser(FlaskParser):
+    """webargs' parser with this server's strictness about JSON and its envelope for what a schema refuses."""
+
+    DEFAULT_VALIDATION_STATUS = 400
+
+    def load_json(self, req: Request, schema: Schema) -> dict[str, Any]:
+        return read_json(req)
+
+    def handle_error(
+        self,
+        error: ValidationError,
+        req: Request,
+        schema: Schema,
+        *,
+        error_status_code: int | None,
+        error_headers: Mapping[str, str] | None,
+    ) -> NoReturn:
+        # webargs has put the messages under the name of the location.
+        assert isinstance(error.messages, dict)
+        raise from_validation(error.messages["json"])
+
+
+def from_validation(messages: object) -> ApiError:
+    """The first fault that a schema found, of marshmallow's nested ``messages``, as an `ApiError`."""
+    path, complaint = _first_fault(messages)
+    code = complaint.code if isinstance(complaint, Complaint) else "invalid_value"
+    param = ".".join(path) or None
+    if code == "missing_required_parameter":
+        return invalid(f"Missing required parameter: '{param}'.", param, code)
+    return invalid(f"Invalid '{param}': {complaint}" if param else str(complaint), param, code)
+
+
+def _first_fault(messages: object) -> tuple[list[str], str]:
+    path: list[str] = []
+    while not isinstance(messages, str):
+        if isinstance(messages, Mapping):
+            key, messages = next(iter(messages.items()))
+            if key != "_schema":
+                path.append(str(key))
+        else:
+            assert isinstance(messages, list)
+            messages = messages[0]
+    return path, messages

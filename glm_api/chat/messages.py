@@ -1,0 +1,306 @@
+"""The messages of a request: validated by role, and made into the pipeline's own.
+
+``developer`` is ``system``. The legacy pair ``function_call`` / role ``function`` becomes a tool call and its result,
+matched by name; everything else about calls and results is for the model family's format to judge.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from marshmallow import ValidationError
+
+from glm_api.errors import invalid
+from glm_api.fields import Array, Choice, Either, Matching, Part, RequestSchema, String, Tagged
+from glm_api.pipeline.conversation import Message, ToolCall
+
+MAX_MESSAGES = 2048
+MAX_PARTS = 256
+MAX_CALLS = 128
+MAX_IMAGE_BYTES = 10 * 2**20
+
+NAME_PATTERN = "[a-zA-Z0-9_-]{1,64}"
+NAME_RULE = "be 1 to 64 letters, digits, underscores or hyphens"
+
+_DATA_URI = re.compile(r"data:image/(png|jpe?g);base64,", re.IGNORECASE)
+_SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "jpg": b"\xff\xd8\xff", "jpeg": b"\xff\xd8\xff"}
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a message says: its text parts joined, and the file of the image that it shows."""
+
+    text: str = ""
+    image: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A part of a content array that is text."""
+
+    text: str
+    type: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUrl:
+    """``url`` is the decoded file."""
+
+    url: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """A part of a content array that is an image."""
+
+    image_url: ImageUrl
+    type: str = "image_url"
+
+
+def decode_image(uri: str) -> bytes:
+    """The PNG or JPEG file in a ``data:`` URI. Raises `ValidationError`."""
+    match = _DATA_URI.match(uri)
+    if match is None:
+        if uri.startswith(("http://", "https://")):
+            raise ValidationError("must be a data: URI: this server fetches nothing from other servers.")
+        raise ValidationError("must be a data: URI of a PNG or JPEG file in base64 (data:image/png;base64,...).")
+    encoded = uri[match.end() :]
+    if len(encoded) > MAX_IMAGE_BYTES * 4 // 3 + 4:
+        raise ValidationError(f"must hold a file of at most {MAX_IMAGE_BYTES // 2**20} MiB.")
+    try:
+        file = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValidationError("must hold valid base64 after the comma.") from None
+    if not file.startswith(_SIGNATURES[match[1].lower()]):
+        raise ValidationError(f"must hold a {match[1].upper()} file, as it says.")
+    return file
+
+
+class DataUri(String):
+    """A ``data:`` URI of an image, loaded into the file's bytes."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return decode_image(super()._deserialize(value, *args, **kwargs))
+
+
+class TextPartSchema(RequestSchema):
+    """A text part."""
+
+    loads = TextPart
+    type = Choice("text", required=True)
+    text = String(required=True)
+
+
+class RefusalPartSchema(RequestSchema):
+    """A refusal that an assistant gave: text like any other."""
+
+    loads = TextPart
+    type = Choice("refusal", required=True)
+    text = String(required=True, data_key="refusal")
+
+
+class ImageUrlSchema(RequestSchema):
+    """Where an image is."""
+
+    loads = ImageUrl
+    url = DataUri(required=True, metadata={"description": "`data:image/png;base64,...` or JPEG, at most 10 MiB."})
+
+
+class ImagePartSchema(RequestSchema):
+    """An image part; only some models see."""
+
+    loads = ImagePart
+    type = Choice("image_url", required=True)
+    image_url = Part(ImageUrlSchema, required=True)
+
+
+class ContentField(Either):
+    """A string, or an array of parts whose texts are joined."""
+
+    def __init__(self, *, min_parts: int = 1, **parts_and_options: Any) -> None:
+        parts = parts_and_options.pop("parts")
+        refusals = {
+            "input_audio": "must not be audio: this server takes text and images.",
+            "file": "must not be a file: this server takes text and images.",
+            "image_url": "must be text here: only user messages show images.",
+        }
+        part = Tagged("type", parts, refusals=refusals)
+        super().__init__(string=String(), array=Array(part, min=min_parts, max=MAX_PARTS), **parts_and_options)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Content:
+        loaded = super()._deserialize(value, attr, data, **kwargs)
+        if isinstance(loaded, str):
+            return Content(loaded)
+        images = [part.image_url.url for part in loaded if isinstance(part, ImagePart)]
+        if len(images) > 1:
+            raise ValidationError("must show at most one image.")
+        text = "".join(part.text for part in loaded if isinstance(part, TextPart))
+        return Content(text, images[0] if images else None)
+
+
+TEXT_PARTS = {"text": TextPartSchema}
+USER_PARTS = {"text": TextPartSchema, "image_url": ImagePartSchema}
+ASSISTANT_PARTS = {"text": TextPartSchema, "refusal": RefusalPartSchema}
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """Name and arguments of a call."""
+
+    name: str
+    arguments: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class CallEntry:
+    """An entry of ``tool_calls``."""
+
+    id: str
+    function: FunctionCall
+    type: str = "function"
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingMessage:
+    """A message as a request holds it. ``function_call`` and ``name`` belong to the legacy form."""
+
+    role: str
+    content: Content | None = None
+    tool_calls: tuple[CallEntry, ...] = ()
+    function_call: FunctionCall | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class FunctionCallSchema(RequestSchema):
+    """A call of a function."""
+
+    loads = FunctionCall
+    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
+    arguments = String(load_default="{}", metadata={"description": "The text of a JSON object."})
+
+
+class ToolCallSchema(RequestSchema):
+    """A call that the assistant made."""
+
+    loads = CallEntry
+    id = String(required=True, min=1, max=256)
+    type = Choice("function", load_default="function")
+    function = Part(FunctionCallSchema, required=True)
+
+
+class MessageSchema(RequestSchema):
+    """What all messages share."""
+
+    loads: ClassVar[type[Any]] = IncomingMessage
+    name = String(max=64, load_default=None, metadata={"description": "Taken and not used."})
+
+
+class SystemMessageSchema(MessageSchema):
+    """Instructions; `developer` is the same as `system`."""
+
+    role = Choice("system", "developer", required=True)
+    content = ContentField(parts=TEXT_PARTS, required=True)
+
+
+class UserMessageSchema(MessageSchema):
+    """What the user says, and shows to a model that sees."""
+
+    role = Choice("user", required=True)
+    content = ContentField(parts=USER_PARTS, required=True)
+
+
+class AssistantMessageSchema(MessageSchema):
+    """What the model said, and the tools that it called."""
+
+    role = Choice("assistant", required=True)
+    content = ContentField(parts=ASSISTANT_PARTS, load_default=None)
+    tool_calls = Array(Part(ToolCallSchema), max=MAX_CALLS, load_default=())
+    function_call = Part(FunctionCallSchema, load_default=None, metadata={"description": "Legacy form of tool_calls."})
+
+
+class ToolMessageSchema(MessageSchema):
+    """The result of a tool call."""
+
+    role = Choice("tool", required=True)
+    content = ContentField(parts=TEXT_PARTS, required=True)
+    tool_call_id = String(required=True, min=1, max=256)
+
+
+class FunctionMessageSchema(MessageSchema):
+    """The result of a function call, in the legacy form."""
+
+    role = Choice("function", required=True)
+    content = ContentField(parts=TEXT_PARTS, load_default=None)
+    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
+
+
+MESSAGE_SCHEMAS: dict[str, type[MessageSchema]] = {
+    "system": SystemMessageSchema,
+    "developer": SystemMessageSchema,
+    "user": UserMessageSchema,
+    "assistant": AssistantMessageSchema,
+    "tool": ToolMessageSchema,
+    "function": FunctionMessageSchema,
+}
+
+
+def messages_field() -> Array:
+    """The field ``messages``."""
+    return Array(Tagged("role", MESSAGE_SCHEMAS), min=1, max=MAX_MESSAGES, required=True)
+
+
+def to_messages(incoming: Iterable[IncomingMessage]) -> tuple[Message, ...]:
+    """The pipeline's messages. Raises `ApiError` for what a single message's schema cannot see."""
+    unanswered: dict[str, str] = {}
+    return tuple(_to_message(message, position, unanswered) for position, message in enumerate(incoming))
+
+
+def _to_message(message: IncomingMessage, position: int, unanswered: dict[str, str]) -> Message:
+    content = message.content or Content()
+    match message.role:
+        case "system" | "developer":
+            return Message("system", content.text, position=position)
+        case "user":
+            return Message("user", content.text, image=content.image, position=position)
+        case "tool":
+            return Message("tool", content.text, tool_call_id=message.tool_call_id, position=position)
+        case "function":
+            return _function_result(message, content, position, unanswered)
+    return _assistant(message, position, unanswered)
+
+
+def _assistant(message: IncomingMessage, position: int, unanswered: dict[str, str]) -> Message:
+    calls = [ToolCall(entry.id, entry.function.name, entry.function.arguments) for entry in message.tool_calls]
+    if message.function_call is not None:
+        if calls:
+            raise invalid(
+                "A message has either tool_calls or the legacy function_call, not both.",
+                f"messages.{position}.function_call",
+            )
+        call = message.function_call
+        unanswered[call.name] = f"call_legacy_{position}"
+        calls = [ToolCall(unanswered[call.name], call.name, call.arguments)]
+    if message.content is None and not calls:
+        raise invalid(
+            f"Invalid 'messages.{position}.content': only an assistant message with tool_calls may leave it out.",
+            f"messages.{position}.content",
+        )
+    text = message.content.text if message.content else ""
+    return Message("assistant", text, tool_calls=tuple(calls), position=position)
+
+
+def _function_result(message: IncomingMessage, content: Content, position: int, unanswered: dict[str, str]) -> Message:
+    assert message.name is not None
+    id = unanswered.pop(message.name, None)
+    if id is None:
+        raise invalid(
+            f"A function message must follow an assistant message whose function_call names {message.name!r}.",
+            f"messages.{position}.name",
+        )
+    return Message("tool", content.text, tool_call_id=id, position=position)

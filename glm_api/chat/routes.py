@@ -1,0 +1,32 @@
+"""Routes of chat completions."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from flask import Response
+
+from glm_api import answering
+from glm_api.chat import examples
+from glm_api.chat.jobs import to_job
+from glm_api.chat.responses import ChatStream, Completion, body
+from glm_api.chat.schemas import ChatChunkSchema, ChatCompletionSchema, ChatRequest, ChatRequestSchema
+from glm_api.openapi import EVENT_STREAM, GENERATING, Blueprint
+
+blueprint = Blueprint("chat", __name__, description="Chat completions")
+
+
+@blueprint.route("/v1/chat/completions", methods=["POST"])
+@blueprint.arguments(ChatRequestSchema, examples=examples.REQUESTS)
+@blueprint.response(200, ChatCompletionSchema, example=examples.COMPLETION)
+@blueprint.alt_response(200, schema=ChatChunkSchema, content_type=EVENT_STREAM, example=examples.STREAM)
+@blueprint.errors(*GENERATING)
+def create_chat_completion(request: ChatRequest) -> Response | dict[str, Any]:
+    """The model's next message in a conversation."""
+    completion = Completion.of(request)
+    job = to_job(request)
+    if request.stream:
+        return answering.stream(job, partial(ChatStream, completion))
+    answers, generation = answering.collect(job)
+    return body(completion, answers, generation.queue_ms)

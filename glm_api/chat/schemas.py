@@ -1,0 +1,286 @@
+"""What a chat completion takes and answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import Schema, fields, validate
+
+from glm_api.chat.messages import NAME_PATTERN, NAME_RULE, IncomingMessage, messages_field
+from glm_api.chat.tools import (
+    FunctionEntry,
+    NamedFunction,
+    NamedTool,
+    ToolEntry,
+    check_schema,
+    function_call_field,
+    functions_field,
+    tool_choice_field,
+    tools_field,
+)
+from glm_api.fields import Boolean, Choice, Integer, Matching, Neutral, Object, Part, RequestSchema, String, Tagged
+from glm_api.parameters import Parameters, ParametersSchema
+
+DEFAULT_MAX_TOKENS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """The schema that an answer must fit, and what to tell the model of it."""
+
+    name: str
+    schema: dict[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """``type`` is ``text``, ``json_object`` or ``json_schema``."""
+
+    type: str = "text"
+    json_schema: JsonSchema | None = None
+
+    @property
+    def demanded_schema(self) -> dict[str, Any] | None:
+        """The JSON schema that the answer must fit; {} is any object, None no demand."""
+        if self.type == "text":
+            return None
+        return (self.json_schema.schema if self.json_schema else None) or {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest(Parameters):
+    """A chat completion, as asked for."""
+
+    messages: tuple[IncomingMessage, ...]
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    max_completion_tokens: int | None = None
+    tools: tuple[ToolEntry, ...] = ()
+    tool_choice: str | NamedTool | None = None
+    parallel_tool_calls: bool = True
+    functions: tuple[FunctionEntry, ...] = ()
+    function_call: str | NamedFunction | None = None
+    response_format: ResponseFormat = ResponseFormat()
+
+    @property
+    def legacy(self) -> bool:
+        """Whether calls are given back in the form that ``functions`` had."""
+        return bool(self.functions)
+
+
+class JsonSchemaSchema(RequestSchema):
+    """A named JSON schema."""
+
+    loads = JsonSchema
+    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
+    description = String(max=4096, load_default=None)
+    schema = Object(
+        load_default=None,
+        validate=check_schema,
+        metadata={
+            "description": "At most 64 KiB, 32 levels, references within it only.",
+            "additionalProperties": True,
+        },
+    )
+    strict = Boolean(load_default=None, metadata={"description": "Taken: the schema always has to fit."})
+
+
+class TextFormatSchema(RequestSchema):
+    """Any text."""
+
+    loads = ResponseFormat
+    type = Choice("text", required=True)
+
+
+class JsonObjectFormatSchema(RequestSchema):
+    """Any JSON object."""
+
+    loads = ResponseFormat
+    type = Choice("json_object", required=True)
+
+
+class JsonSchemaFormatSchema(RequestSchema):
+    """JSON that fits a schema."""
+
+    loads = ResponseFormat
+    type = Choice("json_schema", required=True)
+    json_schema = Part(JsonSchemaSchema, required=True)
+
+
+FORMATS = {"text": TextFormatSchema, "json_object": JsonObjectFormatSchema, "json_schema": JsonSchemaFormatSchema}
+
+
+class ChatRequestSchema(ParametersSchema):
+    """A chat completion, as asked for. Unknown parameters are ignored."""
+
+    loads = ChatRequest
+    messages = messages_field()
+    max_tokens = Integer(
+        min=1, load_default=DEFAULT_MAX_TOKENS, metadata={"description": "New tokens at most, for each choice."}
+    )
+    max_completion_tokens = Integer(
+        min=1, load_default=None, metadata={"description": "Today's name of `max_tokens`, over which it wins."}
+    )
+    tools = tools_field()
+    tool_choice = tool_choice_field()
+    parallel_tool_calls = Boolean(
+        load_default=True, metadata={"description": "Taken: GLM models make one call a turn."}
+    )
+    functions = functions_field()
+    function_call = function_call_field()
+    response_format = Tagged(
+        "type",
+        FORMATS,
+        load_default=ResponseFormat(),
+        metadata={
+            "description": "`json_object` and `json_schema` are put to the model as an instruction; the answer is "
+            "checked, tried again a few times, and refused with `invalid_answer` if it still does not fit. Such an "
+            "answer is streamed in one piece at its end.",
+            "default": {"type": "text"},
+        },
+    )
+
+    logprobs = Neutral(False)
+    audio = Neutral(reason="this server answers with text")
+    modalities = Neutral(["text"], reason="this server answers with text")
+    prediction = Neutral()
+    web_search_options = Neutral(reason="this server searches nothing")
+    reasoning_effort = Neutral("none", reason="GLM models of these families do not reason apart")
+    verbosity = Neutral("medium")
+    best_of = Neutral(1)
+
+
+# --- answers ------------------------------------------------------------------------------------------------------
+
+
+class PromptTokensDetailsSchema(Schema):
+    """Of the prompt's tokens."""
+
+    cached_tokens = fields.Integer(required=True, metadata={"description": "Were evaluated before and kept."})
+
+
+class UsageSchema(Schema):
+    """Token counts."""
+
+    prompt_tokens = fields.Integer(required=True)
+    completion_tokens = fields.Integer(required=True)
+    total_tokens = fields.Integer(required=True)
+    prompt_tokens_details = fields.Nested(PromptTokensDetailsSchema, required=True)
+
+
+class TimingsSchema(Schema):
+    """Where the time went: milliseconds, and tokens per second."""
+
+    queue_ms = fields.Float(required=True)
+    prompt_ms = fields.Float(required=True)
+    predicted_ms = fields.Float(required=True)
+    predicted_per_second = fields.Float(required=True)
+
+
+class CalledFunctionSchema(Schema):
+    """What is called, and with what."""
+
+    name = fields.String(required=True)
+    arguments = fields.String(required=True, metadata={"description": "The text of a JSON object."})
+
+
+class MadeCallSchema(Schema):
+    """A tool call that the model made."""
+
+    id = fields.String(required=True)
+    type = fields.String(required=True, validate=validate.Equal("function"))
+    function = fields.Nested(CalledFunctionSchema, required=True)
+
+
+class AnswerMessageSchema(Schema):
+    """The model's message."""
+
+    role = fields.String(required=True, validate=validate.Equal("assistant"))
+    content = fields.String(required=True, allow_none=True)
+    refusal = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+    tool_calls = fields.List(fields.Nested(MadeCallSchema))
+    function_call = fields.Nested(CalledFunctionSchema)
+
+
+FINISH_REASONS = ("stop", "length", "tool_calls", "function_call")
+
+
+class ChoiceSchema(Schema):
+    """One answer."""
+
+    index = fields.Integer(required=True)
+    message = fields.Nested(AnswerMessageSchema, required=True)
+    logprobs = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+    finish_reason = fields.String(required=True, validate=validate.OneOf(FINISH_REASONS))
+
+
+class ChatCompletionSchema(Schema):
+    """A chat completion."""
+
+    id = fields.String(required=True)
+    object = fields.String(required=True, validate=validate.Equal("chat.completion"))
+    created = fields.Integer(required=True)
+    model = fields.String(required=True)
+    system_fingerprint = fields.String(required=True)
+    choices = fields.List(fields.Nested(ChoiceSchema), required=True)
+    usage = fields.Nested(UsageSchema, required=True)
+    timings = fields.Nested(TimingsSchema, required=True)
+
+
+class FunctionDeltaSchema(Schema):
+    """Name at first, then arguments in pieces."""
+
+    name = fields.String()
+    arguments = fields.String(required=True)
+
+
+class ToolCallDeltaSchema(Schema):
+    """``id``, ``type`` and the name come once, with empty arguments; then pieces of the arguments."""
+
+    index = fields.Integer(required=True)
+    id = fields.String()
+    type = fields.String(validate=validate.Equal("function"))
+    function = fields.Nested(FunctionDeltaSchema, required=True)
+
+
+class DeltaSchema(Schema):
+    """What is new."""
+
+    role = fields.String(validate=validate.Equal("assistant"))
+    content = fields.String()
+    tool_calls = fields.List(fields.Nested(ToolCallDeltaSchema))
+    function_call = fields.Nested(FunctionDeltaSchema)
+
+
+class ChunkChoiceSchema(Schema):
+    """What is new in one answer."""
+
+    index = fields.Integer(required=True)
+    delta = fields.Nested(DeltaSchema, required=True)
+    logprobs = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+    finish_reason = fields.String(required=True, allow_none=True, validate=validate.OneOf((*FINISH_REASONS, None)))
+
+
+class PromptProgressSchema(Schema):
+    """How much of the prompt is evaluated: tokens, and milliseconds so far."""
+
+    total = fields.Integer(required=True)
+    cache = fields.Integer(required=True)
+    processed = fields.Integer(required=True)
+    time_ms = fields.Integer(required=True)
+
+
+class ChatChunkSchema(Schema):
+    """A chunk of a streamed chat completion: the JSON behind each `data: ` but the last, which is `[DONE]`."""
+
+    id = fields.String(required=True)
+    object = fields.String(required=True, validate=validate.Equal("chat.completion.chunk"))
+    created = fields.Integer(required=True)
+    model = fields.String(required=True)
+    system_fingerprint = fields.String(required=True)
+    choices = fields.List(fields.Nested(ChunkChoiceSchema), required=True)
+    usage = fields.Nested(UsageSchema, allow_none=True, metadata={"description": "Only with `include_usage`."})
+    timings = fields.Nested(TimingsSchema, metadata={"description": "With `finish_reason`."})
+    prompt_progress = fields.Nested(PromptProgressSchema, metadata={"description": "With `return_progress`."})

@@ -1,0 +1,221 @@
+"""The tools that a request declares, and which of them the model may call; JSON schemas within bounds.
+
+The legacy ``functions`` and ``function_call`` are read into the same.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jsonschema
+from marshmallow import ValidationError
+
+from glm_api.chat.messages import NAME_PATTERN, NAME_RULE
+from glm_api.errors import invalid
+from glm_api.fields import Array, Boolean, Choice, Either, Matching, Object, Part, RequestSchema, String
+from glm_api.pipeline.conversation import Tool, ToolChoice
+
+MAX_TOOLS = 128
+MAX_SCHEMA_DEPTH = 32
+MAX_SCHEMA_BYTES = 64 * 1024
+
+
+def check_schema(schema: dict[str, Any]) -> None:
+    """Refuse a JSON schema that is none, is too large, or refers outside. Raises `ValidationError`."""
+    if len(json.dumps(schema, ensure_ascii=False).encode()) > MAX_SCHEMA_BYTES:
+        raise ValidationError(f"must be a JSON schema of at most {MAX_SCHEMA_BYTES // 1024} KiB.")
+    _check_nodes(schema)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator).check_schema(schema)
+    except jsonschema.SchemaError as error:
+        where = f" at {error.json_path}" if error.absolute_path else ""
+        raise ValidationError(f"must be a valid JSON schema{where}: {_shortened(error.message)}.") from None
+    except Exception:
+        # check_schema trips over some values of its own keywords ("$schema": 5), each in its own way.
+        raise ValidationError("must be a valid JSON schema.") from None
+
+
+def _check_nodes(schema: dict[str, Any]) -> None:
+    level: list[Any] = [schema]
+    for _ in range(MAX_SCHEMA_DEPTH):
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                _check_reference(node)
+                below.extend(node.values())
+            elif isinstance(node, list):
+                below.extend(node)
+        if not below:
+            return
+        level = below
+    raise ValidationError(f"must be a JSON schema of at most {MAX_SCHEMA_DEPTH} levels.")
+
+
+def _check_reference(node: dict[str, Any]) -> None:
+    for key in ("$ref", "$dynamicRef", "$recursiveRef"):
+        target = node.get(key)
+        # As the name of a property of that schema it may hold anything.
+        if isinstance(target, str) and not target.startswith("#"):
+            raise ValidationError(f"must not refer to other documents, but has {key} {_shortened(target)!r}.")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def check_parameters(schema: dict[str, Any]) -> None:
+    """A tool's parameters: a JSON schema of an object. Raises `ValidationError`."""
+    if schema.get("type", "object") != "object":
+        raise ValidationError('must be a JSON schema of type "object".')
+    check_schema(schema)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionEntry:
+    """A function that the caller declares."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    strict: bool | None = None
+
+    def to_tool(self) -> Tool:
+        return Tool(self.name, self.description, self.parameters)
+
+
+class FunctionSchema(RequestSchema):
+    """A function that the model may call."""
+
+    loads = FunctionEntry
+    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
+    description = String(max=16_384, load_default=None)
+    parameters = Object(
+        load_default=dict,
+        validate=check_parameters,
+        metadata={
+            "description": "JSON schema of an object: at most 64 KiB, 32 levels, references within it only.",
+            "additionalProperties": True,
+        },
+    )
+    strict = Boolean(load_default=None, metadata={"description": "Taken; arguments are not constrained by the schema."})
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEntry:
+    """An entry of ``tools``."""
+
+    function: FunctionEntry
+    type: str = "function"
+
+
+class ToolSchema(RequestSchema):
+    """A tool: always a function."""
+
+    loads = ToolEntry
+    type = Choice("function", required=True)
+    function = Part(FunctionSchema, required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFunction:
+    """``{"name": ...}``."""
+
+    name: str
+
+
+class NamedFunctionSchema(RequestSchema):
+    """The name of a declared function."""
+
+    loads = NamedFunction
+    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTool:
+    """``{"type": "function", "function": {"name": ...}}``."""
+
+    function: NamedFunction
+    type: str = "function"
+
+
+class NamedToolSchema(RequestSchema):
+    """The tool that must be called."""
+
+    loads = NamedTool
+    type = Choice("function", required=True)
+    function = Part(NamedFunctionSchema, required=True)
+
+
+def tools_field() -> Array:
+    """The field ``tools``."""
+    return Array(Part(ToolSchema), max=MAX_TOOLS, load_default=())
+
+
+def functions_field() -> Array:
+    """The legacy field ``functions``."""
+    return Array(
+        Part(FunctionSchema), max=MAX_TOOLS, load_default=(), metadata={"description": "Legacy form of `tools`."}
+    )
+
+
+def tool_choice_field() -> Either:
+    """The field ``tool_choice``."""
+    return Either(
+        string=Choice("none", "auto", "required"),
+        object=Part(NamedToolSchema),
+        load_default=None,
+        metadata={"description": "`auto` unless said otherwise."},
+    )
+
+
+def function_call_field() -> Either:
+    """The legacy field ``function_call``."""
+    return Either(
+        string=Choice("none", "auto"),
+        object=Part(NamedFunctionSchema),
+        load_default=None,
+        metadata={"description": "Legacy form of `tool_choice`."},
+    )
+
+
+def to_tools(entries: Iterable[FunctionEntry], param: str) -> tuple[Tool, ...]:
+    """The pipeline's tools. Raises `ApiError` when two have one name; ``param`` is a path with {} for the index."""
+    tools = tuple(entry.to_tool() for entry in entries)
+    seen: set[str] = set()
+    for index, tool in enumerate(tools):
+        if tool.name in seen:
+            path = param.format(index)
+            raise invalid(f"Invalid '{path}': another tool is named {tool.name!r} already.", path)
+        seen.add(tool.name)
+    return tools
+
+
+def to_choice(chosen: str | NamedTool | NamedFunction | None, tools: tuple[Tool, ...], param: str) -> ToolChoice:
+    """The pipeline's choice. Raises `ApiError` for one that the declared tools cannot meet."""
+    match chosen:
+        case None | "auto":
+            return ToolChoice()
+        case "none":
+            return ToolChoice("none")
+        case "required":
+            if not tools:
+                raise invalid(f"Invalid '{param}': 'required' needs tools.", param)
+            return ToolChoice("required")
+        case NamedTool():
+            return _named(chosen.function.name, tools, param)
+        case NamedFunction():
+            return _named(chosen.name, tools, param)
+        case _:
+            raise AssertionError(chosen)
+
+
+def _named(name: str, tools: tuple[Tool, ...], param: str) -> ToolChoice:
+    if all(tool.name != name for tool in tools):
+        raise invalid(f"Invalid '{param}': {name!r} is not among the tools.", param)
+    return ToolChoice("required", name)

@@ -1,0 +1,191 @@
+"""The OpenAI error envelope, which every answer that is no success ends in.
+
+``{"error": {"message", "type", "param", "code"}}``, all four keys always there; a few errors add facts of their own.
+Requests are refused by raising `ApiError`; what the pipeline refuses or fails at is a `PipelineError`, which
+`from_pipeline` maps; werkzeug's own (404, 405, 413 ...) and anything unforeseen are caught by the handlers here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, Response, current_app, g, jsonify, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.wrappers import Response as BaseResponse
+
+from glm_api.pipeline.errors import (
+    AnswerError,
+    Busy,
+    ClientGone,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    ModelLoading,
+    PipelineError,
+    PromptError,
+    QueueFull,
+    ShuttingDown,
+)
+
+INVALID_REQUEST = "invalid_request_error"
+SERVER_ERROR = "server_error"
+
+# Tells OpenAI's SDKs not to send the same request again by themselves.
+NO_RETRY = {"x-should-retry": "false"}
+
+# nginx's word for a client that left before its answer; nobody receives it, logs and metrics count it.
+CLIENT_CLOSED_REQUEST = 499
+
+# What OpenAI offers and this server does not, by the beginning of the path.
+ABSENT_ENDPOINTS = {
+    "/v1/embeddings": "embeddings: GLM chat models make none",
+    "/v1/audio": "audio",
+    "/v1/images": "image generation",
+    "/v1/videos": "video generation",
+    "/v1/moderations": "moderation",
+    "/v1/files": "file storage",
+    "/v1/uploads": "file storage",
+    "/v1/batches": "batches",
+    "/v1/fine_tuning": "fine-tuning",
+    "/v1/assistants": "assistants: send the whole conversation to /v1/chat/completions",
+    "/v1/threads": "threads: send the whole conversation to /v1/chat/completions",
+    "/v1/vector_stores": "vector stores",
+    "/v1/realtime": "realtime sessions",
+    "/v1/conversations": "stored conversations: send the whole conversation to /v1/chat/completions",
+    "/v1/responses/": "stored responses: answers are given once and not kept",
+    "/v1/chat/completions/": "stored completions: answers are given once and not kept",
+    "/v1/engines": "engines: see /v1/models",
+    "/v1/edits": "edits: use /v1/chat/completions",
+    "/v1/messages": "Anthropic's messages: use /v1/chat/completions",
+}
+
+
+class ApiError(Exception):
+    """An error as the client sees it. ``details`` are further keys of the envelope, beside the four."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = INVALID_REQUEST,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+        self.details = dict(details or {})
+
+    def body(self) -> dict[str, Any]:
+        """The envelope."""
+        known = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": {**known, **self.details}}
+
+
+def invalid(message: str, param: str | None = None, code: str | None = "invalid_value") -> ApiError:
+    """A request that is at fault in ``param``: 400."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def from_pipeline(error: PipelineError) -> ApiError:
+    """The error that a client is shown for what the pipeline refused or failed at."""
+    match error:
+        case PromptError():
+            return invalid(error.message, error.param)
+        case ContextLengthExceeded():
+            counts = {"n_prompt_tokens": error.prompt_tokens, "n_ctx": error.context_length}
+            return ApiError(400, error.message, param="messages", code="context_length_exceeded", details=counts)
+        case QueueFull():
+            return _busy(429, "rate_limit_error", "queue_full", error)
+        case ModelLoading():
+            return _busy(503, "unavailable_error", "model_loading", error)
+        case ShuttingDown():
+            return _busy(503, "unavailable_error", "shutting_down", error)
+        case DeadlineExceeded():
+            return ApiError(504, error.message, type=SERVER_ERROR, code="timeout")
+        case AnswerError():
+            # The pipeline has tried again as often as it may; more of the same would only cost the caller time.
+            return ApiError(400, error.message, code="invalid_answer", headers=NO_RETRY)
+        case ClientGone():
+            return ApiError(CLIENT_CLOSED_REQUEST, error.message, code="client_closed_request")
+        case _:
+            return ApiError(500, error.message, type=SERVER_ERROR, code="engine_error", headers=NO_RETRY)
+
+
+def _busy(status: int, type: str, code: str, error: Busy) -> ApiError:
+    return ApiError(status, error.message, type=type, code=code, headers={"Retry-After": str(error.retry_after)})
+
+
+def from_http(error: HTTPException) -> ApiError:
+    """The error that a client is shown for one of werkzeug's."""
+    status = error.code or 500
+    if status >= 500:
+        return unforeseen(status)
+    headers: dict[str, str] = {}
+    match error:
+        case NotFound():
+            message = _absence()
+        case MethodNotAllowed():
+            allowed = ", ".join(sorted(error.valid_methods or ()))
+            headers["Allow"] = allowed
+            message = f"{request.path} does not take {request.method}. It takes: {allowed}."
+        case RequestEntityTooLarge():
+            limit = current_app.config["MAX_CONTENT_LENGTH"]
+            message = f"The request body is too large: at most {limit} bytes are accepted."
+        case _:
+            message = error.description or error.name
+    return ApiError(status, message, headers=headers)
+
+
+def unforeseen(status: int = 500) -> ApiError:
+    """What a client is told of a fault of this server: nothing of its insides."""
+    return ApiError(
+        status, "The server failed on this request. Its log says more.", type=SERVER_ERROR, headers=NO_RETRY
+    )
+
+
+def _absence() -> str:
+    for beginning, what in ABSENT_ENDPOINTS.items():
+        if request.path.startswith(beginning):
+            return f"This server does not offer {what}."
+    return f"There is no {request.method} {request.path} here. GET /docs lists the endpoints."
+
+
+def respond(error: ApiError) -> Response:
+    """``error`` as an answer; kept in ``g.error`` for logs and metrics."""
+    g.error = error
+    response = jsonify(error.body())
+    response.status_code = error.status
+    response.headers.update(error.headers)
+    return response
+
+
+def register(app: Flask) -> None:
+    """Make every error of ``app`` end in the envelope."""
+
+    @app.errorhandler(ApiError)
+    def api_error(error: ApiError) -> Response:
+        return respond(error)
+
+    @app.errorhandler(PipelineError)
+    def pipeline_error(error: PipelineError) -> Response:
+        return respond(from_pipeline(error))
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response | BaseResponse:
+        if error.code is not None and error.code < 400:
+            # A redirect (a doubled slash in the path) is an exception to werkzeug, not to us.
+            return error.get_response()
+        return respond(from_http(error))
+
+    @app.errorhandler(Exception)
+    def bug(error: Exception) -> Response:
+        app.logger.exception("%s %s failed", request.method, request.path, exc_info=error)
+        return respond(unforeseen())

@@ -1,0 +1,131 @@
+"""The OpenAPI document at ``/openapi.json``, and the blueprints whose decorators it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import flask_smorest
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from flask import Flask
+from marshmallow import Schema, fields
+
+from glm_api.body import BodyParser
+from glm_api.fields import Either, Neutral, Tagged
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+EVENT_STREAM = "text/event-stream"
+
+ERRORS = {
+    400: "The request is at fault; `param` names the value.",
+    401: "No API key, or an unknown one (only where the server asks for keys).",
+    404: "There is no such thing; `model_not_found` for a model (only where the server is strict about names).",
+    413: "The request body is too large.",
+    415: "The request body is not declared to be JSON.",
+    429: "The queue is full; `Retry-After` says when to come back.",
+    500: "The server or the model process failed.",
+    503: "The model is being loaded, or the server is shutting down; `Retry-After` says when to come back.",
+    504: "The request waited or ran too long.",
+}
+READING = (400, 401, 413, 415)
+TOKENIZING = (*READING, 500, 503, 504)
+GENERATING = (*READING, 404, 429, 500, 503, 504)
+
+
+class ErrorBodySchema(Schema):
+    """The inside of the envelope."""
+
+    message = fields.String(required=True)
+    type = fields.String(required=True)
+    param = fields.String(required=True, allow_none=True, metadata={"description": "Dotted path of what is at fault."})
+    code = fields.String(required=True, allow_none=True)
+    n_prompt_tokens = fields.Integer(metadata={"description": "With `context_length_exceeded`: tokens of the prompt."})
+    n_ctx = fields.Integer(metadata={"description": "With `context_length_exceeded`: tokens of the context."})
+
+
+class ErrorSchema(Schema):
+    """The error envelope."""
+
+    error = fields.Nested(ErrorBodySchema, required=True)
+
+
+class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
+    """flask-smorest's blueprint with this server's body parser, and with types."""
+
+    ARGUMENTS_PARSER = BodyParser()
+
+    def arguments(self, schema: type[Schema], **kwargs: Any) -> Callable[[View], View]:
+        """The schema that loads the request's JSON body; the view gets what it makes."""
+        decorate: Callable[[View], View] = super().arguments(schema, **kwargs)
+        return decorate
+
+    def route(self, rule: str, **options: Any) -> Callable[[View], View]:
+        """The path of a view."""
+        decorate: Callable[[View], View] = super().route(rule, **options)
+        return decorate
+
+    def response(self, status_code: int, schema: type[Schema] | None = None, **kwargs: Any) -> Callable[[View], View]:
+        """What the view answers when all is well."""
+        decorate: Callable[[View], View] = super().response(status_code, schema, **kwargs)
+        return decorate
+
+    def alt_response(self, status_code: int, response: str | None = None, **kwargs: Any) -> Callable[[View], View]:
+        """What the view may answer besides."""
+        decorate: Callable[[View], View] = super().alt_response(status_code, response, **kwargs)
+        return decorate
+
+    def errors(self, *statuses: int) -> Callable[[View], View]:
+        """The error statuses that the view may end in, all of them with the envelope."""
+
+        def decorate(view: View) -> View:
+            for status in statuses:
+                view = self.alt_response(status, schema=ErrorSchema, description=ERRORS[status])(view)
+            return view
+
+        return decorate
+
+
+def describe_alternatives(converter: OpenAPIConverter, field: fields.Field[Any], **kwargs: Any) -> dict[str, Any]:
+    """apispec attribute function: `Either` and `Tagged` fields as ``anyOf`` and ``oneOf``."""
+    resolve: Callable[[type[Schema]], dict[str, Any]] = converter.resolve_nested_schema
+    match field:
+        case Either():
+            found = [converter.field2property(alternative) for alternative in field.alternatives.values()]
+        case Tagged():
+            found = [resolve(schema) for schema in unique(field.schema_types)]
+        case _:
+            return {}
+    return {"anyOf": [*found, {"type": "null"}] if field.allow_none else found}
+
+
+def unique(schemas: Mapping[str, type[Schema]]) -> list[type[Schema]]:
+    """The schemas without repetition, in order."""
+    return list(dict.fromkeys(schemas.values()))
+
+
+class Api(flask_smorest.Api):  # type: ignore[misc]
+    """flask-smorest's document, with the envelope for errors; `glm_api.errors` owns the handlers."""
+
+    ERROR_SCHEMA = ErrorSchema
+    DEFAULT_ERROR_RESPONSE_NAME = None
+
+    def _register_error_handlers(self) -> None:
+        pass
+
+
+def create_api(app: Flask, version: str) -> Api:
+    """The document of ``app``; blueprints are registered through it."""
+    app.config.update(
+        API_TITLE="GLM API",
+        API_VERSION=version,
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/",
+        OPENAPI_JSON_PATH="openapi.json",
+    )
+    api = Api(app)
+    for kind in (Either, Tagged, Neutral):
+        api.register_field(kind, fields.Raw)
+    converter = api.ma_plugin.converter
+    converter.add_attribute_function(describe_alternatives)
+    return api

@@ -1,0 +1,156 @@
+"""The parameters of every endpoint that generates: the model, how tokens are chosen, where to stop, streaming."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from glm_api.errors import invalid
+from glm_api.fields import Array, Boolean, Either, Integer, Neutral, Number, Part, RequestSchema, String
+from glm_api.pipeline.job import Sampling
+
+DEFAULTS = Sampling()
+
+MAX_CHOICES = 4
+MAX_STOPS = 4
+MAX_STOP_LENGTH = 256
+
+# A temperature below this is meant to be none; dividing by much less would overflow a 32-bit float.
+GREEDY_BELOW = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """``include_usage``: a last chunk with the token counts."""
+
+    include_usage: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """Base of the requests that generate."""
+
+    model: str | None = None
+    temperature: float = DEFAULTS.temperature
+    top_p: float = DEFAULTS.top_p
+    top_k: int = DEFAULTS.top_k
+    repetition_penalty: float | None = None
+    repeat_penalty: float = DEFAULTS.repetition_penalty
+    stop: str | tuple[str, ...] = ()
+    n: int = 1
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    return_progress: bool = False
+
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are chosen."""
+        greedy = self.temperature < GREEDY_BELOW or self.top_p == 0
+        return Sampling(
+            temperature=0.0 if greedy else self.temperature,
+            top_p=1.0 if greedy else self.top_p,
+            top_k=max(0, self.top_k),
+            repetition_penalty=self.repetition_penalty or self.repeat_penalty,
+        )
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The strings that end an answer."""
+        return (self.stop,) if isinstance(self.stop, str) else self.stop
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def check_streaming(self) -> None:
+        """Refuse what only a stream can honour when none is asked for. Raises `ApiError`."""
+        if self.stream:
+            return
+        if self.stream_options is not None:
+            raise invalid("Invalid 'stream_options': it is only allowed with stream: true.", "stream_options")
+        if self.return_progress:
+            raise invalid("Invalid 'return_progress': it is only allowed with stream: true.", "return_progress")
+
+
+class StreamOptionsSchema(RequestSchema):
+    """What a stream holds besides the answer."""
+
+    loads = StreamOptions
+    include_usage = Boolean(
+        load_default=False, metadata={"description": "A last chunk with the token counts and no choices."}
+    )
+
+
+class ParametersSchema(RequestSchema):
+    """The parameters that every endpoint that generates takes."""
+
+    loads: ClassVar[type[Any]] = Parameters
+    model = String(
+        max=256,
+        load_default=None,
+        metadata={
+            "description": "An id of /v1/models. Any other name gets the one model too, unless the server is strict."
+        },
+    )
+    temperature = Number(
+        min=0, max=2, load_default=DEFAULTS.temperature, metadata={"description": "0 is greedy, and reproducible."}
+    )
+    top_p = Number(min=0, max=1, load_default=DEFAULTS.top_p)
+    top_k = Integer(
+        min=-1, max=1_000_000, load_default=DEFAULTS.top_k, metadata={"description": "0 or -1: all tokens."}
+    )
+    repetition_penalty = Number(
+        min=0,
+        max=2,
+        above=True,
+        load_default=None,
+        metadata={"description": f"Above 1 the model repeats itself less. {DEFAULTS.repetition_penalty:g} is none."},
+    )
+    repeat_penalty = Number(
+        min=0,
+        max=2,
+        above=True,
+        load_default=DEFAULTS.repetition_penalty,
+        metadata={"description": "llama-server's name of `repetition_penalty`, which wins."},
+    )
+    stop = Either(
+        string=String(min=1, max=MAX_STOP_LENGTH),
+        array=Array(String(min=1, max=MAX_STOP_LENGTH), max=MAX_STOPS),
+        load_default=(),
+        metadata={"description": "Up to 4 strings that end the answer; never part of it."},
+    )
+    n = Integer(
+        min=1, max=MAX_CHOICES, load_default=1, metadata={"description": "Choices, generated one after the other."}
+    )
+    stream = Boolean(
+        load_default=False, metadata={"description": "Send the answer as server-sent events, as it comes."}
+    )
+    stream_options = Part(StreamOptionsSchema, load_default=None)
+    return_progress = Boolean(
+        load_default=False,
+        metadata={"description": "Chunks with `prompt_progress` while the prompt is evaluated, as llama-server sends."},
+    )
+
+    top_logprobs = Neutral(0)
+    logit_bias = Neutral({})
+    presence_penalty = Neutral(0)
+    frequency_penalty = Neutral(0)
+    min_p = Neutral(0)
+    typical_p = Neutral(1)
+    mirostat = Neutral(0)
+    min_tokens = Neutral(0)
+    ignore_eos = Neutral(False)
+    use_beam_search = Neutral(False)
+    grammar = Neutral("")
+    guided_json = Neutral(reason="this server has response_format instead")
+    guided_regex = Neutral()
+    guided_choice = Neutral()
+    guided_grammar = Neutral()
+    structured_outputs = Neutral(reason="this server has response_format instead")
+    seed = Integer(
+        min=-(2**63),
+        max=2**64 - 1,
+        load_default=None,
+        metadata={"description": "Taken and not used: only temperature 0 is reproducible."},
+    )

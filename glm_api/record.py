@@ -1,0 +1,113 @@
+"""What is known of one request when it is over, stream and all; logs and metrics are made of it.
+
+Each request has a `RequestRecord` in ``flask.g.record``. Whoever answers fills it in as the answer is made; the signal
+`request_over` carries it when the last byte is out, or the client is gone.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from blinker import Namespace
+from flask import Flask, Response, g, request
+
+from glm_api.errors import ApiError
+from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolCallStarted
+
+request_over = Namespace().signal("request-over")
+"""Sent with the app as sender and ``record=``."""
+
+_SANE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+OPENAI_VERSION = "2020-10-01"
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One request. Times are seconds of ``time.monotonic`` where they end in ``_at``, else milliseconds.
+
+    Token counts are None for requests that put no work to the model. ``status`` is what the client saw, or 499;
+    ``error`` may come after a status of 200, when a stream fails under way.
+    """
+
+    id: str
+    method: str
+    path: str
+    route: str | None
+    began_at: float = field(default_factory=time.monotonic)
+    status: int = 0
+    model: str | None = None
+    streamed: bool = False
+    prompts: int = 0
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    started_at: float | None = None
+    first_token_at: float | None = None
+    over_at: float | None = None
+    queue_ms: float | None = None
+    prompt_ms: float | None = None
+    predicted_ms: float | None = None
+    finish_reasons: list[str] = field(default_factory=list)
+    error: ApiError | None = None
+
+    def note(self, events: Iterable[Event]) -> None:
+        """Take in the events of an answer as they come."""
+        for event in events:
+            match event:
+                case Text() | ToolCallStarted():
+                    # First, because nearly every event is one: each microsecond here is taken from the model.
+                    if self.first_token_at is None:
+                        self.first_token_at = time.monotonic()
+                case Started():
+                    self._note_start(event)
+                case Finished():
+                    self._note_finish(event)
+
+    def _note_start(self, event: Started) -> None:
+        if self.started_at is None:
+            self.started_at = time.monotonic()
+        self.prompts += 1
+        self.prompt_tokens = (self.prompt_tokens or 0) + event.prompt_tokens
+        self.cached_tokens = (self.cached_tokens or 0) + event.cached_tokens
+
+    def _note_finish(self, event: Finished) -> None:
+        self.completion_tokens = (self.completion_tokens or 0) + event.completion_tokens
+        self.prompt_ms = (self.prompt_ms or 0) + event.prompt_ms
+        self.predicted_ms = (self.predicted_ms or 0) + event.predicted_ms
+        self.finish_reasons.append(event.reason)
+
+    @property
+    def total_ms(self) -> float:
+        """From the request's first line to the end of its answer, or to now."""
+        return ((self.over_at or time.monotonic()) - self.began_at) * 1000
+
+
+def register(app: Flask) -> None:
+    """Keep a record of every request of ``app``, and give every answer OpenAI's headers."""
+
+    @app.before_request
+    def begin() -> None:
+        inbound = request.headers.get("x-request-id", "")
+        id = inbound if _SANE_ID.fullmatch(inbound) else f"req_{uuid.uuid4().hex}"
+        route = request.url_rule.rule if request.url_rule else None
+        g.record = RequestRecord(id, request.method, request.path, route)
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        record: RequestRecord = g.record
+        record.status = response.status_code
+        record.error = g.get("error")
+        response.headers["x-request-id"] = record.id
+        response.headers["openai-processing-ms"] = str(round(record.total_ms))
+        response.headers["openai-version"] = OPENAI_VERSION
+
+        def over() -> None:
+            record.over_at = time.monotonic()
+            request_over.send(app, record=record)
+
+        response.call_on_close(over)
+        return response

@@ -1,0 +1,150 @@
+"""A pipeline without processes and without a model: what it says is scripted, what it is asked is kept.
+
+It has the surface of `glm_api.pipeline.facade.Pipeline` and nothing below it, so that the HTTP side can be driven to
+every event and failure at once. One token is one character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from glm_api.pipeline.conversation import Conversation
+from glm_api.pipeline.errors import ContextLengthExceeded, PipelineError, PromptError
+from glm_api.pipeline.facade import Health
+from glm_api.pipeline.formats.base import Prompt
+from glm_api.pipeline.formats.choice import choose_tools
+from glm_api.pipeline.formats.turns import to_turns
+from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
+from glm_api.pipeline.job import Job
+from glm_api.pipeline.model_info import ModelInfo
+
+MODEL = ModelInfo(
+    family="chatglm3",
+    context_length=8192,
+    vocabulary_size=0x110000,
+    layers=2,
+    hidden_size=64,
+    supports_tools=True,
+    supports_system=True,
+    supports_images=False,
+    reuses_prefix=True,
+    slots=4,
+    slot_bytes=1,
+    model_bytes=1,
+)
+
+Script = Sequence[Event | PipelineError | None]
+"""What comes after `Started`: events, None for a silence, or a failure that ends it."""
+
+
+def text(*pieces: str) -> list[Event]:
+    """A text in these pieces."""
+    return [Text(piece, [ord(character) for character in piece]) for piece in pieces]
+
+
+def call(name: str, *arguments: str, index: int = 0, id: str = "call_0") -> list[Event]:
+    """A tool call whose arguments come in these pieces."""
+    return [ToolCallStarted(index, id, name, [1]), *(ToolArguments(index, piece, [2]) for piece in arguments)]
+
+
+@dataclass
+class FakeGeneration:
+    """The scripted answers to one job."""
+
+    job: Job
+    answers: Iterable[Script]
+    id: int = 1
+    queue_ms: float = 1.5
+    closed: int = 0
+    cancelled: bool = False
+
+    def events(self, silence: float | None = None) -> Iterator[list[Event]]:
+        for prompt, script in zip(self.job.prompts, self.answers, strict=True):
+            yield from self._answer(prompt, script, silence)
+
+    def _answer(self, prompt: list[int], script: Script, silence: float | None) -> Iterator[list[Event]]:
+        tokens, reason = 0, "stop"
+        begun = False
+        for event in script:
+            if isinstance(event, PipelineError):
+                raise event
+            if event is None:
+                if silence is not None:
+                    yield []
+                continue
+            if not begun and not isinstance(event, Started):
+                yield [Started(len(prompt), 3, 0.0)]
+            begun = True
+            tokens += len(getattr(event, "ids", ()))
+            reason = "tool_calls" if isinstance(event, ToolCallStarted) else reason
+            yield [event]
+            if isinstance(event, Finished):
+                return
+        if not begun:
+            yield [Started(len(prompt), 3, 0.0)]
+        yield [Finished(reason, tokens, 20.0, 100.0, 0, len(prompt) + tokens)]  # type: ignore[arg-type]
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@dataclass
+class FakePipeline:
+    """Set ``scripts`` (one for each prompt; the last one repeats), ``refusal`` or ``state``; read ``jobs``."""
+
+    scripts: list[Script] = field(default_factory=lambda: [text("Hel", "lo")])
+    refusal: PipelineError | None = None
+    state: Any = "ready"
+    info: ModelInfo | PipelineError = MODEL
+    jobs: list[Job] = field(default_factory=list)
+    conversations: list[Conversation] = field(default_factory=list)
+    generations: list[FakeGeneration] = field(default_factory=list)
+
+    def health(self) -> Health:
+        return Health(self.state, f"The model is {self.state}.")
+
+    @property
+    def model(self) -> ModelInfo:
+        if isinstance(self.info, PipelineError):
+            raise self.info
+        return self.info
+
+    def sees_images(self) -> None:
+        """Become a model that sees."""
+        self.info = replace(MODEL, family="glm4v", supports_images=True)
+
+    def encode_chat(self, conversation: Conversation) -> Prompt:
+        assert not isinstance(self.info, PipelineError)
+        self.conversations.append(conversation)
+        tools, output = choose_tools(conversation)
+        turns = to_turns(conversation.messages, lambda name, arguments: arguments)
+        rendered = "".join(f"<{turn.role}>{turn.metadata}\n{turn.content}" for turn in turns) + "<assistant>"
+        return Prompt([ord(character) for character in rendered], output)
+
+    def encode_text(self, text: str, prefix: bool = True) -> list[int]:
+        return [*((1,) if prefix else ()), *(ord(character) for character in text)]
+
+    def decode(self, ids: list[int]) -> str:
+        if any(not 0 <= id < 0x110000 for id in ids):
+            raise PromptError("There are ids that the vocabulary does not have.", "tokens")
+        return "".join(map(chr, ids))
+
+    def generate(self, job: Job) -> FakeGeneration:
+        if self.refusal is not None:
+            raise self.refusal
+        assert not isinstance(self.info, PipelineError)
+        for prompt in job.prompts:
+            if len(prompt) >= self.info.context_length:
+                raise ContextLengthExceeded(len(prompt), self.info.context_length)
+        self.jobs.append(job)
+        scripts = [*self.scripts, *[self.scripts[-1]] * len(job.prompts)][: len(job.prompts)]
+        self.generations.append(FakeGeneration(job, scripts))
+        return self.generations[-1]
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"running": None, "waiting": [], "slots": [{"id": 0, "tokens": 12}]}
