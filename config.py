@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 from environs import Env, EnvValidationError, ValidationError, validate
@@ -180,7 +180,7 @@ class Settings:
     cache_slots: int = _integer(
         4, "Conversations whose evaluated prompts are kept, each in memory of its own.", least=1, most=64
     )
-    prefill: str = _choice(
+    prefill: Literal["auto", "step", "batch"] = _choice(
         "auto",
         "How prompts are evaluated: `step` can be interrupted at any token, `batch` is faster on many CPUs.",
         "auto",
@@ -279,8 +279,10 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
     ]
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in VARIABLES:
-            meant = difflib.get_close_matches(name, VARIABLES, n=1)
-            hint = f" Did you mean {meant[0]}?" if meant else ""
+            # Compared without the prefix, which would make every name like every other.
+            known = [variable.removeprefix(PREFIX) for variable in VARIABLES]
+            meant = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1)
+            hint = f" Did you mean {PREFIX}{meant[0]}?" if meant else ""
             heard.append((logging.WARNING, f"{name} is no setting of this server and is ignored.{hint}"))
     if settings.public and not settings.api_keys and settings.api_keys_file is None:
         heard.append(

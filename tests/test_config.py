@@ -171,9 +171,9 @@ def test_an_error_names_the_ancestors_variable_if_that_is_the_one_that_is_set() 
 
 
 def test_an_unknown_name_is_remarked_on_with_what_was_meant() -> None:
-    assert remark_texts({"GLM_QUEUE_SIZES": "4", "GLM_ZZZ": "1", "PATH": "/bin"}) == [
+    assert remark_texts({"GLM_QUEUE_SIZES": "4", "GLM_FOO": "1", "PATH": "/bin"}) == [
+        "GLM_FOO is no setting of this server and is ignored.",
         "GLM_QUEUE_SIZES is no setting of this server and is ignored. Did you mean GLM_QUEUE_SIZE?",
-        "GLM_ZZZ is no setting of this server and is ignored.",
     ]
 
 
