@@ -11,7 +11,10 @@ import threading
 from types import FrameType
 from typing import Any, Protocol
 
+from config import Settings
 from glm_api.pipeline import pipeline
+from glm_api.pipeline.cpus import child_environment, usable_cpus
+from glm_api.pipeline.facade import PipelineSettings
 
 # What it takes to write the last frames of all streams, in seconds, and the most of the grace that it may use up.
 _CLOSING_SECONDS = 2.0
@@ -22,6 +25,7 @@ class Worker(Protocol):
     """The part of gunicorn's worker that is used."""
 
     cfg: Any
+    wsgi: Any
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop accepting connections and finish (SIGTERM)."""
@@ -40,7 +44,22 @@ def worker_started(worker: Worker) -> None:
         worker.handle_exit(number, frame)
 
     signal.signal(signal.SIGTERM, finish)
+    pipeline.configure(pipeline_settings(worker.wsgi.config["GLM_SETTINGS"]))
     pipeline.start()
+
+
+def pipeline_settings(settings: Settings) -> PipelineSettings:
+    """What the pipeline reads of the settings."""
+    return PipelineSettings(
+        model=str(settings.model),
+        max_length=settings.max_length,
+        cache_slots=settings.cache_slots,
+        prefill=settings.prefill,
+        queue_size=settings.queue_size,
+        queue_timeout=settings.queue_timeout,
+        request_timeout=settings.request_timeout,
+        environment=child_environment(settings.num_threads or usable_cpus()),
+    )
 
 
 def worker_stopped() -> None:

@@ -1,0 +1,58 @@
+"""How many cache slots are opened, and how long a prompt may be evaluated in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from glm_api.pipeline.worker.memory import RESERVE_BYTES, available_bytes, longest_batch, plan_slots
+from glm_api.pipeline.worker.model_file import ModelFile, ModelFileError, inspect
+
+
+@pytest.fixture
+def model(model_file: Callable[[str], Path]) -> ModelFile:
+    return inspect(model_file("chatglm3"))
+
+
+def test_this_machine_has_memory() -> None:
+    available = available_bytes()
+    assert available is not None
+    assert available > 0
+
+
+def test_a_slot_holds_keys_and_values_of_every_layer_in_16_bits(model: ModelFile) -> None:
+    head_size = model.hidden_size // model.attention_heads
+    assert model.slot_bytes(100) == 2 * 2 * model.layers * model.key_value_heads * head_size * 100
+
+
+def test_slots_that_fit_are_opened(model: ModelFile) -> None:
+    plan = plan_slots(model, 1000, 4, RESERVE_BYTES + 4 * model.slot_bytes(1000))
+    assert plan.slots == 4
+
+
+def test_slots_that_do_not_fit_are_left_out_with_a_warning(model: ModelFile, caplog: pytest.LogCaptureFixture) -> None:
+    plan = plan_slots(model, 1000, 4, RESERVE_BYTES + 2 * model.slot_bytes(1000))
+    assert plan.slots == 2
+    assert "2 cache slots, not 4" in caplog.text
+
+
+def test_one_slot_is_tried_when_only_the_reserve_is_short(model: ModelFile) -> None:
+    assert plan_slots(model, 1000, 4, 2 * model.slot_bytes(1000)).slots == 1
+
+
+def test_a_context_that_does_not_fit_is_refused(model: ModelFile) -> None:
+    with pytest.raises(ModelFileError, match="GLM_MAX_LENGTH"):
+        plan_slots(model, 1000, 1, model.slot_bytes(1000) - 1)
+
+
+def test_nothing_is_refused_where_nothing_tells_how_much_there_is(model: ModelFile) -> None:
+    assert plan_slots(model, 1000, 4, None).slots == 4
+
+
+def test_a_batch_is_bounded_by_memory(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glm_api.pipeline.worker.memory.available_bytes", lambda: 2**30)
+    longest = longest_batch(model)
+    assert 8 * model.attention_heads * longest**2 <= 2**30 // 4
+    assert 8 * model.attention_heads * (longest + 1) ** 2 > 2**30 // 4

@@ -1,0 +1,72 @@
+"""Tokens that are ready together travel together; nothing is lost or reordered."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glm_api.pipeline.frames import Event, Frame, Text, ToolArguments
+from glm_api.pipeline.worker import outbox
+from glm_api.pipeline.worker.outbox import HOLD_SECONDS, Outbox
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.sent: list[Frame] = []
+
+    def send(self, frame: Frame) -> None:
+        self.sent.append(frame)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr(outbox.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_the_first_token_goes_out_at_once(clock: list[float]) -> None:
+    recorder = Recorder()
+    Outbox(recorder).put([Text("a", [1])])  # type: ignore[arg-type]
+    assert recorder.sent == [Text("a", [1])]
+
+
+def test_tokens_that_follow_fast_share_a_frame(clock: list[float]) -> None:
+    recorder = Recorder()
+    box = Outbox(recorder)  # type: ignore[arg-type]
+    for token in range(4):
+        box.put([Text(str(token), [token])])
+    clock[0] += 2 * HOLD_SECONDS
+    box.put([Text("4", [4])])
+    assert recorder.sent == [Text("0", [0]), Text("1234", [1, 2, 3, 4])]
+
+
+def test_tokens_that_are_far_apart_each_go_out_at_once(clock: list[float]) -> None:
+    recorder = Recorder()
+    box = Outbox(recorder)  # type: ignore[arg-type]
+    for token in range(3):
+        box.put([Text(str(token), [token])])
+        clock[0] += 2 * HOLD_SECONDS
+    assert len(recorder.sent) == 3
+
+
+events = st.one_of(
+    st.builds(Text, st.text("ab", min_size=1, max_size=3), st.lists(st.integers(0, 9), max_size=2)),
+    st.builds(ToolArguments, st.just(0), st.text("cd", max_size=3), st.lists(st.integers(0, 9), max_size=2)),
+)
+
+
+@given(st.lists(st.lists(events, max_size=3), max_size=10))
+def test_nothing_is_lost_or_reordered(batches: list[list[Event]]) -> None:
+    recorder = Recorder()
+    box = Outbox(recorder)  # type: ignore[arg-type]
+    for batch in batches:
+        box.put(batch)
+    box.flush()
+
+    def flat(frames: list[Event] | list[Frame]) -> tuple[str, list[int]]:
+        whole = [frame for frame in frames if isinstance(frame, (Text, ToolArguments))]
+        return "".join(frame.text for frame in whole), [token for frame in whole for token in frame.ids]
+
+    assert flat(recorder.sent) == flat([event for batch in batches for event in batch])

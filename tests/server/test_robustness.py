@@ -1,0 +1,224 @@
+"""What goes wrong in a real server, and whom it may cost something."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .conftest import Serve, Server, chat, until
+
+COMPLETIONS = "/v1/chat/completions"
+
+
+def text(response: httpx.Response) -> str:
+    content: str = response.json()["choices"][0]["message"]["content"]
+    return content
+
+
+@pytest.mark.parametrize("family", ["chatglm", "chatglm2", "chatglm3", "glm4"])
+def test_every_family_is_served(family: str, serve: Serve, model_file: Callable[[str], Path]) -> None:
+    server = serve(model=str(model_file(family)))
+    body = chat("你好, hello", max_tokens=16)
+    whole = server.http.post(COMPLETIONS, json=body)
+    assert whole.status_code == 200
+    streamed = server.sdk().chat.completions.create(**body, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == text(whole)
+    assert whole.json()["usage"]["completion_tokens"] <= 16
+
+
+@pytest.mark.parametrize("family", ["chatglm", "chatglm2", "chatglm3", "glm4"])
+@pytest.mark.parametrize("roles", [["system"], ["assistant", "user"], ["user", "user"], ["user", "assistant"]])
+def test_odd_dialogues_are_answered_or_refused(
+    family: str, roles: list[str], serve: Serve, model_file: Callable[[str], Path]
+) -> None:
+    server = serve(model=str(model_file(family)))
+    messages = [{"role": role, "content": "x"} for role in roles]
+    response = server.http.post(COMPLETIONS, json={"messages": messages, "max_tokens": 2})
+    assert response.status_code in (200, 400)
+    if response.status_code == 400:
+        assert response.json()["error"]["param"]
+
+
+def test_a_model_process_killed_while_idle_is_replaced(serve: Serve) -> None:
+    server = serve()
+    os.kill(server.children()["pipeline"], signal.SIGKILL)
+    until(lambda: server.health() == 503)
+    until(lambda: server.health() == 200)
+    assert server.http.post(COMPLETIONS, json=chat("hello")).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_process_killed_at_work_costs_one_request(stream: bool, serve: Serve) -> None:
+    server = serve(prefill="step")
+    long = chat("word " * 1500, stream=stream, return_progress=True)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(server.http.post, COMPLETIONS, json=long)
+        until(lambda: server.http.get("/slots").json()["running"] is not None)
+        queued = [pool.submit(server.http.post, COMPLETIONS, json=chat("hello")) for _ in range(3)]
+        until(lambda: len(server.http.get("/slots").json()["waiting"]) == 3)
+        os.kill(server.children()["pipeline"], signal.SIGKILL)
+        failed = running.result()
+        answers = {text(future.result()) for future in queued}
+    if stream:
+        assert failed.status_code == 200
+        assert '"code":"engine_error"' in failed.text.replace(" ", "")
+        assert failed.text.endswith("data: [DONE]\n\n")
+    else:
+        assert failed.status_code == 500
+        assert failed.json()["error"]["code"] == "engine_error"
+        assert failed.headers["x-should-retry"] == "false"
+    assert len(answers) == 1
+    until(lambda: server.health() == 200)
+
+
+def test_everything_else_is_answered_while_the_model_reads(serve: Serve) -> None:
+    server = serve(prefill="step")
+    with server.http.stream(
+        "POST", COMPLETIONS, json=chat("word " * 1500, stream=True, return_progress=True, max_tokens=1)
+    ) as reading:
+        next(reading.iter_lines())
+        assert server.health() == 200
+        assert server.http.get("/v1/models").status_code == 200
+        assert server.http.post("/tokenize", json={"content": "hello"}).json()["tokens"]
+        # All of that came while the prompt was being read: the model's process says so.
+        assert server.http.get("/slots").json()["running"] is not None
+
+
+def test_64_clients_at_once_are_served_or_told_when_to_come_back(serve: Serve) -> None:
+    server = serve(queue_size="20")
+
+    def ask(number: int) -> httpx.Response:
+        return httpx.post(server.url + COMPLETIONS, json=chat("hello", max_tokens=100_000), timeout=120)
+
+    with ThreadPoolExecutor(64) as pool:
+        responses = list(pool.map(ask, range(64)))
+    statuses = {response.status_code for response in responses}
+    assert statuses <= {200, 429}
+    assert 200 in statuses
+    assert len({text(response) for response in responses if response.status_code == 200}) == 1
+    for response in responses:
+        if response.status_code == 429:
+            assert int(response.headers["Retry-After"]) >= 1
+            assert response.json()["error"]["code"] == "queue_full"
+    assert server.health() == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"hello", 400),
+        (b"[]", 400),
+        (b'"text"', 400),
+        (b'{"messages": [{"role": "user", "content": "\xff\xfe"}]}', 400),
+        (rb'{"messages": [{"role": "user", "content": "\ud800"}]}', 400),
+        (b'{"messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400),
+        (b'{"messages": [{"role": "user", "content": "hi"}], "temperature": NaN}', 400),
+        (b'{"messages": [{"role": "user", "content": "' + b"x" * 9_000_000 + b'"}]}', 413),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused_in_the_envelope(demo: Server, body: bytes, status: int) -> None:
+    response = demo.http.post(COMPLETIONS, content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == status
+    assert set(response.json()["error"]) >= {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("POST", "/v1/embeddings", 404), ("GET", COMPLETIONS, 405), ("DELETE", "/health", 405)],
+)
+def test_every_error_is_in_the_envelope(demo: Server, method: str, path: str, status: int) -> None:
+    response = demo.http.request(method, path)
+    assert response.status_code == status
+    assert set(response.json()["error"]) >= {"message", "type", "param", "code"}
+
+
+def test_a_prompt_of_100_kilobytes_is_refused_and_harmless(demo: Server) -> None:
+    for filler in ("word ", "你好", "a", "\n"):
+        response = demo.http.post(COMPLETIONS, json=chat((filler * 100_000)[:100_000]))
+        assert response.status_code == 400
+        assert response.json()["error"]["code"] == "context_length_exceeded"
+    assert demo.health() == 200
+
+
+def test_a_broken_model_is_said_in_one_line_and_the_server_stays_up(serve: Serve, tmp_path: Path) -> None:
+    broken = tmp_path / "model.bin"
+    broken.write_bytes(b"GGUF" + bytes(100))
+    server = serve(ready=False, model=str(broken))
+    until(lambda: server.health() == 503 and "GGUF" in server.http.get("/health").json()["error"]["message"])
+    assert server.http.get("/livez").status_code == 200
+    assert server.http.post(COMPLETIONS, json=chat("hello")).status_code == 503
+    log = server.log.read_text()
+    assert "GGUF" in log
+    assert "Traceback" not in log
+
+
+def test_a_missing_model_ends_the_boot_with_one_line(serve: Serve, tmp_path: Path) -> None:
+    server = serve(ready=False, model=str(tmp_path / "absent.bin"))
+    assert server.process.wait(60) != 0
+    log = server.log.read_text()
+    assert "GLM_MODEL" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_no_process_survives_the_end_of_the_server(number: int, serve: Serve) -> None:
+    server = serve()
+    children = server.children()
+    assert set(children) == {"pipeline", "tokenizer"}
+    assert server.stop(number) == 0
+    for child in children.values():
+        until(lambda child=child: not Path(f"/proc/{child}").exists())
+
+
+def test_sigterm_lets_a_running_answer_finish_and_takes_no_new_work(serve: Serve) -> None:
+    server = serve()
+    with server.http.stream("POST", COMPLETIONS, json=chat("count from 1 to 60", stream=True)) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        server.process.send_signal(signal.SIGTERM)
+        answer = list(lines)
+    assert "data: [DONE]" in answer
+    assert not any('"error"' in line for line in answer)
+    assert server.process.wait(60) == 0
+
+
+def test_an_answer_that_outlasts_the_grace_ends_with_an_error(serve: Serve) -> None:
+    server = serve(graceful_timeout="1", prefill="step")
+    os.kill(server.children()["pipeline"], signal.SIGSTOP)
+    with server.http.stream("POST", COMPLETIONS, json=chat("hello", stream=True)) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        server.process.send_signal(signal.SIGTERM)
+        answer = "\n".join(lines)
+    assert "shutting_down" in answer
+    assert "data: [DONE]" in answer
+
+
+def test_a_client_that_leaves_the_queue_is_forgotten(serve: Serve) -> None:
+    server = serve()
+    os.kill(server.children()["pipeline"], signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor() as pool:
+            running = pool.submit(server.http.post, COMPLETIONS, json=chat("hello"))
+            until(lambda: server.http.get("/slots").json()["running"] is not None)
+            host, port = server.url.removeprefix("http://").split(":")
+            body = b'{"messages": [{"role": "user", "content": "hello"}]}'
+            with socket.create_connection((host, int(port))) as waiting:
+                waiting.sendall(
+                    b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                    b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+                )
+                until(lambda: len(server.http.get("/slots").json()["waiting"]) == 1)
+            until(lambda: server.http.get("/slots").json()["waiting"] == [])
+            os.kill(server.children()["pipeline"], signal.SIGCONT)
+            assert running.result().status_code == 200
+    finally:
+        server.stop(signal.SIGQUIT)
