@@ -5,6 +5,7 @@ with an underscore. (``import config`` would set gunicorn's ``config`` to a modu
 """
 
 import os as _os
+import signal as _signal
 import sys as _sys
 from pathlib import Path as _Path
 from typing import Any as _Any
@@ -46,6 +47,8 @@ def post_worker_init(worker: _Any) -> None:
     """Start the pipeline, now that the worker is patched and its signal handlers are set."""
     from glm_api.lifecycle import worker_started
 
+    # Ctrl-C reaches the worker twice: from the terminal and from the master. One is enough, two end in a traceback.
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     worker_started(worker)
 
 
