@@ -8,6 +8,7 @@ from flask.json.provider import DefaultJSONProvider
 from config import Settings
 from glm_api import errors, pages, record
 from glm_api.chat.routes import blueprint as chat_blueprint
+from glm_api.completions.routes import blueprint as completions_blueprint
 from glm_api.models.routes import blueprint as models_blueprint
 from glm_api.openapi import create_api
 from glm_api.ops.routes import blueprint as ops_blueprint
@@ -36,7 +37,7 @@ def create_app(settings: Settings, pipeline: Pipeline = the_pipeline) -> Flask:
     errors.register(app)
 
     api = create_api(app, __version__)
-    for blueprint in (chat_blueprint, models_blueprint, ops_blueprint):
+    for blueprint in (chat_blueprint, completions_blueprint, models_blueprint, ops_blueprint):
         api.register_blueprint(blueprint)
     app.register_blueprint(pages.blueprint)
     return app

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol
+from typing import Protocol
 
 from flask import Response, current_app, g, request
 
@@ -68,31 +68,6 @@ class Answer:
         self.reason = "stop" if event.reason == "cancelled" else event.reason
         self.prompt_ms = event.prompt_ms
         self.predicted_ms = event.predicted_ms
-
-
-def usage(answers: list[Answer], choices: int = 1) -> dict[str, Any]:
-    """The ``usage`` object; each run of ``choices`` answers shares a prompt, which counts once."""
-    prompt = sum(answer.prompt_tokens for answer in answers[::choices])
-    completion = sum(answer.completion_tokens for answer in answers)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": sum(answer.cached_tokens for answer in answers[::choices])},
-    }
-
-
-def timings(answers: list[Answer], queue_ms: float) -> dict[str, float]:
-    """The ``timings`` object: milliseconds, and the speed of decoding in tokens per second."""
-    predicted_ms = sum(answer.predicted_ms for answer in answers)
-    # The first token of each answer comes with the prompt's evaluation.
-    decoded = sum(max(0, answer.completion_tokens - 1) for answer in answers)
-    return {
-        "queue_ms": round(queue_ms, 3),
-        "prompt_ms": round(sum(answer.prompt_ms for answer in answers), 3),
-        "predicted_ms": round(predicted_ms, 3),
-        "predicted_per_second": round(decoded / predicted_ms * 1000, 3) if predicted_ms else 0.0,
-    }
 
 
 class Stream(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
@@ -121,7 +122,8 @@ class Number(fields.Float):
 
     def __init__(self, *, min: float, max: float, above: bool = False, **kwargs: Any) -> None:
         self.min, self.max, self.above = min, max, above
-        super().__init__(validate=[validate.Range(min=min, max=max, min_inclusive=not above)], **kwargs)
+        bounds = {"exclusiveMinimum" if above else "minimum": min, "maximum": max}
+        super().__init__(metadata={**bounds, **kwargs.pop("metadata", {})}, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> float:
         fits = type(value) in (int, float) and math.isfinite(value) and self.min <= value <= self.max
@@ -157,6 +159,27 @@ class Array(fields.List[Any]):
         if len(value) > self.max:
             raise ValidationError(f"must have at most {self.max} entries, but has {len(value)}.")
         return tuple(super()._deserialize(value, attr, data, **kwargs))
+
+
+class TokenIds(Field[list[int]]):
+    """A JSON array of ``min`` to `MAX` token ids."""
+
+    MAX = 2**20
+
+    def __init__(self, *, min: int = 0, **kwargs: Any) -> None:
+        self.min = min
+        shape = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": min, "maxItems": self.MAX}
+        super().__init__(metadata={**shape, **kwargs.pop("metadata", {})}, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[int]:
+        if not isinstance(value, list):
+            raise ValidationError(f"must be an array of token ids, but is {json_type(value)}.")
+        if not self.min <= len(value) <= self.MAX:
+            raise ValidationError(f"must have {self.min} to {self.MAX} token ids, but has {len(value)}.")
+        for index, token in enumerate(value):
+            if type(token) is not int or not 0 <= token < 2**31:
+                raise ValidationError({index: [f"must be a token id (an integer from 0), but is {shown(token)}."]})
+        return value
 
 
 class Object(fields.Dict):
@@ -256,7 +279,7 @@ class Neutral(Field[Any]):
     def __init__(self, *values: object, reason: str = "this model's engine cannot do it", **kwargs: Any) -> None:
         self.values, self.reason = values, reason
         self.allowed = [*values, None]
-        described = ", ".join("null" if value is None else repr(value) for value in self.allowed)
+        described = ", ".join(map(json.dumps, self.allowed))
         metadata = {"description": f"Not supported: {reason}. Only the neutral value is taken ({described})."}
         super().__init__(load_default=None, metadata={**metadata, "enum": self.allowed}, **kwargs)
 

@@ -11,7 +11,7 @@ from flask import Flask
 from marshmallow import Schema, fields
 
 from glm_api.body import BodyParser
-from glm_api.fields import Either, Neutral, Tagged
+from glm_api.fields import Either, Tagged
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -105,13 +105,16 @@ def unique(schemas: Mapping[str, type[Schema]]) -> list[type[Schema]]:
 
 
 class Api(flask_smorest.Api):  # type: ignore[misc]
-    """flask-smorest's document, with the envelope for errors; `glm_api.errors` owns the handlers."""
+    """flask-smorest's document, with the envelope for errors."""
 
     ERROR_SCHEMA = ErrorSchema
     DEFAULT_ERROR_RESPONSE_NAME = None
 
     def _register_error_handlers(self) -> None:
-        pass
+        """They are in `glm_api.errors`."""
+
+    def _register_pagination_header(self) -> None:
+        """Nothing here comes in pages."""
 
 
 def create_api(app: Flask, version: str) -> Api:
@@ -124,8 +127,5 @@ def create_api(app: Flask, version: str) -> Api:
         OPENAPI_JSON_PATH="openapi.json",
     )
     api = Api(app)
-    for kind in (Either, Tagged, Neutral):
-        api.register_field(kind, fields.Raw)
-    converter = api.ma_plugin.converter
-    converter.add_attribute_function(describe_alternatives)
+    api.ma_plugin.converter.add_attribute_function(describe_alternatives)
     return api

@@ -37,10 +37,7 @@ class Parameters:
     repetition_penalty: float | None = None
     repeat_penalty: float = DEFAULTS.repetition_penalty
     stop: str | tuple[str, ...] = ()
-    n: int = 1
     stream: bool = False
-    stream_options: StreamOptions | None = None
-    return_progress: bool = False
 
     @property
     def sampling(self) -> Sampling:
@@ -57,6 +54,15 @@ class Parameters:
     def stops(self) -> tuple[str, ...]:
         """The strings that end an answer."""
         return (self.stop,) if isinstance(self.stop, str) else self.stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionParameters(Parameters):
+    """Base of the requests that are answered with choices."""
+
+    n: int = 1
+    stream_options: StreamOptions | None = None
+    return_progress: bool = False
 
     @property
     def include_usage(self) -> bool:
@@ -120,16 +126,8 @@ class ParametersSchema(RequestSchema):
         load_default=(),
         metadata={"description": "Up to 4 strings that end the answer; never part of it."},
     )
-    n = Integer(
-        min=1, max=MAX_CHOICES, load_default=1, metadata={"description": "Choices, generated one after the other."}
-    )
     stream = Boolean(
         load_default=False, metadata={"description": "Send the answer as server-sent events, as it comes."}
-    )
-    stream_options = Part(StreamOptionsSchema, load_default=None)
-    return_progress = Boolean(
-        load_default=False,
-        metadata={"description": "Chunks with `prompt_progress` while the prompt is evaluated, as llama-server sends."},
     )
 
     top_logprobs = Neutral(0)
@@ -153,4 +151,18 @@ class ParametersSchema(RequestSchema):
         max=2**64 - 1,
         load_default=None,
         metadata={"description": "Taken and not used: only temperature 0 is reproducible."},
+    )
+
+
+class CompletionParametersSchema(ParametersSchema):
+    """The parameters of the endpoints that answer with choices."""
+
+    loads: ClassVar[type[Any]] = CompletionParameters
+    n = Integer(
+        min=1, max=MAX_CHOICES, load_default=1, metadata={"description": "Choices, generated one after the other."}
+    )
+    stream_options = Part(StreamOptionsSchema, load_default=None)
+    return_progress = Boolean(
+        load_default=False,
+        metadata={"description": "Chunks with `prompt_progress` while the prompt is evaluated, as llama-server sends."},
     )

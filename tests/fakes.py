@@ -121,7 +121,7 @@ class FakePipeline:
     def encode_chat(self, conversation: Conversation) -> Prompt:
         assert not isinstance(self.info, PipelineError)
         self.conversations.append(conversation)
-        tools, output = choose_tools(conversation)
+        _, output = choose_tools(conversation)
         turns = to_turns(conversation.messages, lambda name, arguments: arguments)
         rendered = "".join(f"<{turn.role}>{turn.metadata}\n{turn.content}" for turn in turns) + "<assistant>"
         return Prompt([ord(character) for character in rendered], output)

@@ -8,10 +8,10 @@ from typing import Any
 
 from glm_api.chat.messages import to_messages
 from glm_api.chat.schemas import ChatRequest, ResponseFormat
-from glm_api.chat.tools import to_choice, to_tools
+from glm_api.chat.tools import NamedTool, ToolEntry, to_choice, to_tools
 from glm_api.current import pipeline
 from glm_api.errors import invalid
-from glm_api.pipeline.conversation import Conversation, Message
+from glm_api.pipeline.conversation import Conversation, Message, Tool, ToolChoice
 from glm_api.pipeline.job import Job
 
 JSON_INSTRUCTION = "Answer with one JSON object and nothing else: no explanation, no Markdown."
@@ -25,11 +25,14 @@ def to_conversation(request: ChatRequest) -> Conversation:
     messages = instructed(to_messages(request.messages), request.response_format)
     if request.legacy or request.function_call is not None:
         tools = to_tools(request.functions, "functions.{}.name")
-        choice = to_choice(request.function_call, tools, "function_call")
-    else:
-        tools = to_tools((entry.function for entry in request.tools), "tools.{}.function.name")
-        choice = to_choice(request.tool_choice, tools, "tool_choice")
-    return Conversation(messages, tools, choice)
+        return Conversation(messages, tools, to_choice(request.function_call, tools, "function_call"))
+    return Conversation(messages, *declared(request.tools, request.tool_choice))
+
+
+def declared(entries: tuple[ToolEntry, ...], chosen: str | NamedTool | None) -> tuple[tuple[Tool, ...], ToolChoice]:
+    """The tools of a request and the choice among them. Raises `ApiError`."""
+    tools = to_tools((entry.function for entry in entries), "tools.{}.function.name")
+    return tools, to_choice(chosen, tools, "tool_choice")
 
 
 def instructed(messages: tuple[Message, ...], format: ResponseFormat) -> tuple[Message, ...]:

@@ -20,7 +20,8 @@ from glm_api.chat.tools import (
     tools_field,
 )
 from glm_api.fields import Boolean, Choice, Integer, Matching, Neutral, Object, Part, RequestSchema, String, Tagged
-from glm_api.parameters import Parameters, ParametersSchema
+from glm_api.measures import PromptProgressSchema, TimingsSchema, UsageSchema
+from glm_api.parameters import CompletionParameters, CompletionParametersSchema
 
 DEFAULT_MAX_TOKENS = 2048
 
@@ -51,7 +52,7 @@ class ResponseFormat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest(Parameters):
+class ChatRequest(CompletionParameters):
     """A chat completion, as asked for."""
 
     messages: tuple[IncomingMessage, ...]
@@ -112,7 +113,7 @@ class JsonSchemaFormatSchema(RequestSchema):
 FORMATS = {"text": TextFormatSchema, "json_object": JsonObjectFormatSchema, "json_schema": JsonSchemaFormatSchema}
 
 
-class ChatRequestSchema(ParametersSchema):
+class ChatRequestSchema(CompletionParametersSchema):
     """A chat completion, as asked for. Unknown parameters are ignored."""
 
     loads = ChatRequest
@@ -153,30 +154,6 @@ class ChatRequestSchema(ParametersSchema):
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
-
-
-class PromptTokensDetailsSchema(Schema):
-    """Of the prompt's tokens."""
-
-    cached_tokens = fields.Integer(required=True, metadata={"description": "Were evaluated before and kept."})
-
-
-class UsageSchema(Schema):
-    """Token counts."""
-
-    prompt_tokens = fields.Integer(required=True)
-    completion_tokens = fields.Integer(required=True)
-    total_tokens = fields.Integer(required=True)
-    prompt_tokens_details = fields.Nested(PromptTokensDetailsSchema, required=True)
-
-
-class TimingsSchema(Schema):
-    """Where the time went: milliseconds, and tokens per second."""
-
-    queue_ms = fields.Float(required=True)
-    prompt_ms = fields.Float(required=True)
-    predicted_ms = fields.Float(required=True)
-    predicted_per_second = fields.Float(required=True)
 
 
 class CalledFunctionSchema(Schema):
@@ -261,15 +238,6 @@ class ChunkChoiceSchema(Schema):
     delta = fields.Nested(DeltaSchema, required=True)
     logprobs = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
     finish_reason = fields.String(required=True, allow_none=True, validate=validate.OneOf((*FINISH_REASONS, None)))
-
-
-class PromptProgressSchema(Schema):
-    """How much of the prompt is evaluated: tokens, and milliseconds so far."""
-
-    total = fields.Integer(required=True)
-    cache = fields.Integer(required=True)
-    processed = fields.Integer(required=True)
-    time_ms = fields.Integer(required=True)
 
 
 class ChatChunkSchema(Schema):

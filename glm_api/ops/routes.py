@@ -1,14 +1,34 @@
-"""Routes for operators."""
+"""Routes for operators, and for seeing what the model is given."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from glm_api.chat import examples
+from glm_api.chat.jobs import declared
+from glm_api.chat.messages import to_messages
 from glm_api.current import pipeline
 from glm_api.errors import from_pipeline
-from glm_api.openapi import Blueprint
-from glm_api.ops.schemas import StatusSchema
+from glm_api.openapi import TOKENIZING, Blueprint
+from glm_api.ops import facts
+from glm_api.ops.schemas import (
+    ContentSchema,
+    DetokenizeRequest,
+    DetokenizeRequestSchema,
+    PromptSchema,
+    PropsSchema,
+    SlotsSchema,
+    StatusSchema,
+    TemplateRequest,
+    TemplateRequestSchema,
+    TokenizeRequest,
+    TokenizeRequestSchema,
+    TokensSchema,
+)
+from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.errors import ModelLoading, ShuttingDown
 
-blueprint = Blueprint("ops", __name__, description="Whether and how the server runs")
+blueprint = Blueprint("ops", __name__, description="Whether and how the server runs, and what it makes of a text")
 
 
 @blueprint.route("/health")
@@ -28,3 +48,49 @@ def health() -> dict[str, str]:
 def livez() -> dict[str, str]:
     """Whether the web process lives. Needs no key."""
     return {"status": "ok"}
+
+
+@blueprint.route("/props")
+@blueprint.response(200, PropsSchema)
+@blueprint.errors(401, 503)
+def props() -> dict[str, Any]:
+    """The model and the defaults of its parameters."""
+    return facts.props()
+
+
+@blueprint.route("/slots")
+@blueprint.response(200, SlotsSchema)
+@blueprint.errors(401)
+def slots() -> dict[str, Any]:
+    """What runs, what waits, and what each cache slot holds."""
+    return pipeline.snapshot()
+
+
+@blueprint.route("/tokenize", methods=["POST"])
+@blueprint.arguments(TokenizeRequestSchema, example={"content": "你好"})
+@blueprint.response(200, TokensSchema)
+@blueprint.errors(*TOKENIZING)
+def tokenize(request: TokenizeRequest) -> dict[str, Any]:
+    """The token ids of a text."""
+    ids = pipeline.encode_text(request.content, prefix=request.add_special)
+    return {"tokens": facts.pieces(ids) if request.with_pieces else ids}
+
+
+@blueprint.route("/detokenize", methods=["POST"])
+@blueprint.arguments(DetokenizeRequestSchema, example={"tokens": [64790, 64792]})
+@blueprint.response(200, ContentSchema)
+@blueprint.errors(*TOKENIZING)
+def detokenize(request: DetokenizeRequest) -> dict[str, str]:
+    """The text of token ids."""
+    return {"content": pipeline.decode(request.tokens)}
+
+
+@blueprint.route("/apply-template", methods=["POST"])
+@blueprint.arguments(TemplateRequestSchema, example=examples.REQUESTS["tools"]["value"])
+@blueprint.response(200, PromptSchema)
+@blueprint.errors(*TOKENIZING)
+def apply_template(request: TemplateRequest) -> dict[str, Any]:
+    """The prompt that a conversation becomes, without answering it."""
+    conversation = Conversation(to_messages(request.messages), *declared(request.tools, request.tool_choice))
+    ids = pipeline.encode_chat(conversation).ids
+    return {"prompt": pipeline.decode(ids), "tokens": ids}

@@ -1,11 +1,157 @@
-"""What the endpoints for operators take and answer."""
+"""What the endpoints for operators and for debugging take and answer; llama-server's shapes where it has them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from marshmallow import Schema, fields, validate
+
+from glm_api.chat.messages import IncomingMessage, messages_field
+from glm_api.chat.tools import NamedTool, ToolEntry, tool_choice_field, tools_field
+from glm_api.fields import Boolean, RequestSchema, String, TokenIds
 
 
 class StatusSchema(Schema):
     """All is well."""
 
     status = fields.String(required=True, validate=validate.Equal("ok"))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeRequest:
+    """Text to turn into ids. ``add_special``: with the ids that open a prompt; ``with_pieces``: with each id's text."""
+
+    content: str
+    add_special: bool = False
+    with_pieces: bool = False
+
+
+class TokenizeRequestSchema(RequestSchema):
+    """Text to turn into token ids."""
+
+    loads = TokenizeRequest
+    content = String(required=True)
+    add_special = Boolean(load_default=False, metadata={"description": "With the ids that open every prompt."})
+    with_pieces = Boolean(load_default=False, metadata={"description": "Each id with its text."})
+
+
+class TokensSchema(Schema):
+    """Token ids, or with `with_pieces` objects of `id` and `piece`."""
+
+    tokens = fields.Raw(
+        required=True,
+        metadata={
+            "type": "array",
+            "items": {
+                "anyOf": [
+                    {"type": "integer"},
+                    {
+                        "type": "object",
+                        "required": ["id", "piece"],
+                        "properties": {"id": {"type": "integer"}, "piece": {"type": "string"}},
+                    },
+                ]
+            },
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DetokenizeRequest:
+    """Ids to turn into text."""
+
+    tokens: list[int]
+
+
+class DetokenizeRequestSchema(RequestSchema):
+    """Token ids to turn into text."""
+
+    loads = DetokenizeRequest
+    tokens = TokenIds(required=True)
+
+
+class ContentSchema(Schema):
+    """Text, special tokens shown."""
+
+    content = fields.String(required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateRequest:
+    """A conversation to turn into a prompt."""
+
+    messages: tuple[IncomingMessage, ...]
+    tools: tuple[ToolEntry, ...] = ()
+    tool_choice: str | NamedTool | None = None
+
+
+class TemplateRequestSchema(RequestSchema):
+    """A conversation to turn into the model's own format."""
+
+    loads = TemplateRequest
+    messages = messages_field()
+    tools = tools_field()
+    tool_choice = tool_choice_field()
+
+
+class PromptSchema(Schema):
+    """A prompt as text and as token ids."""
+
+    prompt = fields.String(required=True)
+    tokens = fields.List(fields.Integer(), required=True)
+
+
+class GenerationDefaultsSchema(Schema):
+    """What holds where a request does not say."""
+
+    n_ctx = fields.Integer(required=True)
+    temperature = fields.Float(required=True)
+    top_p = fields.Float(required=True)
+    top_k = fields.Integer(required=True)
+    repeat_penalty = fields.Float(required=True)
+    n_predict = fields.Integer(required=True)
+
+
+class PropsSchema(Schema):
+    """The model and the defaults."""
+
+    model_alias = fields.String(required=True)
+    model_path = fields.String(required=True, metadata={"description": "The file's name, without its directory."})
+    family = fields.String(required=True)
+    total_slots = fields.Integer(required=True)
+    default_generation_settings = fields.Nested(GenerationDefaultsSchema, required=True)
+    modalities = fields.Dict(keys=fields.String(), values=fields.Boolean(), required=True)
+
+
+class RunningSchema(Schema):
+    """The request that the model works on."""
+
+    id = fields.Integer(required=True)
+    prompt_tokens = fields.Integer(required=True)
+    processed_tokens = fields.Integer(required=True, allow_none=True)
+    running_ms = fields.Float(required=True)
+
+
+class WaitingSchema(Schema):
+    """A request that waits for its turn."""
+
+    id = fields.Integer(required=True)
+    position = fields.Integer(required=True)
+    prompt_tokens = fields.Integer(required=True)
+    waiting_ms = fields.Float(required=True)
+    estimated_wait_ms = fields.Float(required=True)
+
+
+class SlotSchema(Schema):
+    """A cache slot."""
+
+    id = fields.Integer(required=True)
+    tokens = fields.Integer(required=True, metadata={"description": "Evaluated tokens that it holds."})
+
+
+class SlotsSchema(Schema):
+    """What runs, what waits, and what the cache slots hold."""
+
+    running = fields.Nested(RunningSchema, required=True, allow_none=True)
+    waiting = fields.List(fields.Nested(WaitingSchema), required=True)
+    slots = fields.List(fields.Nested(SlotSchema), required=True)

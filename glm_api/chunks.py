@@ -1,0 +1,132 @@
+"""The chunks of a streamed completion, whatever its choices look like.
+
+A chunk costs the web process time that ggml's spinning threads need, so the common ones are not dumped by a schema:
+all that stays the same is rendered once a choice, and a text only gets its JSON string put in between. Texts that came
+together become one chunk.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from json.encoder import encode_basestring, encode_basestring_ascii
+from typing import Any
+
+from glm_api.answering import DONE, Answer, data
+from glm_api.errors import ApiError
+from glm_api.measures import progress, timings, usage
+from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text
+from glm_api.pipeline.generation import Generation
+
+# str.splitlines breaks lines here, and so do the clients that are built on it; JSON leaves them as they are.
+_LINE_BREAKS = re.compile("[\x85\u2028\u2029]")
+
+
+def json_string(text: str) -> str:
+    """``text`` as a JSON string in which no client finds the end of a line."""
+    if text.isascii() or not _LINE_BREAKS.search(text):
+        return encode_basestring(text)
+    return encode_basestring_ascii(text)
+
+
+class ChunkStream(ABC):
+    """The chunks of a request's answers, one answer after the other.
+
+    ``head`` are the keys that come first in each chunk; each run of ``choices`` answers shares a prompt.
+    """
+
+    def __init__(self, head: dict[str, Any], include_usage: bool, choices: int, generation: Generation) -> None:
+        self._generation = generation
+        self._choices = choices
+        self._include_usage = include_usage
+        self._answers: list[Answer] = []
+        rendered = json.dumps(head, separators=(",", ":"))
+        self._head = f"data: {rendered[:-1]},"
+        self._tail = ',"usage":null}\n\n' if include_usage else "}\n\n"
+        self._before_text = self._after_text = ""
+
+    @abstractmethod
+    def text_choice(self) -> tuple[str, str]:
+        """The JSON of a choice with a text, before and after the text."""
+
+    @abstractmethod
+    def opening(self) -> str:
+        """The chunks that begin an answer."""
+
+    @abstractmethod
+    def last_choice(self, reason: str) -> dict[str, Any]:
+        """The choice that ends an answer for ``reason``."""
+
+    @abstractmethod
+    def empty_choice(self) -> dict[str, Any]:
+        """A choice that says nothing."""
+
+    def rare(self, event: Event) -> str:
+        """The chunk of an event that only some endpoints have."""
+        return ""
+
+    @property
+    def index(self) -> int:
+        """Of the answer that is being sent."""
+        return len(self._answers) - 1
+
+    def render(self, batch: list[Event]) -> bytes:
+        """The chunks for events that came together."""
+        chunks: list[str] = []
+        text = ""
+        for event in batch:
+            if type(event) is Text:
+                text += event.text
+                continue
+            if text:
+                chunks.append(self.text(text))
+                text = ""
+            chunks.append(self._other(event))
+        if text:
+            chunks.append(self.text(text))
+        return "".join(chunks).encode()
+
+    def text(self, text: str) -> str:
+        """The chunk of a text."""
+        return f"{self._before_text}{json_string(text)}{self._after_text}"
+
+    def _other(self, event: Event) -> str:
+        match event:
+            case Started():
+                return self._begin(event)
+            case Progress():
+                return self.chunk(self.empty_choice(), progress(event))
+            case Finished():
+                return self._finish(event)
+            case _:
+                return self.rare(event)
+
+    def _begin(self, event: Started) -> str:
+        self._answers.append(Answer())
+        self._answers[-1].start(event)
+        before, after = self.text_choice()
+        self._before_text = f'{self._head}"choices":[{before}'
+        self._after_text = f"{after}]{self._tail}"
+        return self.opening()
+
+    def _finish(self, event: Finished) -> str:
+        answer = self._answers[-1]
+        answer.finish(event)
+        return self.chunk(self.last_choice(answer.reason), {"timings": timings([answer], self._generation.queue_ms)})
+
+    def chunk(self, choice: dict[str, Any], more: dict[str, Any] | None = None) -> str:
+        """A chunk with ``choice``. ASCII, for the reason that `json_string` has."""
+        rest = json.dumps({"choices": [choice], **(more or {})}, separators=(",", ":"))
+        return f"{self._head}{rest[1:-1]}{self._tail}"
+
+    def end(self) -> bytes:
+        """The token counts, where they were asked for, and the end of the stream."""
+        if not self._include_usage:
+            return DONE
+        rest = json.dumps({"choices": [], "usage": usage(self._answers, self._choices)}, separators=(",", ":"))
+        return f"{self._head}{rest[1:]}\n\n".encode() + DONE
+
+    def fail(self, error: ApiError) -> bytes:
+        """The error, and the end of the stream."""
+        return data(error.body()) + DONE

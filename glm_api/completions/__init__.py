@@ -1,0 +1,1 @@
+"""``POST /v1/completions``: text goes on, with no conversation around it."""

@@ -1,0 +1,38 @@
+"""Routes of completions."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from flask import Response
+
+from glm_api import answering
+from glm_api.completions.jobs import echoes, to_job
+from glm_api.completions.responses import Completion, CompletionStream, body
+from glm_api.completions.schemas import (
+    CompletionChunkSchema,
+    CompletionRequest,
+    CompletionRequestSchema,
+    CompletionSchema,
+)
+from glm_api.openapi import EVENT_STREAM, GENERATING, Blueprint
+
+blueprint = Blueprint("completions", __name__, description="Text that goes on")
+
+EXAMPLE = {"model": "default", "prompt": "Once upon a time", "max_tokens": 32}
+
+
+@blueprint.route("/v1/completions", methods=["POST"])
+@blueprint.arguments(CompletionRequestSchema, example=EXAMPLE)
+@blueprint.response(200, CompletionSchema)
+@blueprint.alt_response(200, schema=CompletionChunkSchema, content_type=EVENT_STREAM)
+@blueprint.errors(*GENERATING)
+def create_completion(request: CompletionRequest) -> Response | dict[str, Any]:
+    """How the model goes on from a text, with no chat format around it."""
+    completion = Completion.of(request, echoes(request))
+    job = to_job(request)
+    if request.stream:
+        return answering.stream(job, partial(CompletionStream, completion))
+    answers, generation = answering.collect(job)
+    return body(completion, answers, generation.queue_ms)

@@ -1,0 +1,134 @@
+"""What a completion takes and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow.fields import Field
+
+from glm_api.fields import Boolean, Integer, Neutral, TokenIds, json_type
+from glm_api.measures import PromptProgressSchema, TimingsSchema, UsageSchema
+from glm_api.parameters import CompletionParameters, CompletionParametersSchema
+
+MAX_PROMPTS = 16
+# As in OpenAI's API; chat completions have another.
+DEFAULT_MAX_TOKENS = 16
+
+Prompt = str | list[int]
+
+_IDS = TokenIds(min=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest(CompletionParameters):
+    """A completion, as asked for."""
+
+    prompt: tuple[Prompt, ...]
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    echo: bool = False
+
+
+class PromptsField(Field[tuple[Prompt, ...]]):
+    """A prompt as text or as token ids, or an array of such prompts; loaded into a tuple of prompts."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        ids = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+        several = {"type": "array", "minItems": 1, "maxItems": MAX_PROMPTS}
+        one_of = [
+            {"type": "string"},
+            {**several, "items": {"type": "string"}},
+            ids,
+            {**several, "items": ids},
+        ]
+        super().__init__(metadata={"anyOf": one_of, "description": "Text or token ids, or several of them."}, **kwargs)
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> tuple[Prompt, ...]:
+        if isinstance(value, str):
+            return (value,)
+        if not isinstance(value, list):
+            raise ValidationError(f"must be a string or an array, but is {json_type(value)}.")
+        if not value:
+            raise ValidationError("must not be empty.")
+        if isinstance(value[0], int):
+            return (_IDS.deserialize(value),)
+        if len(value) > MAX_PROMPTS:
+            raise ValidationError(f"must have at most {MAX_PROMPTS} prompts, but has {len(value)}.")
+        if isinstance(value[0], list):
+            return tuple(_at(index, prompt) for index, prompt in enumerate(value))
+        for index, prompt in enumerate(value):
+            if not isinstance(prompt, str):
+                raise ValidationError({index: [f"must be a string like the others, but is {json_type(prompt)}."]})
+        return tuple(value)
+
+
+def _at(index: int, prompt: object) -> list[int]:
+    try:
+        ids: list[int] = _IDS.deserialize(prompt)
+    except ValidationError as error:
+        raise ValidationError({index: error.messages}) from None
+    return ids
+
+
+class CompletionRequestSchema(CompletionParametersSchema):
+    """A completion, as asked for. Unknown parameters are ignored."""
+
+    loads = CompletionRequest
+    prompt = PromptsField(required=True)
+    max_tokens = Integer(
+        min=1, load_default=DEFAULT_MAX_TOKENS, metadata={"description": "New tokens at most, for each choice."}
+    )
+    echo = Boolean(load_default=False, metadata={"description": "Give back the prompt in front of the answer."})
+
+    suffix = Neutral("", reason="GLM models are not made to fill in")
+    best_of = Neutral(1)
+    logprobs = Neutral()
+
+
+class CompletionChoiceSchema(Schema):
+    """One answer."""
+
+    index = fields.Integer(required=True)
+    text = fields.String(required=True)
+    logprobs = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+    finish_reason = fields.String(required=True, validate=validate.OneOf(("stop", "length")))
+
+
+class CompletionSchema(Schema):
+    """A completion."""
+
+    id = fields.String(required=True)
+    object = fields.String(required=True, validate=validate.Equal("text_completion"))
+    created = fields.Integer(required=True)
+    model = fields.String(required=True)
+    system_fingerprint = fields.String(required=True)
+    choices = fields.List(fields.Nested(CompletionChoiceSchema), required=True)
+    usage = fields.Nested(UsageSchema, required=True)
+    timings = fields.Nested(TimingsSchema, required=True)
+
+
+class CompletionChunkChoiceSchema(Schema):
+    """What is new in one answer."""
+
+    index = fields.Integer(required=True)
+    text = fields.String(required=True)
+    logprobs = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+    finish_reason = fields.String(required=True, allow_none=True, validate=validate.OneOf(("stop", "length", None)))
+
+
+class CompletionChunkSchema(Schema):
+    """A chunk of a streamed completion: the JSON behind each `data: ` but the last, which is `[DONE]`."""
+
+    id = fields.String(required=True)
+    object = fields.String(required=True, validate=validate.Equal("text_completion"))
+    created = fields.Integer(required=True)
+    model = fields.String(required=True)
+    system_fingerprint = fields.String(required=True)
+    choices = fields.List(fields.Nested(CompletionChunkChoiceSchema), required=True)
+    usage = fields.Nested(UsageSchema, allow_none=True, metadata={"description": "Only with `include_usage`."})
+    timings = fields.Nested(TimingsSchema, metadata={"description": "With `finish_reason`."})
+    prompt_progress = fields.Nested(PromptProgressSchema, metadata={"description": "With `return_progress`."})

@@ -1,0 +1,35 @@
+"""Facts of the server and of its tokens, in llama-server's shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glm_api.chat.schemas import DEFAULT_MAX_TOKENS
+from glm_api.current import pipeline, settings
+from glm_api.parameters import DEFAULTS
+
+
+def props() -> dict[str, Any]:
+    """The model and the defaults. Raises `ModelLoading`."""
+    info = pipeline.model
+    return {
+        "model_alias": settings.model_name,
+        "model_path": settings.model.name,
+        "family": info.family,
+        "total_slots": info.slots,
+        "default_generation_settings": {
+            "n_ctx": info.context_length,
+            "temperature": DEFAULTS.temperature,
+            "top_p": DEFAULTS.top_p,
+            "top_k": DEFAULTS.top_k,
+            "repeat_penalty": DEFAULTS.repetition_penalty,
+            "n_predict": DEFAULT_MAX_TOKENS,
+        },
+        "modalities": {"vision": info.supports_images, "audio": False},
+    }
+
+
+def pieces(ids: list[int]) -> list[dict[str, Any]]:
+    """Each id with its own text; the bytes of a character that is spread over ids show as U+FFFD."""
+    texts = {id: pipeline.decode([id]) for id in dict.fromkeys(ids)}
+    return [{"id": id, "piece": texts[id]} for id in ids]
