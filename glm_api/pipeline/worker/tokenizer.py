@@ -14,10 +14,10 @@ from glm_api.pipeline.worker.vocabulary import read_vocabulary
 # chatglm_cpp cuts whatever is longer than this, and silently.
 _UNCUT = 1 << 30
 
-# GLM-4's byte pair merge takes time with the square of a run of letters, of signs or of blanks. Runs of more than
-# _MAX_RUN characters are not language; they are encoded in pieces.
+# GLM-4's byte pair merge takes time with the square of a run of letters or of signs and blanks. Runs of more than
+# _MAX_RUN characters are not language; they are encoded in pieces. The lookbehinds let the search try each run once.
 _MAX_RUN, _RUN_PIECE = 1024, 128
-_LONG_RUN = re.compile(rf"[^\W\d_]{{{_MAX_RUN},}}|(?:[^\w \t\n\r\f\v]|_){{{_MAX_RUN},}}|[ \t\n\r\f\v]{{{_MAX_RUN},}}")
+_LONG_RUN = re.compile(rf"(?<![^\W\d_])[^\W\d_]{{{_MAX_RUN},}}|(?<![\W_])[\W_]{{{_MAX_RUN},}}")
 
 
 class PipelineTokenizer:
