@@ -61,7 +61,7 @@ def test_an_image_is_put_where_chatglm_cpp_puts_it(open_model: OpenModelFactory)
 @every
 def test_a_long_answer_of_any_ids_is_read_without_loss(family: Family, open_model: OpenModelFactory) -> None:
     model = open_model(family, extra_rows=300)  # ids that the tokenizer does not have come up
-    events, reason, ids = answer(model, model.format.render(DIALOGUE), 200)
+    events, reason, ids = answer(model, model.format.render(DIALOGUE), 60)
     assert ids_of(events) == ids[: len(ids) - (reason is not None)]
     assert text_of(events)
 
