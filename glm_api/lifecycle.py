@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any, Protocol
 
@@ -33,19 +34,25 @@ class Worker(Protocol):
 
 def worker_started(worker: Worker) -> None:
     """The application is loaded and the worker is about to serve: start the pipeline, without waiting for it."""
-    grace = float(worker.cfg.graceful_timeout)
+    told_to_finish = threading.Event()
 
     def finish(number: int, frame: FrameType | None) -> None:
+        # gevent runs this inside its event loop, where nothing may block: not even a thread can be started.
         pipeline.drain()
-        closing = min(_CLOSING_SECONDS, _CLOSING_SHARE * grace)
-        timer = threading.Timer(grace - closing, pipeline.stop)
-        timer.daemon = True
-        timer.start()
+        told_to_finish.set()
         worker.handle_exit(number, frame)
 
+    threading.Thread(target=_end_in_time, args=(told_to_finish, worker.cfg.graceful_timeout), daemon=True).start()
     signal.signal(signal.SIGTERM, finish)
     pipeline.configure(pipeline_settings(worker.wsgi.config["GLM_SETTINGS"]))
     pipeline.start()
+
+
+def _end_in_time(told_to_finish: threading.Event, grace: float) -> None:
+    """Once told, wait for most of the ``grace`` (seconds), then end what still runs with a proper error."""
+    told_to_finish.wait()
+    time.sleep(grace - min(_CLOSING_SECONDS, _CLOSING_SHARE * grace))
+    pipeline.stop()
 
 
 def pipeline_settings(settings: Settings) -> PipelineSettings:
