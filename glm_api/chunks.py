@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
+from itertools import groupby
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
@@ -28,6 +29,19 @@ def json_string(text: str) -> str:
     if text.isascii() or not _LINE_BREAKS.search(text):
         return encode_basestring(text)
     return encode_basestring_ascii(text)
+
+
+def joined(batch: list[Event]) -> list[Event]:
+    """``batch`` with the texts that stand in a row as one."""
+    if len(batch) == 1:
+        return batch
+    events: list[Event] = []
+    for kind, group in groupby(batch, type):
+        if kind is Text:
+            events.append(Text("".join(event.text for event in group if isinstance(event, Text)), []))
+        else:
+            events += group
+    return events
 
 
 class ChunkStream(ABC):
@@ -73,18 +87,7 @@ class ChunkStream(ABC):
 
     def render(self, batch: list[Event]) -> bytes:
         """The chunks for events that came together."""
-        chunks: list[str] = []
-        text = ""
-        for event in batch:
-            if type(event) is Text:
-                text += event.text
-                continue
-            if text:
-                chunks.append(self.text(text))
-                text = ""
-            chunks.append(self._other(event))
-        if text:
-            chunks.append(self.text(text))
+        chunks = [self.text(event.text) if type(event) is Text else self._other(event) for event in joined(batch)]
         return "".join(chunks).encode()
 
     def text(self, text: str) -> str:

@@ -50,6 +50,14 @@ class ErrorSchema(Schema):
     error = fields.Nested(ErrorBodySchema, required=True)
 
 
+class AnyOf(fields.Raw):
+    """A value in an answer that one of these schemas describes; given out as it is."""
+
+    def __init__(self, *schemas: type[Schema], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.schemas = schemas
+
+
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
     """flask-smorest's blueprint with this server's body parser, and with types."""
 
@@ -92,6 +100,8 @@ def describe_alternatives(converter: OpenAPIConverter, field: fields.Field[Any],
     match field:
         case Either():
             found = [converter.field2property(alternative) for alternative in field.alternatives.values()]
+        case AnyOf():
+            found = [resolve(schema) for schema in field.schemas]
         case Tagged():
             found = [resolve(schema) for schema in unique(field.schema_types)]
         case _:

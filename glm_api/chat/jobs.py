@@ -57,7 +57,7 @@ def to_job(request: ChatRequest) -> Job:
     """The work that ``request`` asks for. Raises `ApiError`, and `PipelineError` from the tokenizer."""
     request.check_streaming()
     conversation = to_conversation(request)
-    image = _image(conversation)
+    image = shown_image(conversation, "messages")
     prompt = pipeline.encode_chat(conversation)
     return Job(
         prompts=[prompt.ids] * request.n,
@@ -70,15 +70,18 @@ def to_job(request: ChatRequest) -> Job:
     )
 
 
-def _image(conversation: Conversation) -> bytes | None:
-    """The one image that the conversation shows. Raises `ApiError` where there are more, or the model sees none."""
+def shown_image(conversation: Conversation, param: str) -> bytes | None:
+    """The one image that the conversation shows. Raises `ApiError` where there are more, or the model sees none.
+
+    ``param`` is the name of the array that the messages came in.
+    """
     shown = [message for message in conversation.messages if message.image is not None]
     if not shown:
         return None
     if not pipeline.model.supports_images:
-        path = f"messages.{shown[0].position}.content"
+        path = f"{param}.{shown[0].position}.content"
         raise invalid(f"Invalid '{path}': this model sees no images.", path)
     if len(shown) > 1:
-        path = f"messages.{shown[1].position}.content"
+        path = f"{param}.{shown[1].position}.content"
         raise invalid(f"Invalid '{path}': this model sees one image in a conversation.", path)
     return shown[0].image

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,7 +44,6 @@ class TextPart:
     """A part of a content array that is text."""
 
     text: str
-    type: str = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,21 @@ class ImagePart:
     """A part of a content array that is an image."""
 
     image_url: ImageUrl
-    type: str = "image_url"
+
+    @property
+    def file(self) -> bytes:
+        return self.image_url.url
+
+
+@dataclass(frozen=True, slots=True)
+class InputImage:
+    """The Responses API's form of the same."""
+
+    image_url: bytes
+
+    @property
+    def file(self) -> bytes:
+        return self.image_url
 
 
 def decode_image(uri: str) -> bytes:
@@ -119,24 +132,27 @@ class ImagePartSchema(RequestSchema):
     image_url = Part(ImageUrlSchema, required=True)
 
 
+REFUSED_PARTS = {
+    "input_audio": "must not be audio: this server takes text and images.",
+    "file": "must not be a file: this server takes text and images.",
+    "input_file": "must not be a file: this server takes text and images.",
+    "image_url": "must be text here: only user messages show images.",
+    "input_image": "must be text here: only user messages show images.",
+}
+
+
 class ContentField(Either):
     """A string, or an array of parts whose texts are joined."""
 
-    def __init__(self, *, min_parts: int = 1, **parts_and_options: Any) -> None:
-        parts = parts_and_options.pop("parts")
-        refusals = {
-            "input_audio": "must not be audio: this server takes text and images.",
-            "file": "must not be a file: this server takes text and images.",
-            "image_url": "must be text here: only user messages show images.",
-        }
-        part = Tagged("type", parts, refusals=refusals)
-        super().__init__(string=String(), array=Array(part, min=min_parts, max=MAX_PARTS), **parts_and_options)
+    def __init__(self, parts: Mapping[str, type[RequestSchema]], **kwargs: Any) -> None:
+        part = Tagged("type", parts, refusals=REFUSED_PARTS)
+        super().__init__(string=String(), array=Array(part, min=1, max=MAX_PARTS), **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Content:
         loaded = super()._deserialize(value, attr, data, **kwargs)
         if isinstance(loaded, str):
             return Content(loaded)
-        images = [part.image_url.url for part in loaded if isinstance(part, ImagePart)]
+        images = [part.file for part in loaded if isinstance(part, (ImagePart, InputImage))]
         if len(images) > 1:
             raise ValidationError("must show at most one image.")
         text = "".join(part.text for part in loaded if isinstance(part, TextPart))
@@ -162,7 +178,6 @@ class CallEntry:
 
     id: str
     function: FunctionCall
-    type: str = "function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,21 +220,21 @@ class SystemMessageSchema(MessageSchema):
     """Instructions; `developer` is the same as `system`."""
 
     role = Choice("system", "developer", required=True)
-    content = ContentField(parts=TEXT_PARTS, required=True)
+    content = ContentField(TEXT_PARTS, required=True)
 
 
 class UserMessageSchema(MessageSchema):
     """What the user says, and shows to a model that sees."""
 
     role = Choice("user", required=True)
-    content = ContentField(parts=USER_PARTS, required=True)
+    content = ContentField(USER_PARTS, required=True)
 
 
 class AssistantMessageSchema(MessageSchema):
     """What the model said, and the tools that it called."""
 
     role = Choice("assistant", required=True)
-    content = ContentField(parts=ASSISTANT_PARTS, load_default=None)
+    content = ContentField(ASSISTANT_PARTS, load_default=None)
     tool_calls = Array(Part(ToolCallSchema), max=MAX_CALLS, load_default=())
     function_call = Part(FunctionCallSchema, load_default=None, metadata={"description": "Legacy form of tool_calls."})
 
@@ -228,7 +243,7 @@ class ToolMessageSchema(MessageSchema):
     """The result of a tool call."""
 
     role = Choice("tool", required=True)
-    content = ContentField(parts=TEXT_PARTS, required=True)
+    content = ContentField(TEXT_PARTS, required=True)
     tool_call_id = String(required=True, min=1, max=256)
 
 
@@ -236,7 +251,7 @@ class FunctionMessageSchema(MessageSchema):
     """The result of a function call, in the legacy form."""
 
     role = Choice("function", required=True)
-    content = ContentField(parts=TEXT_PARTS, load_default=None)
+    content = ContentField(TEXT_PARTS, load_default=None)
     name = Matching(NAME_PATTERN, NAME_RULE, required=True)
 
 

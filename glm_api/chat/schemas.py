@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import Schema, fields, validate
 
@@ -74,7 +74,7 @@ class ChatRequest(CompletionParameters):
 class JsonSchemaSchema(RequestSchema):
     """A named JSON schema."""
 
-    loads = JsonSchema
+    loads: ClassVar[type[Any]] = JsonSchema
     name = Matching(NAME_PATTERN, NAME_RULE, required=True)
     description = String(max=4096, load_default=None)
     schema = Object(
@@ -127,7 +127,7 @@ class ChatRequestSchema(CompletionParametersSchema):
     tools = tools_field()
     tool_choice = tool_choice_field()
     parallel_tool_calls = Boolean(
-        load_default=True, metadata={"description": "Taken: GLM models make one call a turn."}
+        load_default=True, metadata={"description": "Taken: the models make one call a turn."}
     )
     functions = functions_field()
     function_call = function_call_field()

@@ -111,7 +111,6 @@ class ToolEntry:
     """An entry of ``tools``."""
 
     function: FunctionEntry
-    type: str = "function"
 
 
 class ToolSchema(RequestSchema):
@@ -141,7 +140,6 @@ class NamedTool:
     """``{"type": "function", "function": {"name": ...}}``."""
 
     function: NamedFunction
-    type: str = "function"
 
 
 class NamedToolSchema(RequestSchema):

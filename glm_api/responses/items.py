@@ -1,0 +1,149 @@
+"""The input of a response: items, validated by type, and made into the pipeline's messages.
+
+A function call is an item of its own here; the pipeline's messages hold the calls of an assistant message, so calls in
+a row, and those behind what the assistant said, become one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from glm_api.chat.messages import (
+    MAX_MESSAGES,
+    NAME_PATTERN,
+    NAME_RULE,
+    Content,
+    ContentField,
+    DataUri,
+    InputImage,
+    RefusalPartSchema,
+    TextPartSchema,
+)
+from glm_api.errors import invalid
+from glm_api.fields import Array, Choice, Either, Matching, RequestSchema, String, Tagged
+from glm_api.pipeline.conversation import Message, ToolCall
+
+
+class InputTextSchema(TextPartSchema):
+    """A text part of what goes in."""
+
+    type = Choice("input_text", required=True)
+
+
+class OutputTextSchema(TextPartSchema):
+    """A text part of an earlier answer."""
+
+    type = Choice("output_text", required=True)
+
+
+class InputImageSchema(RequestSchema):
+    """An image; only some models see."""
+
+    loads = InputImage
+    type = Choice("input_image", required=True)
+    image_url = DataUri(required=True, metadata={"description": "`data:image/png;base64,...` or JPEG, at most 10 MiB."})
+
+
+RESULT_PARTS = {"input_text": InputTextSchema, "output_text": OutputTextSchema}
+MESSAGE_PARTS = {**RESULT_PARTS, "input_image": InputImageSchema, "refusal": RefusalPartSchema}
+
+
+@dataclass(frozen=True, slots=True)
+class MessageItem:
+    """What somebody said."""
+
+    role: str
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class CallItem:
+    """A call that the model made."""
+
+    call_id: str
+    name: str
+    arguments: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultItem:
+    """What became of a call."""
+
+    call_id: str
+    output: Content
+
+
+Item = MessageItem | CallItem | ResultItem
+
+
+class MessageItemSchema(RequestSchema):
+    """A message, of the caller or from an earlier answer."""
+
+    loads = MessageItem
+    type = Choice("message", load_default="message")
+    role = Choice("user", "assistant", "system", "developer", required=True)
+    content = ContentField(MESSAGE_PARTS, required=True)
+
+
+class CallItemSchema(RequestSchema):
+    """A function call, from an earlier answer."""
+
+    loads = CallItem
+    type = Choice("function_call", required=True)
+    call_id = String(required=True, min=1, max=256)
+    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
+    arguments = String(load_default="{}", metadata={"description": "The text of a JSON object."})
+
+
+class ResultItemSchema(RequestSchema):
+    """The result of a function call."""
+
+    loads = ResultItem
+    type = Choice("function_call_output", required=True)
+    call_id = String(required=True, min=1, max=256)
+    output = ContentField(RESULT_PARTS, required=True)
+
+
+ITEMS = {"message": MessageItemSchema, "function_call": CallItemSchema, "function_call_output": ResultItemSchema}
+REFUSED_ITEMS = {
+    "item_reference": "must not be a reference: this server stores no items; send the item itself.",
+    "reasoning": "must not be reasoning: these models do not reason apart. Leave the item out.",
+}
+
+
+def input_field() -> Either:
+    """The field ``input``."""
+    item = Tagged("type", ITEMS, default="message", refusals=REFUSED_ITEMS)
+    return Either(string=String(), array=Array(item, min=1, max=MAX_MESSAGES), required=True)
+
+
+def to_messages(items: Iterable[Item]) -> tuple[Message, ...]:
+    """The pipeline's messages; a message's position is that of its first item. Raises `ApiError`."""
+    messages: list[Message] = []
+    for position, item in enumerate(items):
+        match item:
+            case MessageItem():
+                messages.append(_said(item, position))
+            case ResultItem():
+                result = Message("tool", item.output.text, tool_call_id=item.call_id, position=position)
+                messages.append(result)
+            case CallItem():
+                call = ToolCall(item.call_id, item.name, item.arguments)
+                if not messages or messages[-1].role != "assistant":
+                    messages.append(Message("assistant", "", position=position))
+                messages[-1] = replace(messages[-1], tool_calls=(*messages[-1].tool_calls, call))
+    return tuple(messages)
+
+
+def _said(item: MessageItem, position: int) -> Message:
+    if item.content.image is not None and item.role != "user":
+        path = f"input.{position}.content"
+        raise invalid(f"Invalid '{path}': only user messages show images.", path)
+    match item.role:
+        case "user":
+            return Message("user", item.content.text, image=item.content.image, position=position)
+        case "assistant":
+            return Message("assistant", item.content.text, position=position)
+        case _:
+            return Message("system", item.content.text, position=position)

@@ -1,0 +1,51 @@
+"""A response as work for the pipeline."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from glm_api.chat.jobs import instructed, shown_image
+from glm_api.chat.tools import to_choice, to_tools
+from glm_api.current import pipeline
+from glm_api.pipeline.conversation import Conversation, Message
+from glm_api.pipeline.errors import PromptError
+from glm_api.pipeline.job import Job
+from glm_api.responses.items import to_messages
+from glm_api.responses.schemas import ResponseRequest
+
+_CALL_ID = re.compile(r"\.(tool_call_id|tool_calls\.\d+\.id)$")
+
+
+def to_conversation(request: ResponseRequest) -> Conversation:
+    """What the model is asked. Raises `ApiError`."""
+    said = (Message("user", request.input),) if isinstance(request.input, str) else to_messages(request.input)
+    before = (Message("system", request.instructions),) if request.instructions else ()
+    tools = to_tools(request.tools, "tools.{}.name")
+    messages = instructed((*before, *said), request.text.format.demand)
+    return Conversation(messages, tools, to_choice(request.tool_choice, tools, "tool_choice"))
+
+
+def to_job(request: ResponseRequest) -> Job:
+    """The work that ``request`` asks for. Raises `ApiError`, and `PipelineError` from the tokenizer."""
+    conversation = to_conversation(request)
+    image = shown_image(conversation, "input")
+    try:
+        prompt = pipeline.encode_chat(conversation)
+    except PromptError as error:
+        raise PromptError(error.message, as_input_path(error.param)) from None
+    return Job(
+        prompts=[prompt.ids],
+        max_tokens=request.limit,
+        sampling=request.sampling,
+        stop=request.stops,
+        output=replace(prompt.output, json_schema=request.text.format.demand.demanded_schema),
+        image=image,
+    )
+
+
+def as_input_path(param: str | None) -> str | None:
+    """The path of a fault in ``messages`` as that of the item in ``input``."""
+    if param is None or not param.startswith("messages"):
+        return param
+    return _CALL_ID.sub(".call_id", param.replace("messages", "input", 1))

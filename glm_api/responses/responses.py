@@ -1,0 +1,233 @@
+"""The events of a response as one body, or as the typed events of a stream; both from the same items.
+
+A stream tells of each output item as it begins, grows and ends. The item that grows is kept as the object that it will
+be in the body, so that the last event, which holds the whole response, cannot differ from what was streamed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from glm_api.answering import Answer
+from glm_api.chat.tools import NamedFunction
+from glm_api.chunks import joined, json_string
+from glm_api.errors import ApiError
+from glm_api.models.catalog import served_model
+from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
+from glm_api.responses.schemas import ResponseRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What does not change between the first event and the last."""
+
+    model: str
+    request: ResponseRequest
+    id: str = field(default_factory=lambda: f"resp_{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @classmethod
+    def of(cls, request: ResponseRequest) -> Response:
+        return cls(served_model(request.model), request)
+
+    def body(self, status: str, output: list[dict[str, Any]], answer: Answer | None = None) -> dict[str, Any]:
+        """The response object; ``answer`` has the counts once there are any."""
+        request = self.request
+        return {
+            "id": self.id,
+            "object": "response",
+            "created_at": self.created,
+            "status": status,
+            "completed_at": int(time.time()) if status == "completed" else None,
+            "error": None,
+            "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+            "instructions": request.instructions,
+            "max_output_tokens": request.max_output_tokens,
+            "model": self.model,
+            "output": output,
+            "parallel_tool_calls": request.parallel_tool_calls,
+            "previous_response_id": None,
+            "store": False,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "text": {"format": _format(request)},
+            "tool_choice": _tool_choice(request),
+            "tools": [{"type": "function", **asdict(tool)} for tool in request.tools],
+            "truncation": "disabled",
+            "metadata": request.metadata or {},
+            "usage": None if answer is None else _usage(answer),
+        }
+
+
+def _format(request: ResponseRequest) -> dict[str, Any]:
+    return {key: value for key, value in asdict(request.text.format).items() if value is not None}
+
+
+def _tool_choice(request: ResponseRequest) -> str | dict[str, str]:
+    if isinstance(request.tool_choice, NamedFunction):
+        return {"type": "function", "name": request.tool_choice.name}
+    return request.tool_choice or "auto"
+
+
+def _usage(answer: Answer) -> dict[str, Any]:
+    return {
+        "input_tokens": answer.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": answer.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": answer.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": answer.prompt_tokens + answer.completion_tokens,
+    }
+
+
+def text_part(text: str) -> dict[str, Any]:
+    """The part that holds an answer's text."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def message_item(status: str, text: str | None) -> dict[str, Any]:
+    """A message; without content as long as ``text`` is None."""
+    content = [] if text is None else [text_part(text)]
+    id = f"msg_{uuid.uuid4().hex}"
+    return {"type": "message", "id": id, "status": status, "role": "assistant", "content": content}
+
+
+def call_item(status: str, call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    """A function call."""
+    return {
+        "type": "function_call",
+        "id": f"fc_{uuid.uuid4().hex}",
+        "call_id": call_id,
+        "name": name,
+        "arguments": arguments,
+        "status": status,
+    }
+
+
+def final_status(answer: Answer) -> str:
+    """``incomplete`` for an answer that was cut."""
+    return "incomplete" if answer.reason == "length" else "completed"
+
+
+def body(response: Response, answer: Answer) -> dict[str, Any]:
+    """The body of a response that is not streamed."""
+    status = final_status(answer)
+    calls = [call_item("completed", call.id, call.name, call.arguments) for call in answer.calls]
+    message = [message_item(status, answer.text)] if answer.text or not calls else []
+    return response.body(status, [*message, *calls], answer)
+
+
+class ResponseStream:
+    """The typed events of a response."""
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._sequence = 0
+        self._answer = Answer()
+        self._output: list[dict[str, Any]] = []
+        # The item that grows, and the pieces of its text or arguments.
+        self._open: dict[str, Any] | None = None
+        self._pieces: list[str] = []
+        self._before_delta = self._after_delta = ""
+
+    def render(self, batch: list[Event]) -> bytes:
+        """The events for what came together."""
+        return "".join(map(self._one, joined(batch))).encode()
+
+    def _one(self, event: Event) -> str:
+        match event:
+            case Text():
+                return self._open_text() + self._delta(event.text)
+            case ToolArguments():
+                return self._delta(event.text)
+            case ToolCallStarted():
+                return self._close("completed") + self._open_call(event)
+            case Started():
+                self._answer.start(event)
+                running = self._response.body("in_progress", [])
+                return self._event("response.created", response=running) + self._event(
+                    "response.in_progress", response=running
+                )
+            case Finished():
+                self._answer.finish(event)
+                return ""
+            case _:
+                return ""
+
+    def _event(self, type: str, **fields: Any) -> str:
+        payload = json.dumps({"type": type, "sequence_number": self._sequence, **fields}, separators=(",", ":"))
+        self._sequence += 1
+        return f"event: {type}\ndata: {payload}\n\n"
+
+    def _delta(self, text: str) -> str:
+        self._pieces.append(text)
+        self._sequence += 1
+        return f"{self._before_delta}{json_string(text)}{self._after_delta}{self._sequence - 1}}}\n\n"
+
+    def _begin(self, item: dict[str, Any], delta: str, place: dict[str, Any]) -> str:
+        """Open ``item``; ``delta`` is the type of the events that make it grow, and ``place`` what they bear."""
+        self._output.append(item)
+        self._open = item
+        self._pieces = []
+        fixed = json.dumps({"type": delta, **place}, separators=(",", ":"))
+        self._before_delta = f'event: {delta}\ndata: {fixed[:-1]},"delta":'
+        self._after_delta = ',"sequence_number":'
+        return self._event("response.output_item.added", output_index=self._index, item=item)
+
+    @property
+    def _index(self) -> int:
+        return len(self._output) - 1
+
+    def _place(self, item: dict[str, Any]) -> dict[str, Any]:
+        place = {"item_id": item["id"], "output_index": self._index}
+        return {**place, "content_index": 0} if item["type"] == "message" else place
+
+    def _open_text(self) -> str:
+        if self._open is not None and self._open["type"] == "message":
+            return ""
+        closed = self._close("completed")
+        item = message_item("in_progress", None)
+        place = {"item_id": item["id"], "output_index": len(self._output), "content_index": 0}
+        begun = self._begin(item, "response.output_text.delta", {**place, "logprobs": []})
+        return closed + begun + self._event("response.content_part.added", **place, part=text_part(""))
+
+    def _open_call(self, event: ToolCallStarted) -> str:
+        item = call_item("in_progress", event.call_id, event.name, "")
+        place = {"item_id": item["id"], "output_index": len(self._output)}
+        return self._begin(item, "response.function_call_arguments.delta", place)
+
+    def _close(self, status: str) -> str:
+        """End the item that grows, if there is one."""
+        item, self._open = self._open, None
+        if item is None:
+            return ""
+        whole = "".join(self._pieces)
+        place = self._place(item)
+        item["status"] = status
+        if item["type"] == "message":
+            part = text_part(whole)
+            item["content"] = [part]
+            done = self._event("response.output_text.done", **place, text=whole, logprobs=[]) + self._event(
+                "response.content_part.done", **place, part=part
+            )
+        else:
+            item["arguments"] = whole
+            done = self._event("response.function_call_arguments.done", **place, name=item["name"], arguments=whole)
+        return done + self._event("response.output_item.done", output_index=self._index, item=item)
+
+    def end(self) -> bytes:
+        """The end of the last item, and the whole response."""
+        status = final_status(self._answer)
+        empty = "" if self._output else self._open_text()
+        closed = self._close(status)
+        whole = self._response.body(status, self._output, self._answer)
+        return (empty + closed + self._event(f"response.{status}", response=whole)).encode()
+
+    def fail(self, error: ApiError) -> bytes:
+        """The failure."""
+        failed = self._response.body("failed", self._output)
+        failed["error"] = {"code": "server_error", "message": error.message}
+        return self._event("response.failed", response=failed).encode()

@@ -1,0 +1,32 @@
+"""Routes of the Responses API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+
+from glm_api import answering
+from glm_api.openapi import EVENT_STREAM, GENERATING, Blueprint
+from glm_api.responses.jobs import to_job
+from glm_api.responses.responses import Response, ResponseStream, body
+from glm_api.responses.schemas import ResponseEventSchema, ResponseRequest, ResponseRequestSchema, ResponseSchema
+
+blueprint = Blueprint("responses", __name__, description="OpenAI's Responses API, without its state")
+
+EXAMPLE = {"model": "default", "instructions": "Answer briefly.", "input": "Hello! What is your name?"}
+
+
+@blueprint.route("/v1/responses", methods=["POST"])
+@blueprint.arguments(ResponseRequestSchema, example=EXAMPLE)
+@blueprint.response(200, ResponseSchema)
+@blueprint.alt_response(200, schema=ResponseEventSchema, content_type=EVENT_STREAM)
+@blueprint.errors(*GENERATING)
+def create_response(request: ResponseRequest) -> flask.Response | dict[str, Any]:
+    """The model's answer to an input. Nothing is stored: the whole conversation is the input."""
+    response = Response.of(request)
+    job = to_job(request)
+    if request.stream:
+        return answering.stream(job, lambda generation: ResponseStream(response))
+    answers, _ = answering.collect(job)
+    return body(response, answers[0])

@@ -1,0 +1,265 @@
+"""What the Responses API takes here and answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import Schema, fields, validate
+
+from glm_api.chat.schemas import DEFAULT_MAX_TOKENS, JsonSchema, JsonSchemaSchema, ResponseFormat
+from glm_api.chat.tools import MAX_TOOLS, FunctionEntry, FunctionSchema, NamedFunction, NamedFunctionSchema
+from glm_api.fields import Array, Boolean, Choice, Either, Integer, Neutral, Object, Part, RequestSchema, String, Tagged
+from glm_api.openapi import AnyOf
+from glm_api.parameters import Parameters, ParametersSchema
+from glm_api.responses.items import Item, input_field
+
+UNSTORED = "this server stores nothing; send the whole conversation as input"
+
+
+@dataclass(frozen=True, slots=True)
+class FormatEntry:
+    """``text.format``: the JSON schema's parts lie beside the type."""
+
+    type: str
+    name: str | None = None
+    schema: dict[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+    @property
+    def demand(self) -> ResponseFormat:
+        """The same as chat completions have it."""
+        if self.name is None:
+            return ResponseFormat(self.type)
+        return ResponseFormat(self.type, JsonSchema(self.name, self.schema, self.description, self.strict))
+
+
+@dataclass(frozen=True, slots=True)
+class TextOptions:
+    """``text``."""
+
+    format: FormatEntry = FormatEntry("text")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseRequest(Parameters):
+    """A response, as asked for."""
+
+    input: str | tuple[Item, ...]
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    tools: tuple[FunctionEntry, ...] = ()
+    tool_choice: str | NamedFunction | None = None
+    parallel_tool_calls: bool = True
+    text: TextOptions = TextOptions()
+    metadata: dict[str, Any] | None = None
+
+    @property
+    def limit(self) -> int:
+        """New tokens at most."""
+        return self.max_output_tokens or DEFAULT_MAX_TOKENS
+
+
+class FlatToolSchema(FunctionSchema):
+    """A function tool."""
+
+    type = Choice("function", required=True)
+
+
+class FlatNamedToolSchema(NamedFunctionSchema):
+    """The function that must be called."""
+
+    type = Choice("function", required=True)
+
+
+class PlainFormatSchema(RequestSchema):
+    """Any text, or any JSON object."""
+
+    loads = FormatEntry
+    type = Choice("text", "json_object", required=True)
+
+
+class FlatJsonSchemaSchema(JsonSchemaSchema):
+    """JSON that fits a schema."""
+
+    loads = FormatEntry
+    type = Choice("json_schema", required=True)
+
+
+FORMATS: dict[str, type[RequestSchema]] = {
+    "text": PlainFormatSchema,
+    "json_object": PlainFormatSchema,
+    "json_schema": FlatJsonSchemaSchema,
+}
+
+
+class TextOptionsSchema(RequestSchema):
+    """How the answer's text is."""
+
+    loads = TextOptions
+    format = Tagged("type", FORMATS, load_default=FormatEntry("text"), metadata={"default": {"type": "text"}})
+    verbosity = Neutral("medium")
+
+
+class ResponseRequestSchema(ParametersSchema):
+    """A response, as asked for. Unknown parameters are ignored."""
+
+    loads = ResponseRequest
+    input = input_field()
+    instructions = String(load_default=None, metadata={"description": "A system message in front of the input."})
+    max_output_tokens = Integer(
+        min=1, load_default=None, metadata={"description": f"New tokens at most; {DEFAULT_MAX_TOKENS} by default."}
+    )
+    tools = Array(Part(FlatToolSchema), max=MAX_TOOLS, load_default=())
+    tool_choice = Either(string=Choice("none", "auto", "required"), object=Part(FlatNamedToolSchema), load_default=None)
+    parallel_tool_calls = Boolean(
+        load_default=True, metadata={"description": "Taken: the models make one call a turn."}
+    )
+    text = Part(TextOptionsSchema, load_default=TextOptions(), metadata={"default": {"format": {"type": "text"}}})
+    metadata = Object(load_default=None, metadata={"description": "Given back.", "additionalProperties": True})
+
+    store = Neutral(False, reason=UNSTORED)
+    previous_response_id = Neutral(reason=UNSTORED)
+    conversation = Neutral(reason=UNSTORED)
+    background = Neutral(False, reason=UNSTORED)
+    prompt = Neutral(reason="this server has no stored prompts")
+    include = Neutral([], reason="there is nothing more to include")
+    reasoning = Neutral({}, {"effort": None}, {"effort": "none"}, reason="these models do not reason apart")
+    truncation = Neutral("disabled", reason="a conversation that is too long is refused, not cut")
+    max_tool_calls = Neutral(reason="this server calls no tools")
+    n = Neutral(1, reason="a response has one answer")
+
+
+# --- answers ------------------------------------------------------------------------------------------------------
+
+
+EVENT_TYPES = (
+    "response.created",
+    "response.in_progress",
+    "response.output_item.added",
+    "response.content_part.added",
+    "response.output_text.delta",
+    "response.output_text.done",
+    "response.content_part.done",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+    "response.output_item.done",
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+)
+
+
+class OutputTextPartSchema(Schema):
+    """Text of an answer."""
+
+    type = fields.String(required=True, validate=validate.Equal("output_text"))
+    text = fields.String(required=True)
+    annotations = fields.List(fields.Raw(), required=True, validate=validate.Length(max=0))
+    logprobs = fields.List(fields.Raw(), required=True, validate=validate.Length(max=0))
+
+
+STATUSES = ("in_progress", "completed", "incomplete")
+
+
+class OutputMessageSchema(Schema):
+    """What the model says."""
+
+    type = fields.String(required=True, validate=validate.Equal("message"))
+    id = fields.String(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(STATUSES))
+    role = fields.String(required=True, validate=validate.Equal("assistant"))
+    content = fields.List(fields.Nested(OutputTextPartSchema), required=True)
+
+
+class OutputCallSchema(Schema):
+    """A function call that the model makes."""
+
+    type = fields.String(required=True, validate=validate.Equal("function_call"))
+    id = fields.String(required=True)
+    call_id = fields.String(required=True)
+    name = fields.String(required=True)
+    arguments = fields.String(required=True, metadata={"description": "The text of a JSON object."})
+    status = fields.String(required=True, validate=validate.OneOf(STATUSES))
+
+
+class CachedTokensSchema(Schema):
+    """Of the prompt's tokens."""
+
+    cached_tokens = fields.Integer(required=True)
+    cache_write_tokens = fields.Integer(required=True)
+
+
+class ReasoningTokensSchema(Schema):
+    """Of the answer's tokens."""
+
+    reasoning_tokens = fields.Integer(required=True)
+
+
+class ResponseUsageSchema(Schema):
+    """Token counts."""
+
+    input_tokens = fields.Integer(required=True)
+    input_tokens_details = fields.Nested(CachedTokensSchema, required=True)
+    output_tokens = fields.Integer(required=True)
+    output_tokens_details = fields.Nested(ReasoningTokensSchema, required=True)
+    total_tokens = fields.Integer(required=True)
+
+
+class ResponseErrorSchema(Schema):
+    """Why a streamed response failed."""
+
+    code = fields.String(required=True)
+    message = fields.String(required=True)
+
+
+class IncompleteDetailsSchema(Schema):
+    """Why a response is incomplete."""
+
+    reason = fields.String(required=True, validate=validate.Equal("max_output_tokens"))
+
+
+class ResponseSchema(Schema):
+    """A response."""
+
+    id = fields.String(required=True)
+    object = fields.String(required=True, validate=validate.Equal("response"))
+    created_at = fields.Integer(required=True)
+    status = fields.String(required=True, validate=validate.OneOf((*STATUSES, "failed")))
+    completed_at = fields.Integer(required=True, allow_none=True)
+    error = fields.Nested(ResponseErrorSchema, required=True, allow_none=True)
+    incomplete_details = fields.Nested(IncompleteDetailsSchema, required=True, allow_none=True)
+    instructions = fields.String(required=True, allow_none=True)
+    max_output_tokens = fields.Integer(required=True, allow_none=True)
+    model = fields.String(required=True)
+    output = fields.List(AnyOf(OutputMessageSchema, OutputCallSchema), required=True)
+    parallel_tool_calls = fields.Boolean(required=True)
+    previous_response_id = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+    store = fields.Boolean(required=True, validate=validate.Equal(False))
+    temperature = fields.Float(required=True)
+    top_p = fields.Float(required=True)
+    text = fields.Dict(required=True)
+    tool_choice = fields.Raw(required=True)
+    tools = fields.List(fields.Dict(), required=True)
+    truncation = fields.String(required=True, validate=validate.Equal("disabled"))
+    metadata = fields.Dict(required=True)
+    usage = fields.Nested(ResponseUsageSchema, required=True, allow_none=True)
+
+
+class ResponseEventSchema(Schema):
+    """An event of a streamed response; each type has fields of its own, as in OpenAI's API."""
+
+    type = fields.String(required=True, validate=validate.OneOf(EVENT_TYPES))
+    sequence_number = fields.Integer(required=True)
+    response = fields.Nested(ResponseSchema, metadata={"description": "In the first two events and in the last."})
+    output_index = fields.Integer()
+    content_index = fields.Integer()
+    item_id = fields.String()
+    item = AnyOf(OutputMessageSchema, OutputCallSchema)
+    part = fields.Nested(OutputTextPartSchema)
+    delta = fields.String()
+    text = fields.String()
+    name = fields.String()
+    arguments = fields.String()
+    logprobs = fields.List(fields.Raw())
