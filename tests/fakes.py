@@ -6,6 +6,7 @@ every event and failure at once. One token is one character.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -104,6 +105,7 @@ class FakePipeline:
     jobs: list[Job] = field(default_factory=list)
     conversations: list[Conversation] = field(default_factory=list)
     generations: list[FakeGeneration] = field(default_factory=list)
+    restarts: Counter[str] = field(default_factory=Counter)
 
     def health(self) -> Health:
         return Health(self.state, f"The model is {self.state}.")

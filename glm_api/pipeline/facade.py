@@ -6,6 +6,7 @@ import itertools
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -78,12 +79,16 @@ class PipelineSettings:
 
 
 class Pipeline:
-    """The one pipeline of this server, with its two children. Methods may be called from any thread."""
+    """The one pipeline of this server, with its two children. Methods may be called from any thread.
+
+    ``restarts`` counts the ends of the pipeline process that were followed by a new one, by cause.
+    """
 
     def __init__(self, semaphore: FairSemaphore) -> None:
         self._semaphore = semaphore
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
+        self.restarts: Counter[Cause] = Counter()
         self._generations: dict[int, Generation] = {}
         self._current: Generation | None = None
         self._reset()
@@ -366,6 +371,8 @@ class Pipeline:
 
     def on_down(self, cause: Cause, message: str) -> None:
         """The pipeline process is gone. Only what it worked on is lost; the queue waits for its successor."""
+        if cause != "stopped":
+            self.restarts[cause] += 1
         with self._lock:
             self._pipeline_ready = False
             lost = self._current if self._current is not None and self._current.sent else None
