@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
-from urllib.parse import urlsplit
 
 from environs import Env, EnvValidationError, ValidationError, validate
 from marshmallow import fields
@@ -95,7 +94,10 @@ def _errors(values: str) -> dict[str, Any]:
 
 
 def _readable_file(text: str) -> Path:
-    path = Path(text).expanduser().absolute()
+    try:
+        path = Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ValidationError(f"names {text!r}, and there is no such user") from None
     if path.is_dir():
         raise ValidationError(f"must name a file, but {str(path)!r} is a directory")
     if not path.exists():
@@ -126,8 +128,8 @@ def _keys(text: str) -> tuple[str, ...]:
 def _origins(text: str) -> tuple[str, ...]:
     origins = _entries(text)
     for origin in origins:
-        parts = urlsplit(origin)
-        if origin != "*" and (not parts.scheme or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}"):
+        # No patterns: flask-cors would take them for regular expressions.
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d+)?", origin):
             raise ValidationError(f"must be * or origins such as https://chat.example.org, not {origin!r}")
     return origins
 
@@ -206,6 +208,7 @@ class Settings:
     api_keys_file: Path | None = _parsed(
         "a path", None, "More API keys, one a line; read again when it changes.", _readable_file, shown="none"
     )
+    metrics_open: bool = _switch("Let everybody read `/metrics`, also when there are API keys.")
     cors_origins: tuple[str, ...] = _parsed(
         "origins, by commas, or *", (), "Other origins whose pages may call the server.", _origins, shown="none"
     )

@@ -4,6 +4,7 @@ Names that are settings of gunicorn take effect by being assigned here, so every
 with an underscore. (``import config`` would set gunicorn's ``config`` to a module, and end the boot.)
 """
 
+import logging as _logging
 import os as _os
 import signal as _signal
 import sys as _sys
@@ -39,8 +40,38 @@ graceful_timeout = int(_settings.graceful_timeout) + 2
 keepalive = 5
 # Nothing needs it, and it would be one more open door.
 control_socket_disable = True
+# glm_api.logs writes one line a request, when its stream is over; gunicorn's would come too early and know too little.
 accesslog = None
-loglevel = _settings.log_level
+
+
+class _TextFormatter(_logging.Formatter):
+    """One line a message, whatever is in it: nobody can write a line of their own into the log."""
+
+    def formatMessage(self, record: _logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+_TIME = "%Y-%m-%dT%H:%M:%S%z"
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "text": {"()": _TextFormatter, "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s", "datefmt": _TIME},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": ["levelname", "name", "message"],
+            "rename_fields": {"levelname": "level", "name": "logger"},
+            "timestamp": "time",
+        },
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": _settings.log_format}},
+    "root": {"level": "WARNING", "handlers": ["stderr"]},
+    "loggers": {
+        "glm_api": {"level": _settings.log_level.upper()},
+        "gunicorn.error": {"level": _settings.log_level.upper(), "handlers": [], "propagate": True},
+    },
+}
 
 
 def post_worker_init(worker: _Any) -> None:

@@ -6,7 +6,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from config import Settings
-from glm_api import errors, pages, record
+from glm_api import auth, cors, errors, logs, metrics, pages, record
 from glm_api.chat.routes import blueprint as chat_blueprint
 from glm_api.completions.routes import blueprint as completions_blueprint
 from glm_api.models.routes import blueprint as models_blueprint
@@ -14,6 +14,7 @@ from glm_api.openapi import create_api
 from glm_api.ops.routes import blueprint as ops_blueprint
 from glm_api.pipeline import pipeline as the_pipeline
 from glm_api.pipeline.facade import Pipeline
+from glm_api.responses.routes import blueprint as responses_blueprint
 
 __version__ = "0.1.0"
 
@@ -34,10 +35,14 @@ def create_app(settings: Settings, pipeline: Pipeline = the_pipeline) -> Flask:
     app.json = Json(app)
 
     record.register(app)
+    logs.register(app, settings)
+    metrics.register(app, pipeline)
     errors.register(app)
+    cors.register(app, settings)
+    auth.register(app, settings)
 
     api = create_api(app, __version__)
-    for blueprint in (chat_blueprint, completions_blueprint, models_blueprint, ops_blueprint):
+    for blueprint in (chat_blueprint, completions_blueprint, responses_blueprint, models_blueprint, ops_blueprint):
         api.register_blueprint(blueprint)
     app.register_blueprint(pages.blueprint)
     return app

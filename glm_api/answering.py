@@ -161,6 +161,7 @@ def _chunks(
 @contextmanager
 def _admitted(job: Job) -> Iterator[Generation]:
     """A place in the queue for ``job``, given back at the end or when the client leaves."""
+    g.record.model = settings.model_name
     generation = pipeline.generate(job)
     stop_watching = disconnects.watch(request.environ, generation.cancel)
     try:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from blinker import Namespace
 from flask import Flask, Response, g, request
 
-from glm_api.errors import ApiError
-from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolCallStarted
+from glm_api.errors import CLIENT_CLOSED_REQUEST, ApiError
+from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
 
 request_over = Namespace().signal("request-over")
 """Sent with the app as sender and ``record=``."""
@@ -30,7 +30,8 @@ class RequestRecord:
     """One request. Times are seconds of ``time.monotonic`` where they end in ``_at``, else milliseconds.
 
     Token counts are None for requests that put no work to the model. ``status`` is what the client saw, or 499;
-    ``error`` may come after a status of 200, when a stream fails under way.
+    ``error`` may come after a status of 200, when a stream fails under way. ``body`` and ``answer`` (in pieces) are
+    kept only where prompts are logged, see `glm_api.logs`.
     """
 
     id: str
@@ -53,6 +54,8 @@ class RequestRecord:
     predicted_ms: float | None = None
     finish_reasons: list[str] = field(default_factory=list)
     error: ApiError | None = None
+    body: bytes | None = None
+    answer: list[str] | None = None
 
     def note(self, events: Iterable[Event]) -> None:
         """Take in the events of an answer as they come."""
@@ -67,6 +70,18 @@ class RequestRecord:
                 case Finished():
                     self._note_finish(event)
 
+        if self.answer is not None:
+            self._keep(events)
+
+    def _keep(self, events: Iterable[Event]) -> None:
+        assert self.answer is not None
+        for event in events:
+            match event:
+                case Text() | ToolArguments():
+                    self.answer.append(event.text)
+                case ToolCallStarted():
+                    self.answer.append(f"{event.name} ")
+
     def _note_start(self, event: Started) -> None:
         if self.started_at is None:
             self.started_at = time.monotonic()
@@ -79,6 +94,12 @@ class RequestRecord:
         self.prompt_ms = (self.prompt_ms or 0) + event.prompt_ms
         self.predicted_ms = (self.predicted_ms or 0) + event.predicted_ms
         self.finish_reasons.append(event.reason)
+
+    @property
+    def final_status(self) -> int:
+        """The status for logs and metrics: 499 also for a client that left in the middle of a stream."""
+        gone = self.error is not None and self.error.status == CLIENT_CLOSED_REQUEST
+        return CLIENT_CLOSED_REQUEST if gone else self.status
 
     @property
     def total_ms(self) -> float:

@@ -1,0 +1,135 @@
+"""API keys: who may call the server. Without any key set, everybody may.
+
+Keys come from ``GLM_API_KEYS`` and from the file ``GLM_API_KEYS_FILE``, which is read again when it changes, so that
+keys are given out and taken back without a restart. A file that vanishes or breaks takes nobody's key away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from flask import Flask, request
+
+from config import Settings
+from glm_api.errors import ApiError
+
+logger = logging.getLogger(__name__)
+
+# Probes, and the pages with what they are made of; everything that tells of models or work needs a key.
+OPEN_BLUEPRINTS = frozenset({"pages"})
+OPEN_ENDPOINTS = frozenset({"ops.health", "ops.livez", "api-docs.openapi_json"})
+METRICS_ENDPOINT = "metrics"
+
+_KEY = re.compile(r"[\x21-\x7e]+")
+
+
+class KeyFile:
+    """The keys of a file: one a line; empty lines and lines that begin with ``#`` do not count."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._version: tuple[int, ...] | None = None
+        self._digests: frozenset[bytes] = frozenset()
+
+    def digests(self) -> frozenset[bytes]:
+        """The digests of the keys, read anew if the file has changed; the last good ones if it is unreadable now."""
+        try:
+            stat = os.stat(self._path)
+            version: tuple[int, ...] = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            version = ()
+        if version != self._version:
+            self._version = version
+            self._read()
+        return self._digests
+
+    def _read(self) -> None:
+        try:
+            keys = _parse(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            logger.warning("GLM_API_KEYS_FILE cannot be read (%s); the keys that it held before stay valid.", reason)
+            return
+        logger.info("GLM_API_KEYS_FILE holds %d keys.", len(keys))
+        self._digests = frozenset(map(_digest, keys))
+
+
+class Keys:
+    """All keys of ``settings``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._digests = frozenset(map(_digest, settings.api_keys))
+        self._file = KeyFile(settings.api_keys_file) if settings.api_keys_file is not None else None
+
+    @property
+    def required(self) -> bool:
+        """Whether a key is asked for. A key file asks for one even while it is empty."""
+        return bool(self._digests) or self._file is not None
+
+    def accept(self, key: str) -> bool:
+        """Whether ``key`` is one of them; takes as long for a wrong key as for a right one."""
+        known: Iterable[bytes] = self._digests | (self._file.digests() if self._file is not None else frozenset())
+        given = _digest(key)
+        found = False
+        for digest in known:
+            found |= hmac.compare_digest(digest, given)
+        return found
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Ask for a key on every route of ``app`` that is not open."""
+    keys = Keys(settings)
+    if not keys.required:
+        return
+    open_endpoints = OPEN_ENDPOINTS | ({METRICS_ENDPOINT} if settings.metrics_open else set())
+
+    @app.before_request
+    def authenticate() -> None:
+        if request.endpoint is None or request.endpoint in open_endpoints or request.blueprint in OPEN_BLUEPRINTS:
+            return
+        if request.method == "OPTIONS":
+            # A browser asks what it may send before it sends the key.
+            return
+        key = _given_key()
+        if key is None:
+            raise _refused("This server asks for an API key. Send it as `Authorization: Bearer KEY`.")
+        if not keys.accept(key):
+            raise _refused("The API key is not valid here.")
+
+
+def _given_key() -> str | None:
+    authorization = request.authorization
+    if authorization is not None and authorization.type == "bearer" and authorization.token:
+        return authorization.token
+    return request.headers.get("X-Api-Key")
+
+
+def _refused(message: str) -> ApiError:
+    return ApiError(
+        401,
+        message,
+        type="authentication_error",
+        code="invalid_api_key",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def _parse(text: str) -> list[str]:
+    lines = [line.strip() for line in text.splitlines()]
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
+        # A file that is being written anew is empty for a moment.
+        raise ValueError("it holds no key")
+    if not all(_KEY.fullmatch(key) for key in keys):
+        raise ValueError("a line holds something else than one key of visible ASCII characters")
+    return keys
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

@@ -1,0 +1,26 @@
+"""Which pages of other origins may call the server, by ``GLM_CORS_ORIGINS``. None by default; never with cookies."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask_cors import CORS
+
+from config import Settings
+
+# What OpenAI's SDKs read of an answer's headers.
+EXPOSED = ["x-request-id", "openai-processing-ms", "Retry-After", "x-should-retry"]
+HOURS = 3600
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Let the pages of the configured origins call ``app``."""
+    if settings.cors_origins:
+        CORS(
+            app,
+            origins=list(settings.cors_origins),
+            methods=["GET", "POST"],
+            expose_headers=EXPOSED,
+            supports_credentials=False,
+            send_wildcard=True,
+            max_age=2 * HOURS,
+        )

@@ -1,0 +1,92 @@
+"""One line for every request, written when its last byte is out: for a stream, at its end.
+
+How a line looks (text or JSON, its time stamp, its escaping) is set up in ``gunicorn.conf.py``, for gunicorn's own
+lines too. Here is what it says. Prompts and answers are in it only with ``GLM_LOG_PROMPTS``, keys never.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from flask import Flask, g, request
+
+from config import Settings
+from glm_api.record import RequestRecord, request_over
+
+logger = logging.getLogger("glm_api.request")
+
+# Asked every few seconds by machines: told only with GLM_LOG_LEVEL=debug.
+PROBES = frozenset({"/health", "/livez", "/metrics"})
+LONGEST_PATH = 200
+
+_PLAIN = re.compile(r"[!#-<>-~]+")
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Log every request of ``app``."""
+    describe = describe_briefly if settings.log_format == "json" else describe_fully
+
+    def log(_: Flask, record: RequestRecord) -> None:
+        level = logging.DEBUG if record.route in PROBES else logging.INFO
+        if logger.isEnabledFor(level):
+            facts = facts_of(record)
+            logger.log(level, "%s", describe(record, facts), extra=facts)
+
+    request_over.connect(log, app, weak=False)
+
+    if settings.log_prompts:
+
+        @app.before_request
+        def keep_answer() -> None:
+            g.record.answer = []
+
+        @app.after_request
+        def keep_body(response: Any) -> Any:
+            g.record.body = request.get_data()
+            return response
+
+
+def facts_of(record: RequestRecord) -> dict[str, Any]:
+    """What the line tells; times in milliseconds. Facts that a request does not have are left out."""
+    started = record.first_token_at
+    facts = {
+        "request_id": record.id,
+        "method": record.method,
+        "route": record.route,
+        "path": record.path[:LONGEST_PATH] if record.route != record.path else None,
+        "status": record.final_status,
+        "model": record.model,
+        "stream": record.streamed or None,
+        "prompt_tokens": record.prompt_tokens,
+        "cached_tokens": record.cached_tokens,
+        "completion_tokens": record.completion_tokens,
+        "queue_ms": _rounded(record.queue_ms),
+        "first_token_ms": _rounded(None if started is None else (started - record.began_at) * 1000),
+        "total_ms": _rounded(record.total_ms),
+        "finish_reason": ",".join(record.finish_reasons) or None,
+        "error": None if record.error is None else record.error.code or record.error.type,
+        "prompt": None if record.body is None else record.body.decode(errors="replace"),
+        "answer": None if record.answer is None else "".join(record.answer),
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def describe_briefly(record: RequestRecord, facts: dict[str, Any]) -> str:
+    """For JSON, where the facts are fields of their own."""
+    return f"{record.method} {facts.get('path', record.route)} {record.final_status}"
+
+
+def describe_fully(record: RequestRecord, facts: dict[str, Any]) -> str:
+    """For text: all facts as ``name=value``."""
+    return " ".join(f"{name}={_quoted(str(fact))}" for name, fact in facts.items())
+
+
+def _rounded(ms: float | None) -> float | None:
+    return None if ms is None else round(ms, 1)
+
+
+def _quoted(value: str) -> str:
+    """As it is, or as Python would write it: no value can look like another fact or begin a line."""
+    return value if _PLAIN.fullmatch(value) and "'" not in value else repr(value)

@@ -1,0 +1,142 @@
+"""``GET /metrics`` for Prometheus: vLLM's names with the prefix ``glm_``, for dashboards that need only a new prefix.
+
+Requests are observed when they are over, streams at their end. What runs and waits is asked when Prometheus asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flask import Flask, Response, request
+from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from glm_api.auth import METRICS_ENDPOINT
+from glm_api.errors import CLIENT_CLOSED_REQUEST
+from glm_api.pipeline.facade import Pipeline
+from glm_api.record import RequestRecord, request_over
+
+# From a tiny model to a large one on few CPUs, in seconds.
+LONG = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)
+BETWEEN_TOKENS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5)
+
+# Whatever a client sends as its method must not become a label.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+REJECTIONS = frozenset({"queue_full", "model_loading", "shutting_down"})
+
+
+class PipelineCollector(Collector):
+    """What the pipeline is doing now."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges and counters of the pipeline."""
+        snapshot = self._pipeline.snapshot()
+        yield GaugeMetricFamily(
+            "glm_num_requests_running",
+            "Requests that the model works on.",
+            0 if snapshot["running"] is None else 1,
+        )
+        yield GaugeMetricFamily(
+            "glm_num_requests_waiting", "Requests that wait for their turn.", len(snapshot["waiting"])
+        )
+        restarts = CounterMetricFamily(
+            "glm_pipeline_restarts", "Restarts of the pipeline process, by cause.", labels=["cause"]
+        )
+        for cause, count in self._pipeline.restarts.items():
+            restarts.add_metric([cause], count)
+        yield restarts
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing is asked of the pipeline before it is set up."""
+        return iter(())
+
+
+class Metrics:
+    """The counters and histograms of one application."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, help: str, *labels: str) -> Counter:
+            return Counter(f"glm_{name}", help, labels, registry=registry)
+
+        def histogram(name: str, help: str, buckets: tuple[float, ...] = LONG) -> Histogram:
+            return Histogram(f"glm_{name}", help, buckets=buckets, registry=registry)
+
+        self.http_requests = counter("http_requests", "HTTP requests.", "route", "method", "status")
+        self.prompt_tokens = counter("prompt_tokens", "Prompt tokens, cached ones included.")
+        self.cached_tokens = counter("cached_prompt_tokens", "Prompt tokens that were evaluated before and kept.")
+        self.generation_tokens = counter("generation_tokens", "Generated tokens.")
+        self.success = counter("request_success", "Answers that came to their end, by why.", "finished_reason")
+        self.rejected = counter("queue_rejected", "Requests that were not let into the queue, by why.", "reason")
+        self.disconnects = counter("client_disconnects", "Clients that left, by what they waited for.", "phase")
+        self.first_token = histogram("time_to_first_token_seconds", "From the request to its first token.")
+        self.between_tokens = histogram(
+            "inter_token_latency_seconds", "Between two tokens, the mean of each request.", BETWEEN_TOKENS
+        )
+        self.total = histogram("e2e_request_latency_seconds", "From the request to the end of its answer.")
+        self.queued = histogram("request_queue_time_seconds", "In the queue.")
+        self.prefill = histogram("request_prefill_time_seconds", "For evaluating the prompt.")
+        self.decode = histogram("request_decode_time_seconds", "For generating the answer.")
+
+    def observe(self, record: RequestRecord) -> None:
+        """Count a request that is over."""
+        method = record.method if record.method in METHODS else "other"
+        self.http_requests.labels(record.route or "unknown", method, record.final_status).inc()
+        error = record.error
+        # A probe may hear the same codes, but asks for no place in the queue.
+        if error is not None and error.code in REJECTIONS and record.queue_ms is None and method == "POST":
+            self.rejected.labels(error.code).inc()
+        if record.final_status == CLIENT_CLOSED_REQUEST:
+            self.disconnects.labels(_phase(record)).inc()
+        if record.queue_ms is not None:
+            self._observe_work(record)
+
+    def _observe_work(self, record: RequestRecord) -> None:
+        self.queued.observe((record.queue_ms or 0) / 1000)
+        self.total.observe(record.total_ms / 1000)
+        self.prompt_tokens.inc(record.prompt_tokens or 0)
+        self.cached_tokens.inc(record.cached_tokens or 0)
+        self.generation_tokens.inc(record.completion_tokens or 0)
+        if record.first_token_at is not None:
+            self.first_token.observe(record.first_token_at - record.began_at)
+        if record.prompt_ms is not None:
+            self.prefill.observe(record.prompt_ms / 1000)
+        if record.predicted_ms is not None:
+            self.decode.observe(record.predicted_ms / 1000)
+            # The first token of each answer comes with the prompt's evaluation.
+            gaps = (record.completion_tokens or 0) - len(record.finish_reasons)
+            if gaps > 0:
+                self.between_tokens.observe(record.predicted_ms / 1000 / gaps)
+        if record.error is None:
+            for reason in record.finish_reasons:
+                self.success.labels(reason).inc()
+
+
+def register(app: Flask, pipeline: Pipeline) -> None:
+    """Count every request of ``app`` and serve ``/metrics``."""
+    registry = CollectorRegistry()
+    registry.register(PipelineCollector(pipeline))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    metrics = Metrics(registry)
+
+    def observe(_: Flask, record: RequestRecord) -> None:
+        metrics.observe(record)
+
+    request_over.connect(observe, app, weak=False)
+
+    @app.get("/metrics", endpoint=METRICS_ENDPOINT)
+    def show() -> Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(registry), content_type=content_type)
+
+
+def _phase(record: RequestRecord) -> str:
+    if record.started_at is None:
+        return "queued"
+    return "prefill" if record.first_token_at is None else "decode"

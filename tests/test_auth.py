@@ -1,0 +1,156 @@
+"""API keys: asked for when any are set, on everything but probes and pages; a changed key file is read again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from config import Settings
+from glm_api import create_app
+from tests.fakes import FakePipeline
+
+MakeClient = Callable[..., FlaskClient]
+MODELS = "/v1/models"
+
+
+@pytest.fixture
+def make_client() -> MakeClient:
+    def make(**settings: object) -> FlaskClient:
+        return create_app(Settings(**settings), FakePipeline()).test_client()  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "keys"
+    path.write_text("# for the team\nsk-team\n\n  sk-guest  \n")
+    return path
+
+
+def status(client: FlaskClient, key: str) -> int:
+    return client.get(MODELS, headers={"Authorization": f"Bearer {key}"}).status_code
+
+
+def rewrite(path: Path, text: str) -> None:
+    """As editors and config managers do: a new file in the place of the old one."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    os.replace(new, path)
+
+
+def test_without_keys_everybody_is_let_in(make_client: MakeClient) -> None:
+    client = make_client()
+    assert client.get(MODELS).status_code == 200
+    assert status(client, "anything") == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer sk-two"},
+        {"Authorization": "bearer sk-two"},
+        {"X-Api-Key": "sk-two"},
+    ],
+)
+def test_a_key_is_taken_as_bearer_or_x_api_key(make_client: MakeClient, headers: dict[str, str]) -> None:
+    assert make_client(api_keys=("sk-one", "sk-two")).get(MODELS, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer sk-wrong"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer sk-on"},
+        {"Authorization": "Basic c2stb25lOg=="},
+        {"Authorization": "sk-one"},
+        {"X-Api-Key": ""},
+        {"X-Api-Key": "sch\u00fcssel"},
+    ],
+)
+def test_any_other_key_is_refused_in_the_envelope(make_client: MakeClient, headers: dict[str, str]) -> None:
+    response = make_client(api_keys=("sk-one",)).get(MODELS, headers=headers)
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    error = response.get_json()["error"]
+    assert (error["type"], error["code"], error["param"]) == ("authentication_error", "invalid_api_key", None)
+    assert "sk-" not in error["message"]
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/", "/docs", "/openapi.json", "/assets/app.js"])
+def test_probes_and_pages_need_no_key(make_client: MakeClient, path: str) -> None:
+    with make_client(api_keys=("sk-one",)).get(path) as response:
+        assert response.status_code == 200
+
+
+def test_every_other_route_needs_a_key(make_client: MakeClient) -> None:
+    client = make_client(api_keys=("sk-one",))
+    open_rules = {"/health", "/livez", "/openapi.json"}
+    rules = [
+        rule
+        for rule in client.application.url_map.iter_rules()
+        if rule.rule not in open_rules and not rule.endpoint.startswith("pages.")
+    ]
+    assert {"/v1/chat/completions", "/v1/models", "/metrics"} <= {rule.rule for rule in rules}
+    for rule in rules:
+        method = "POST" if "POST" in (rule.methods or set()) else "GET"
+        response = client.open(rule.rule.replace("<path:model_id>", "x"), method=method)
+        assert response.status_code == 401, rule
+
+
+def test_what_does_not_exist_is_not_found_rather_than_refused(make_client: MakeClient) -> None:
+    assert make_client(api_keys=("sk-one",)).get("/nowhere").status_code == 404
+
+
+def test_metrics_can_be_opened(make_client: MakeClient) -> None:
+    assert make_client(api_keys=("sk-one",)).get("/metrics").status_code == 401
+    assert make_client(api_keys=("sk-one",), metrics_open=True).get("/metrics").status_code == 200
+
+
+def test_keys_of_the_file_and_of_the_setting_count_together(make_client: MakeClient, key_file: Path) -> None:
+    client = make_client(api_keys=("sk-one",), api_keys_file=key_file)
+    assert [status(client, key) for key in ("sk-one", "sk-team", "sk-guest", "# for the team")] == [200, 200, 200, 401]
+
+
+def test_a_changed_file_is_read_again(make_client: MakeClient, key_file: Path) -> None:
+    client = make_client(api_keys_file=key_file)
+    assert status(client, "sk-team") == 200
+    rewrite(key_file, "sk-new\n")
+    assert (status(client, "sk-team"), status(client, "sk-new")) == (401, 200)
+
+
+@pytest.mark.parametrize("broken", ["", "# nothing but this\n", "two words\n", "sk-sch\u00fcssel\n"])
+def test_a_broken_file_takes_nobodys_key_away(
+    make_client: MakeClient, key_file: Path, broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_client(api_keys_file=key_file)
+    assert status(client, "sk-team") == 200
+    rewrite(key_file, broken)
+    with caplog.at_level(logging.WARNING):
+        assert [status(client, key) for key in ("sk-team", "sk-team", "words")] == [200, 200, 401]
+    assert [record.levelname for record in caplog.records] == ["WARNING"], "one warning for one change"
+    assert "sk-" not in caplog.text
+
+
+def test_a_vanished_file_takes_nobodys_key_away(
+    make_client: MakeClient, key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_client(api_keys_file=key_file)
+    assert status(client, "sk-team") == 200
+    key_file.unlink()
+    assert status(client, "sk-team") == 200
+    assert "GLM_API_KEYS_FILE cannot be read (No such file or directory)" in caplog.text
+    key_file.write_text("sk-new\n")
+    assert (status(client, "sk-team"), status(client, "sk-new")) == (401, 200)
+
+
+def test_an_empty_file_lets_nobody_in(make_client: MakeClient, tmp_path: Path) -> None:
+    (tmp_path / "keys").touch()
+    assert make_client(api_keys_file=tmp_path / "keys").get(MODELS).status_code == 401
