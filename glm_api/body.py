@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from flask import Request
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from glm_api.errors import ApiError, invalid
 from glm_api.fields import Complaint, json_type
 
 MAX_DEPTH = 64
+Container = tuple[str, dict[str, Any] | list[Any]]
 JSON_TYPE = re.compile(r"application/(?:[^;\s]+\+)?json", re.IGNORECASE)
 _UNPRINTABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -34,6 +36,9 @@ def read_json(request: Request) -> dict[str, Any]:
             "(curl: -H 'Content-Type: application/json').",
         )
     raw = request.get_data(cache=False)
+    if request.content_length is None and len(raw) == request.max_content_length:
+        # werkzeug cuts a chunked body off at the limit without a word.
+        raise RequestEntityTooLarge
     if not raw.strip():
         raise invalid("The request body is empty: send a JSON object.", code=None)
     document = _parse(raw)
@@ -76,35 +81,36 @@ def check_values(document: dict[str, Any]) -> None:
     That is: more than `MAX_DEPTH` levels, lone surrogates (no Unicode text has them), NUL characters, and numbers
     too large for a double.
     """
-    level: list[tuple[str, object]] = [(str(key), value) for key, value in document.items()]
-    for key in document:
-        _check_text(key, None)
+    containers: list[Container] = [("", document)]
     for _ in range(MAX_DEPTH):
-        below: list[tuple[str, object]] = []
-        for path, value in level:
-            if isinstance(value, str):
-                _check_text(value, path)
-            elif isinstance(value, dict):
-                for key, inner in value.items():
-                    _check_text(key, path)
-                    below.append((f"{path}.{key}", inner))
-            elif isinstance(value, list):
-                below.extend((f"{path}.{index}", inner) for index, inner in enumerate(value))
-            elif isinstance(value, float) and not math.isfinite(value):
-                raise invalid(f"Invalid '{path}': the number is too large.", path)
-        if not below:
+        containers = [inner for path, container in containers for inner in _checked(path, container)]
+        if not containers:
             return
-        level = below
     raise _too_deep()
 
 
-def _check_text(text: str, path: str | None) -> None:
+def _checked(path: str, container: dict[str, Any] | list[Any]) -> Iterator[Container]:
+    """The containers right inside ``container``, whose keys and other values are checked."""
+    if isinstance(container, list):
+        container = {str(index): value for index, value in enumerate(container)}
+    for key, value in container.items():
+        _check_text(key, path)
+        inner = f"{path}.{key}" if path else key
+        if isinstance(value, (dict, list)):
+            yield inner, value
+        elif isinstance(value, str):
+            _check_text(value, inner)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise invalid(f"Invalid '{inner}': the number is too large.", inner)
+
+
+def _check_text(text: str, path: str) -> None:
     if not text.isascii() or "\x00" in text:
         found = _UNPRINTABLE.search(text)
         if found:
             what = "a NUL character" if found.group() == "\x00" else "half of a surrogate pair, which is no character"
             where = f"Invalid '{path}': it" if path else "A key of the request body"
-            raise invalid(f"{where} contains {what}.", path)
+            raise invalid(f"{where} contains {what}.", path or None)
 
 
 class BodyParser(FlaskParser):

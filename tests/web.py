@@ -1,0 +1,109 @@
+"""The application over a fake pipeline, and readers for what it sends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from openai import OpenAI
+from werkzeug.test import TestResponse
+
+from config import Settings
+from glm_api import create_app
+from tests.fakes import FakePipeline
+
+CHAT = "/v1/chat/completions"
+HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
+
+MakeApp = Callable[..., Flask]
+
+
+@pytest.fixture
+def fake() -> FakePipeline:
+    """The pipeline behind the application."""
+    return FakePipeline()
+
+
+@pytest.fixture
+def make_app(fake: FakePipeline) -> MakeApp:
+    """Makes an application with other settings."""
+    return lambda **settings: create_app(Settings(**settings), fake)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def shared_app() -> Flask:
+    """An application with the default settings; describing its API takes a tenth of a second."""
+    return create_app(Settings(), FakePipeline())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def app(shared_app: Flask, fake: FakePipeline) -> Flask:
+    """The application with the default settings, over this test's own pipeline."""
+    shared_app.extensions["glm_pipeline"] = fake
+    return shared_app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Talks to the application."""
+    return app.test_client()
+
+
+@pytest.fixture
+def sdk(app: Flask) -> Iterator[OpenAI]:
+    """OpenAI's client, which refuses answers that do not have the documented shape."""
+    transport = httpx.WSGITransport(app)
+    with OpenAI(
+        base_url="http://test/v1",
+        api_key="none",
+        max_retries=0,
+        http_client=httpx.Client(transport=transport),
+        _strict_response_validation=True,
+    ) as client:
+        yield client
+
+
+def error(response: TestResponse) -> dict[str, Any]:
+    """The inside of the envelope, which is checked to be one."""
+    assert response.status_code >= 400, response.text
+    assert response.mimetype == "application/json"
+    body = response.get_json()
+    assert list(body) == ["error"]
+    found: dict[str, Any] = body["error"]
+    assert {"message", "type", "param", "code"} <= set(found)
+    assert isinstance(found["message"], str)
+    assert found["message"]
+    assert isinstance(found["type"], str)
+    assert found["param"] is None or isinstance(found["param"], str)
+    assert found["code"] is None or isinstance(found["code"], str)
+    return found
+
+
+def refused(response: TestResponse, param: str | None, code: str | None = "invalid_value") -> str:
+    """The message of a 400 about ``param``."""
+    found = error(response)
+    assert (response.status_code, found["param"], found["code"]) == (400, param, code), found
+    return str(found["message"])
+
+
+def events(response: TestResponse) -> list[str]:
+    """The data of a stream's events, in order."""
+    assert response.status_code == 200, response.text
+    assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    blocks = response.get_data(as_text=True).split("\n\n")
+    assert blocks.pop() == ""
+    lines = [line for block in blocks for line in block.split("\n") if not line.startswith((":", "event: "))]
+    assert all(line.startswith("data: ") for line in lines)
+    return [line.removeprefix("data: ") for line in lines]
+
+
+def chunks(response: TestResponse) -> list[dict[str, Any]]:
+    """The chunks of a stream that went well, without its end."""
+    *found, last = events(response)
+    assert last == "[DONE]"
+    return [json.loads(chunk) for chunk in found]
