@@ -77,6 +77,18 @@ def test_an_answer_ends_where_the_context_ends(
     assert collect(pipeline.generate(Job([prompt], 2, Sampling())))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_long_answer_behind_a_short_prompt_stays_inside_its_memory(
+    family: str, make_pipeline: MakePipeline, model_file: Callable[..., Path]
+) -> None:
+    pipeline = make_pipeline(model_file(family, max_length=1024), prefill="step")
+    prompt = pipeline.encode_text("x")[:3]
+    for _ in range(3):
+        assert finished(collect(pipeline.generate(Job([prompt], None, Sampling())))).completion_tokens > 0
+    long = pipeline.encode_text("word " * 200)
+    assert finished(collect(pipeline.generate(Job([long], None, Sampling())))).completion_tokens > 0
+
+
 def test_a_prompt_that_fills_the_context_is_refused(make_pipeline: MakePipeline) -> None:
     pipeline = make_pipeline(DEMO, max_length=100)
     with pytest.raises(ContextLengthExceeded) as refused:

@@ -17,6 +17,16 @@ from .conftest import Serve, Server, chat, until
 COMPLETIONS = "/v1/chat/completions"
 
 
+# Takes a tiny model seconds to read token by token; at most a token a character.
+LONG_PROMPT = "word " * 3000
+
+
+@pytest.fixture
+def slow_reader(serve: Serve, model_file: Callable[..., Path]) -> Server:
+    """A server that reads `LONG_PROMPT` for seconds and can be interrupted meanwhile."""
+    return serve(model=str(model_file("chatglm3", max_length=16384)), max_length="16384", prefill="step")
+
+
 def text(response: httpx.Response) -> str:
     content: str = response.json()["choices"][0]["message"]["content"]
     return content
@@ -53,19 +63,19 @@ def test_a_model_process_killed_while_idle_is_replaced(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_model_process_killed_at_work_costs_one_request(stream: bool, serve: Serve) -> None:
-    server = serve(prefill="step")
-    long = chat("word " * 1500, stream=stream, return_progress=True)
+def test_a_model_process_killed_at_work_costs_one_request(stream: bool, slow_reader: Server) -> None:
+    server = slow_reader
+    body = chat("hello", max_tokens=8)
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(server.http.post, COMPLETIONS, json=long)
+        running = pool.submit(server.http.post, COMPLETIONS, json=chat(LONG_PROMPT, stream=stream))
         until(lambda: server.http.get("/slots").json()["running"] is not None)
-        queued = [pool.submit(server.http.post, COMPLETIONS, json=chat("hello")) for _ in range(3)]
+        queued = [pool.submit(server.http.post, COMPLETIONS, json=body) for _ in range(3)]
         until(lambda: len(server.http.get("/slots").json()["waiting"]) == 3)
         os.kill(server.children()["pipeline"], signal.SIGKILL)
         failed = running.result()
         answers = {text(future.result()) for future in queued}
-    if stream:
-        assert failed.status_code == 200
+    if failed.status_code == 200:
+        assert stream
         assert '"code":"engine_error"' in failed.text.replace(" ", "")
         assert failed.text.endswith("data: [DONE]\n\n")
     else:
@@ -76,17 +86,37 @@ def test_a_model_process_killed_at_work_costs_one_request(stream: bool, serve: S
     until(lambda: server.health() == 200)
 
 
-def test_everything_else_is_answered_while_the_model_reads(serve: Serve) -> None:
-    server = serve(prefill="step")
-    with server.http.stream(
-        "POST", COMPLETIONS, json=chat("word " * 1500, stream=True, return_progress=True, max_tokens=1)
-    ) as reading:
+def test_a_model_process_killed_while_it_writes_ends_the_stream_with_an_error(serve: Serve) -> None:
+    server = serve()
+    with server.http.stream("POST", COMPLETIONS, json=chat("count from 1 to 60", stream=True)) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        os.kill(server.children()["pipeline"], signal.SIGKILL)
+        rest = list(lines)
+    assert any('"engine_error"' in line for line in rest)
+    assert "data: [DONE]" in rest
+
+
+def test_everything_else_is_answered_while_the_model_reads(slow_reader: Server) -> None:
+    server = slow_reader
+    with server.http.stream("POST", COMPLETIONS, json=chat(LONG_PROMPT, stream=True, max_tokens=1)) as reading:
         next(reading.iter_lines())
         assert server.health() == 200
         assert server.http.get("/v1/models").status_code == 200
         assert server.http.post("/tokenize", json={"content": "hello"}).json()["tokens"]
-        # All of that came while the prompt was being read: the model's process says so.
-        assert server.http.get("/slots").json()["running"] is not None
+        # All of that came while the prompt was being read: the pipeline says so.
+        running = server.http.get("/slots").json()["running"]
+        assert running is not None
+        assert (running["processed_tokens"] or 0) < running["prompt_tokens"]
+
+
+def test_a_client_that_leaves_while_its_prompt_is_read_frees_the_model(slow_reader: Server) -> None:
+    server = slow_reader
+    with server.http.stream("POST", COMPLETIONS, json=chat(LONG_PROMPT, stream=True)) as reading:
+        next(reading.iter_lines())
+    assert server.http.post(COMPLETIONS, json=chat("hello", max_tokens=2)).status_code == 200
+    # It stopped early: what the slot holds of the long prompt is not all of it.
+    assert max(slot["tokens"] for slot in server.http.get("/slots").json()["slots"]) < len(LONG_PROMPT) // 2
 
 
 def test_64_clients_at_once_are_served_or_told_when_to_come_back(serve: Serve) -> None:

@@ -53,7 +53,10 @@ class Answer:
         return events
 
     def finish(self) -> list[Event]:
-        return self._reader.finish()
+        """What is still held back; that may end with a stop string, or complete a call."""
+        events = self._reader.finish()
+        self.reason = self._reader.reason or self.reason
+        return events
 
 
 @dataclass(slots=True)

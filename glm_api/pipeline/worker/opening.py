@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,7 +51,10 @@ def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
     length = context if evaluates else min(TOKENIZER_MAX_LENGTH, context)
 
     def open_pipeline() -> chatglm_cpp.Pipeline:
-        return chatglm_cpp.Pipeline(opening.model, max_length=length)
+        pipeline = chatglm_cpp.Pipeline(opening.model, max_length=length)
+        if evaluates:
+            _reserve_graph_memory(pipeline, context)
+        return pipeline
 
     try:
         pipeline = open_pipeline()
@@ -86,6 +90,19 @@ def _context_length(file: ModelFile, wanted: int | None) -> int:
             f"GLM_MAX_LENGTH is {wanted}, but {file.path.name} was made for at most {file.max_length} tokens."
         )
     return wanted
+
+
+def _reserve_graph_memory(pipeline: chatglm_cpp.Pipeline, context: int) -> None:
+    """Evaluate one token at the very end of the context, before anything else.
+
+    chatglm_cpp's graph buffer is as large as the first prompts made it, and answers that grow long behind a short one
+    are written past its end: with one token evaluated first, a tiny model corrupts the heap after 160 more, and larger
+    ones after thousands. The buffer never shrinks, so one evaluation of the largest kind makes all others safe.
+    """
+    config = chatglm_cpp._C.GenerationConfig(do_sample=False)
+    # The cache is not filled yet and may hold anything, NaN included, which chatglm_cpp notices and refuses.
+    with contextlib.suppress(RuntimeError):
+        pipeline.model.generate_next_token([0] * context, None, config, context - 1, context)
 
 
 def _one_line(error: BaseException) -> str:
