@@ -100,7 +100,8 @@ def test_a_model_process_killed_while_it_writes_ends_the_stream_with_an_error(se
 def test_everything_else_is_answered_while_the_model_reads(slow_reader: Server) -> None:
     server = slow_reader
     with server.http.stream("POST", COMPLETIONS, json=chat(LONG_PROMPT, stream=True, max_tokens=1)) as reading:
-        next(reading.iter_lines())
+        lines = reading.iter_lines()  # its end would end the request
+        next(lines)
         assert server.health() == 200
         assert server.http.get("/v1/models").status_code == 200
         assert server.http.post("/tokenize", json={"content": "hello"}).json()["tokens"]
