@@ -39,13 +39,9 @@ def register(app: Flask, settings: Settings) -> None:
     if settings.log_prompts:
 
         @app.before_request
-        def keep_answer() -> None:
-            g.record.answer = []
-
-        @app.after_request
-        def keep_body(response: Any) -> Any:
+        def keep_prompt_and_answer() -> None:
             g.record.body = request.get_data()
-            return response
+            g.record.answer = []
 
 
 def facts_of(record: RequestRecord) -> dict[str, Any]:
