@@ -327,6 +327,13 @@ class Pipeline:
 
     def on_ready(self, info: ModelInfo) -> None:
         """The pipeline process has opened the model."""
+        logger.info(
+            "The model is ready: %s, a context of %d tokens, up to %d cache slots of %.0f MiB each.",
+            info.family,
+            info.context_length,
+            info.slots,
+            info.slot_bytes / 2**20,
+        )
         self._model = info
         self._failure = ""
         self._slots = {}

@@ -246,7 +246,8 @@ class _Demand:
         if self._met:
             return events
         self._held += events
-        if self._call and any(isinstance(event, ToolCallStarted) for event in events):
+        # A call that the model chose to make is an answer to a demand for JSON too: its arguments are JSON.
+        if any(isinstance(event, ToolCallStarted) for event in events):
             self._met = True
             released, self._held = self._held, []
             return released
