@@ -35,6 +35,13 @@ class TokenizerService:
                     encode = self._format.render_text if frame.prefix else self._tokenizer.encode
                     return Encoded(frame.id, encode(frame.text), {})
                 case DecodeIds():
+                    self._check(frame.ids)
                     return Decoded(frame.id, self._tokenizer.show(frame.ids))
         except PromptError as error:
             return Rejected(frame.id, error.message, error.param)
+
+    def _check(self, ids: list[int]) -> None:
+        """Ids come from outside, and one beyond the embeddings would bring the model down. Raises `PromptError`."""
+        for id in ids:
+            if not self._tokenizer.knows(id):
+                raise PromptError(f"The model has no token {id}.", "tokens")
