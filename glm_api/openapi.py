@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import flask_smorest
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask
-from marshmallow import Schema, fields
+from marshmallow import EXCLUDE, Schema, fields
 
 from glm_api.body import BodyParser
 from glm_api.fields import Either, Tagged
@@ -58,6 +58,22 @@ class AnyOf(fields.Raw):
         self.schemas = schemas
 
 
+class EventData(fields.Raw):
+    """The data of a server-sent event: JSON that one of these schemas describes, or ``end``."""
+
+    def __init__(self, *schemas: type[Schema], end: str | None = None, **kwargs: Any) -> None:
+        super().__init__(required=True, **kwargs)
+        self.schemas = schemas
+        self.end = end
+
+
+class EventSchema(Schema):
+    """A server-sent event; it may have more than its data, a name for one."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
     """flask-smorest's blueprint with this server's body parser, and with types."""
 
@@ -100,6 +116,11 @@ def describe_alternatives(converter: OpenAPIConverter, field: fields.Field[Any],
     match field:
         case Either():
             found = [converter.field2property(alternative) for alternative in field.alternatives.values()]
+        case EventData():
+            inside = {"anyOf": [resolve(schema) for schema in field.schemas]}
+            found = [{"type": "string", "contentMediaType": "application/json", "contentSchema": inside}]
+            if field.end is not None:
+                found.append({"type": "string", "enum": [field.end]})
         case AnyOf():
             found = [resolve(schema) for schema in field.schemas]
         case Tagged():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 WEATHER: dict[str, Any] = {
@@ -92,8 +93,9 @@ COMPLETION: dict[str, Any] = {
     "timings": _TIMINGS,
 }
 
-STREAM: dict[str, Any] = {
+CHUNK: dict[str, Any] = {
     **_HEAD,
     "object": "chat.completion.chunk",
     "choices": [{"index": 0, "delta": {"content": "Hello"}, "logprobs": None, "finish_reason": None}],
 }
+EVENT = {"data": json.dumps(CHUNK)}

@@ -11,7 +11,7 @@ from glm_api import answering
 from glm_api.chat import examples
 from glm_api.chat.jobs import to_job
 from glm_api.chat.responses import ChatStream, Completion, body
-from glm_api.chat.schemas import ChatChunkSchema, ChatCompletionSchema, ChatRequest, ChatRequestSchema
+from glm_api.chat.schemas import ChatCompletionSchema, ChatEventSchema, ChatRequest, ChatRequestSchema
 from glm_api.openapi import EVENT_STREAM, GENERATING, Blueprint
 
 blueprint = Blueprint("chat", __name__, description="Chat completions")
@@ -20,7 +20,7 @@ blueprint = Blueprint("chat", __name__, description="Chat completions")
 @blueprint.route("/v1/chat/completions", methods=["POST"])
 @blueprint.arguments(ChatRequestSchema, examples=examples.REQUESTS)
 @blueprint.response(200, ChatCompletionSchema, example=examples.COMPLETION)
-@blueprint.alt_response(200, schema=ChatChunkSchema, content_type=EVENT_STREAM, example=examples.STREAM)
+@blueprint.alt_response(200, schema=ChatEventSchema, content_type=EVENT_STREAM, example=examples.EVENT)
 @blueprint.errors(*GENERATING)
 def create_chat_completion(request: ChatRequest) -> Response | dict[str, Any]:
     """The model's next message in a conversation."""

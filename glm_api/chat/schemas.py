@@ -21,6 +21,7 @@ from glm_api.chat.tools import (
 )
 from glm_api.fields import Boolean, Choice, Integer, Matching, Neutral, Object, Part, RequestSchema, String, Tagged
 from glm_api.measures import PromptProgressSchema, TimingsSchema, UsageSchema
+from glm_api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.parameters import CompletionParameters, CompletionParametersSchema
 
 DEFAULT_MAX_TOKENS = 2048
@@ -241,7 +242,7 @@ class ChunkChoiceSchema(Schema):
 
 
 class ChatChunkSchema(Schema):
-    """A chunk of a streamed chat completion: the JSON behind each `data: ` but the last, which is `[DONE]`."""
+    """A chunk of a streamed chat completion."""
 
     id = fields.String(required=True)
     object = fields.String(required=True, validate=validate.Equal("chat.completion.chunk"))
@@ -252,3 +253,9 @@ class ChatChunkSchema(Schema):
     usage = fields.Nested(UsageSchema, allow_none=True, metadata={"description": "Only with `include_usage`."})
     timings = fields.Nested(TimingsSchema, metadata={"description": "With `finish_reason`."})
     prompt_progress = fields.Nested(PromptProgressSchema, metadata={"description": "With `return_progress`."})
+
+
+class ChatEventSchema(EventSchema):
+    """A server-sent event of a streamed chat completion."""
+
+    data = EventData(ChatChunkSchema, ErrorSchema, end="[DONE]")

@@ -11,7 +11,7 @@ from glm_api import answering
 from glm_api.completions.jobs import echoes, to_job
 from glm_api.completions.responses import Completion, CompletionStream, body
 from glm_api.completions.schemas import (
-    CompletionChunkSchema,
+    CompletionEventSchema,
     CompletionRequest,
     CompletionRequestSchema,
     CompletionSchema,
@@ -26,7 +26,7 @@ EXAMPLE = {"model": "default", "prompt": "Once upon a time", "max_tokens": 32}
 @blueprint.route("/v1/completions", methods=["POST"])
 @blueprint.arguments(CompletionRequestSchema, example=EXAMPLE)
 @blueprint.response(200, CompletionSchema)
-@blueprint.alt_response(200, schema=CompletionChunkSchema, content_type=EVENT_STREAM)
+@blueprint.alt_response(200, schema=CompletionEventSchema, content_type=EVENT_STREAM)
 @blueprint.errors(*GENERATING)
 def create_completion(request: CompletionRequest) -> Response | dict[str, Any]:
     """How the model goes on from a text, with no chat format around it."""

@@ -11,6 +11,7 @@ from marshmallow.fields import Field
 
 from glm_api.fields import Boolean, Integer, Neutral, TokenIds, json_type
 from glm_api.measures import PromptProgressSchema, TimingsSchema, UsageSchema
+from glm_api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.parameters import CompletionParameters, CompletionParametersSchema
 
 MAX_PROMPTS = 16
@@ -121,7 +122,7 @@ class CompletionChunkChoiceSchema(Schema):
 
 
 class CompletionChunkSchema(Schema):
-    """A chunk of a streamed completion: the JSON behind each `data: ` but the last, which is `[DONE]`."""
+    """A chunk of a streamed completion."""
 
     id = fields.String(required=True)
     object = fields.String(required=True, validate=validate.Equal("text_completion"))
@@ -132,3 +133,9 @@ class CompletionChunkSchema(Schema):
     usage = fields.Nested(UsageSchema, allow_none=True, metadata={"description": "Only with `include_usage`."})
     timings = fields.Nested(TimingsSchema, metadata={"description": "With `finish_reason`."})
     prompt_progress = fields.Nested(PromptProgressSchema, metadata={"description": "With `return_progress`."})
+
+
+class CompletionEventSchema(EventSchema):
+    """A server-sent event of a streamed completion."""
+
+    data = EventData(CompletionChunkSchema, ErrorSchema, end="[DONE]")

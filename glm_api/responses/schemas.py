@@ -10,7 +10,7 @@ from marshmallow import Schema, fields, validate
 from glm_api.chat.schemas import DEFAULT_MAX_TOKENS, JsonSchema, JsonSchemaSchema, ResponseFormat
 from glm_api.chat.tools import MAX_TOOLS, FunctionEntry, FunctionSchema, NamedFunction, NamedFunctionSchema
 from glm_api.fields import Array, Boolean, Choice, Either, Integer, Neutral, Object, Part, RequestSchema, String, Tagged
-from glm_api.openapi import AnyOf
+from glm_api.openapi import AnyOf, EventData, EventSchema
 from glm_api.parameters import Parameters, ParametersSchema
 from glm_api.responses.items import Item, input_field
 
@@ -111,8 +111,12 @@ class ResponseRequestSchema(ParametersSchema):
     max_output_tokens = Integer(
         min=1, load_default=None, metadata={"description": f"New tokens at most; {DEFAULT_MAX_TOKENS} by default."}
     )
-    tools = Array(Part(FlatToolSchema), max=MAX_TOOLS, load_default=())
-    tool_choice = Either(string=Choice("none", "auto", "required"), object=Part(FlatNamedToolSchema), load_default=None)
+    tools = Array(Tagged("type", {"function": FlatToolSchema}), max=MAX_TOOLS, load_default=())
+    tool_choice = Either(
+        string=Choice("none", "auto", "required"),
+        object=Tagged("type", {"function": FlatNamedToolSchema}),
+        load_default=None,
+    )
     parallel_tool_calls = Boolean(
         load_default=True, metadata={"description": "Taken: the models make one call a turn."}
     )
@@ -247,8 +251,8 @@ class ResponseSchema(Schema):
     usage = fields.Nested(ResponseUsageSchema, required=True, allow_none=True)
 
 
-class ResponseEventSchema(Schema):
-    """An event of a streamed response; each type has fields of its own, as in OpenAI's API."""
+class ResponseEventDataSchema(Schema):
+    """What an event of a streamed response tells; each type has fields of its own, as in OpenAI's API."""
 
     type = fields.String(required=True, validate=validate.OneOf(EVENT_TYPES))
     sequence_number = fields.Integer(required=True)
@@ -263,3 +267,10 @@ class ResponseEventSchema(Schema):
     name = fields.String()
     arguments = fields.String()
     logprobs = fields.List(fields.Raw())
+
+
+class ResponseEventSchema(EventSchema):
+    """A server-sent event of a streamed response."""
+
+    event = fields.String(required=True, validate=validate.OneOf(EVENT_TYPES))
+    data = EventData(ResponseEventDataSchema)

@@ -1,0 +1,203 @@
+"""Messages: every role and every form of content, and what is wrong with the others."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from glm_api.pipeline.conversation import Message, ToolCall
+from tests.fakes import FakePipeline
+from tests.web import CHAT, HELLO, refused
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
+JPEG = b"\xff\xd8\xff" + b"pixels"
+
+
+def data_uri(file: bytes, type: str = "png") -> str:
+    return f"data:image/{type};base64,{base64.b64encode(file).decode()}"
+
+
+def image(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def messages(client: FlaskClient, fake: FakePipeline, *sent: dict[str, Any]) -> tuple[Message, ...]:
+    """What the pipeline is asked with these messages."""
+    response = client.post(CHAT, json={"messages": list(sent)})
+    assert response.status_code == 200, response.text
+    return fake.conversations[-1].messages
+
+
+def refusal(client: FlaskClient, *sent: Any) -> Any:
+    return client.post(CHAT, json={"messages": list(sent)})
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+
+
+def test_each_role_becomes_the_pipelines_own(client: FlaskClient, fake: FakePipeline) -> None:
+    got = messages(
+        client,
+        fake,
+        {"role": "system", "content": "S"},
+        {"role": "developer", "content": "D"},
+        {"role": "user", "content": "U", "name": "Ann"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "content": "T", "tool_call_id": "c1"},
+        {"role": "assistant", "content": "A"},
+        {"role": "user", "content": ""},
+    )
+    assert [(m.role, m.content) for m in got] == [
+        ("system", "S"),
+        ("system", "D"),
+        ("user", "U"),
+        ("assistant", ""),
+        ("tool", "T"),
+        ("assistant", "A"),
+        ("user", ""),
+    ]
+    assert got[3].tool_calls == (ToolCall("c1", "f", '{"a": 1}'),)
+    assert got[4].tool_call_id == "c1"
+    assert [m.position for m in got] == list(range(7))
+
+
+def test_text_parts_are_joined(client: FlaskClient, fake: FakePipeline) -> None:
+    parts = [{"type": "text", "text": "你"}, {"type": "text", "text": "好"}]
+    for role in ("system", "user"):
+        assert messages(client, fake, {"role": role, "content": parts}, *HELLO)[0].content == "你好"
+    said = [{"type": "text", "text": "No."}, {"type": "refusal", "refusal": " Never."}]
+    assert messages(client, fake, {"role": "assistant", "content": said}, *HELLO)[0].content == "No. Never."
+
+
+LEGACY_CALL = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+LEGACY_RESULT = {"role": "function", "name": "f", "content": "42"}
+
+
+class TestLegacyFunctions:
+    def test_a_call_and_its_result_belong_together(self, client: FlaskClient, fake: FakePipeline) -> None:
+        got = messages(client, fake, *HELLO, LEGACY_CALL, LEGACY_RESULT, LEGACY_CALL, LEGACY_RESULT)
+        first, result, second, other = got[1:]
+        assert first.tool_calls[0].name == "f"
+        assert result.role == "tool"
+        assert result.tool_call_id == first.tool_calls[0].id
+        assert other.tool_call_id == second.tool_calls[0].id != result.tool_call_id
+
+    def test_a_result_without_a_call_is_refused(self, client: FlaskClient) -> None:
+        refused(refusal(client, *HELLO, LEGACY_RESULT), "messages.1.name")
+        refused(refusal(client, *HELLO, LEGACY_CALL, {**LEGACY_RESULT, "name": "g"}), "messages.2.name")
+        refused(refusal(client, *HELLO, LEGACY_CALL, LEGACY_RESULT, LEGACY_RESULT), "messages.3.name")
+
+    def test_both_forms_in_one_message_are_refused(self, client: FlaskClient) -> None:
+        refused(refusal(client, *HELLO, {**LEGACY_CALL, "tool_calls": [CALL]}), "messages.1.function_call")
+
+
+@pytest.mark.parametrize(
+    ("message", "path", "code"),
+    [
+        ("Hello", "messages.0", "invalid_value"),
+        (None, "messages.0", "invalid_value"),
+        ({"content": "x"}, "messages.0.role", "missing_required_parameter"),
+        ({"role": "king", "content": "x"}, "messages.0.role", "invalid_value"),
+        ({"role": 5, "content": "x"}, "messages.0.role", "invalid_value"),
+        ({"role": ["user"], "content": "x"}, "messages.0.role", "invalid_value"),
+        ({"role": "user"}, "messages.0.content", "missing_required_parameter"),
+        ({"role": "user", "content": None}, "messages.0.content", "missing_required_parameter"),
+        ({"role": "user", "content": 5}, "messages.0.content", "invalid_value"),
+        ({"role": "user", "content": {"text": "x"}}, "messages.0.content", "invalid_value"),
+        ({"role": "user", "content": []}, "messages.0.content", "invalid_value"),
+        ({"role": "user", "content": ["x"]}, "messages.0.content.0", "invalid_value"),
+        ({"role": "user", "content": [{"text": "x"}]}, "messages.0.content.0.type", "missing_required_parameter"),
+        ({"role": "user", "content": [{"type": "text"}]}, "messages.0.content.0.text", "missing_required_parameter"),
+        ({"role": "user", "content": [{"type": "text", "text": 5}]}, "messages.0.content.0.text", "invalid_value"),
+        ({"role": "user", "content": [{"type": "input_audio"}]}, "messages.0.content.0.type", "invalid_value"),
+        ({"role": "user", "content": [{"type": "text", "text": ""}] * 257}, "messages.0.content", "invalid_value"),
+        ({"role": "user", "content": "x", "name": 5}, "messages.0.name", "invalid_value"),
+        ({"role": "system", "content": [image("data:")]}, "messages.0.content.0.type", "invalid_value"),
+        ({"role": "assistant", "content": None}, "messages.0.content", "invalid_value"),
+        ({"role": "assistant"}, "messages.0.content", "invalid_value"),
+        ({"role": "assistant", "tool_calls": {}}, "messages.0.tool_calls", "invalid_value"),
+        ({"role": "assistant", "tool_calls": [CALL] * 129}, "messages.0.tool_calls", "invalid_value"),
+        (
+            {"role": "assistant", "tool_calls": [{**CALL, "type": "custom"}]},
+            "messages.0.tool_calls.0.type",
+            "invalid_value",
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "a b"}}]},
+            "messages.0.tool_calls.0.function.name",
+            "invalid_value",
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "f", "arguments": {"a": 1}}}]},
+            "messages.0.tool_calls.0.function.arguments",
+            "invalid_value",
+        ),
+        ({"role": "tool", "content": "x"}, "messages.0.tool_call_id", "missing_required_parameter"),
+        ({"role": "tool", "content": "x", "tool_call_id": ""}, "messages.0.tool_call_id", "invalid_value"),
+        ({"role": "tool", "content": "x", "tool_call_id": "c9"}, "messages.0.tool_call_id", "invalid_value"),
+        ({"role": "function", "content": "x"}, "messages.0.name", "missing_required_parameter"),
+    ],
+)
+def test_what_is_wrong_with_a_message_is_said_with_its_path(
+    client: FlaskClient, message: Any, path: str, code: str
+) -> None:
+    refused(refusal(client, message, *HELLO), path, code)
+
+
+class TestImages:
+    @pytest.fixture
+    def seeing(self, fake: FakePipeline) -> FakePipeline:
+        fake.sees_images()
+        return fake
+
+    @pytest.mark.parametrize(("file", "type"), [(PNG, "png"), (JPEG, "jpeg"), (JPEG, "jpg"), (PNG, "PNG")])
+    def test_the_file_goes_to_a_model_that_sees(
+        self, client: FlaskClient, seeing: FakePipeline, file: bytes, type: str
+    ) -> None:
+        content = [{"type": "text", "text": "What is it?"}, image(data_uri(file, type))]
+        got = messages(client, seeing, {"role": "user", "content": content})
+        assert (got[0].content, got[0].image) == ("What is it?", file)
+        assert seeing.jobs[0].image == file
+
+    def test_a_model_that_does_not_see_refuses(self, client: FlaskClient) -> None:
+        response = refusal(client, {"role": "user", "content": [image(data_uri(PNG))]})
+        assert "sees no images" in refused(response, "messages.0.content")
+
+    @pytest.mark.parametrize(
+        ("url", "word"),
+        [
+            ("https://example.org/cat.png", "fetches nothing"),
+            ("http://169.254.169.254/", "fetches nothing"),
+            ("file:///etc/passwd", "data: URI"),
+            ("/etc/passwd", "data: URI"),
+            ("data:image/gif;base64,R0lGOD", "data: URI"),
+            ("data:image/svg+xml;base64,PHN2Zz4=", "data: URI"),
+            ("data:image/png,plain", "data: URI"),
+            ("data:image/png;base64,@@@@", "base64"),
+            ("data:image/png;base64,iVBO Rw0K", "base64"),
+            ("data:image/png;base64,iVBORw0", "base64"),
+            ("data:image/png;base64,", "PNG file"),
+            (data_uri(JPEG, "png"), "PNG file"),
+            (data_uri(b"GIF89a", "jpeg"), "JPEG file"),
+        ],
+    )
+    def test_only_png_and_jpeg_in_data_uris_are_taken(
+        self, client: FlaskClient, seeing: FakePipeline, url: str, word: str
+    ) -> None:
+        response = refusal(client, {"role": "user", "content": [image(url)]})
+        assert word in refused(response, "messages.0.content.0.image_url.url")
+        assert not seeing.jobs
+
+    def test_a_file_of_more_than_ten_megabytes_is_refused(self, make_app: Any, seeing: FakePipeline) -> None:
+        client = make_app(max_body_bytes=32 * 2**20).test_client()
+        response = refusal(client, {"role": "user", "content": [image(data_uri(PNG + bytes(10 * 2**20)))]})
+        assert "10 MiB" in refused(response, "messages.0.content.0.image_url.url")
+
+    def test_one_image_in_a_message_and_one_in_a_conversation(self, client: FlaskClient, seeing: FakePipeline) -> None:
+        one = {"role": "user", "content": [image(data_uri(PNG))]}
+        two = {"role": "user", "content": [image(data_uri(PNG)), image(data_uri(PNG))]}
+        refused(refusal(client, two), "messages.0.content")
+        refused(refusal(client, one, {"role": "assistant", "content": "A cat."}, one), "messages.2.content")

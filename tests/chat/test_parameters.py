@@ -1,0 +1,242 @@
+"""Every parameter of a chat completion is honoured, or refused by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from glm_api.pipeline.job import Job
+from tests.fakes import FakePipeline
+from tests.web import CHAT, HELLO, MakeApp, refused
+
+
+def job(client: FlaskClient, fake: FakePipeline, **parameters: Any) -> Job:
+    """The work that a request with ``parameters`` becomes."""
+    response = client.post(CHAT, json={"messages": HELLO, **parameters})
+    assert response.status_code == 200, response.text
+    return fake.jobs[-1]
+
+
+def refusal(client: FlaskClient, **parameters: Any) -> Any:
+    return client.post(CHAT, json={"messages": HELLO, **parameters})
+
+
+def test_defaults(client: FlaskClient, fake: FakePipeline) -> None:
+    made = job(client, fake)
+    sampling = made.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.repetition_penalty) == (0.95, 0.7, 0, 1.0)
+    assert (made.max_tokens, made.stop, made.image, made.progress, len(made.prompts)) == (2048, (), None, False, 1)
+    assert made.output.json_schema is None
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field", "value"),
+    [
+        ({"temperature": 0}, "temperature", 0),
+        ({"temperature": 2}, "temperature", 2),
+        ({"temperature": 1e-9}, "temperature", 0),
+        ({"temperature": 1, "top_p": 0}, "temperature", 0),
+        ({"top_p": 0.25}, "top_p", 0.25),
+        ({"top_p": 1}, "top_p", 1),
+        ({"top_k": 40}, "top_k", 40),
+        ({"top_k": -1}, "top_k", 0),
+        ({"repetition_penalty": 1.2}, "repetition_penalty", 1.2),
+        ({"repeat_penalty": 1.3}, "repetition_penalty", 1.3),
+        ({"repeat_penalty": 1.3, "repetition_penalty": 1.2}, "repetition_penalty", 1.2),
+    ],
+)
+def test_sampling(
+    client: FlaskClient, fake: FakePipeline, parameters: dict[str, Any], field: str, value: float
+) -> None:
+    assert getattr(job(client, fake, **parameters).sampling, field) == value
+
+
+@pytest.mark.parametrize(
+    ("parameters", "limit"),
+    [
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 6}, 6),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, 6),
+        ({"max_tokens": 100_000}, 100_000),
+        ({"max_tokens": None}, 2048),
+    ],
+)
+def test_new_tokens(client: FlaskClient, fake: FakePipeline, parameters: dict[str, Any], limit: int) -> None:
+    assert job(client, fake, **parameters).max_tokens == limit
+
+
+@pytest.mark.parametrize(
+    ("stop", "strings"),
+    [("a", ("a",)), ([], ()), (["a", "你好"], ("a", "你好")), (["a"] * 4, ("a",) * 4), (None, ())],
+)
+def test_stop(client: FlaskClient, fake: FakePipeline, stop: Any, strings: tuple[str, ...]) -> None:
+    assert job(client, fake, stop=stop).stop == strings
+
+
+def test_n_is_the_prompt_that_many_times(client: FlaskClient, fake: FakePipeline) -> None:
+    made = job(client, fake, n=3)
+    assert len(made.prompts) == 3
+    assert made.prompts[0] == made.prompts[1] == made.prompts[2]
+
+
+def test_null_is_as_good_as_absent(client: FlaskClient, fake: FakePipeline) -> None:
+    optional = [
+        "temperature",
+        "top_p",
+        "n",
+        "stop",
+        "stream",
+        "tools",
+        "tool_choice",
+        "response_format",
+        "model",
+        "seed",
+    ]
+    assert job(client, fake, **dict.fromkeys(optional)) == job(client, fake)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        *[("temperature", value) for value in ("1", True, -0.1, 2.1, [], {})],
+        *[("top_p", value) for value in ("1", -0.1, 1.1)],
+        *[("top_k", value) for value in ("5", 5.7, 5.0, True, -2, 10**30)],
+        *[("repetition_penalty", value) for value in (0, -1, 2.5, "1")],
+        *[("max_tokens", value) for value in ("5", 5.7, True, 0, -1, 2**31, [])],
+        *[("max_completion_tokens", value) for value in (0, 1.5, "9")],
+        *[("n", value) for value in (0, 5, 1.0, "1", True)],
+        *[("stream", value) for value in ("true", 1, 0, "yes")],
+        *[("stop", value) for value in ("", [""], ["a"] * 5, 5, [5], ["x" * 257], {}, [None])],
+        *[("model", value) for value in (5, [], "x" * 257)],
+        *[("seed", value) for value in ("1", 1.5, True)],
+        *[("stream_options", value) for value in (True, "x", [])],
+        *[("response_format", value) for value in ("json_object", {"type": "yaml"}, {}, {"type": "json_schema"})],
+        *[("messages", value) for value in ([], {}, "Hello", HELLO * 2049)],
+    ],
+)
+def test_another_type_or_range_is_refused_by_name(client: FlaskClient, parameter: str, value: Any) -> None:
+    response = client.post(CHAT, json={"messages": HELLO, "stream": True, parameter: value})
+    assert response.status_code == 400
+    assert response.get_json()["error"]["param"].split(".")[0] == parameter
+    assert response.get_json()["error"]["code"] in ("invalid_value", "missing_required_parameter")
+
+
+def test_a_refusal_says_what_is_allowed(client: FlaskClient) -> None:
+    message = refused(refusal(client, n=9), "n")
+    assert message == "Invalid 'n': must be an integer from 1 to 4, but is 9."
+
+
+def test_messages_are_required(client: FlaskClient) -> None:
+    refused(client.post(CHAT, json={"model": "x"}), "messages", "missing_required_parameter")
+
+
+@pytest.mark.parametrize("value", [{}, {"include_usage": True}, {"include_usage": False}])
+def test_stream_options_need_a_stream(client: FlaskClient, value: Any) -> None:
+    refused(refusal(client, stream_options=value), "stream_options")
+
+
+def test_progress_needs_a_stream(client: FlaskClient) -> None:
+    refused(refusal(client, return_progress=True), "return_progress")
+
+
+UNSUPPORTED = [
+    ("logprobs", [False], [True]),
+    ("top_logprobs", [0], [1, 5]),
+    ("logit_bias", [{}], [{"5": 1}]),
+    ("presence_penalty", [0, 0.0], [0.1, -1]),
+    ("frequency_penalty", [0, 0.0], [0.1, True]),
+    ("min_p", [0], [0.05]),
+    ("typical_p", [1], [0.9]),
+    ("grammar", [""], ["root ::= x"]),
+    ("guided_json", [], [{}]),
+    ("guided_choice", [], [["a"]]),
+    ("audio", [], [{"voice": "x"}]),
+    ("modalities", [["text"]], [["audio"]]),
+    ("prediction", [], [{"type": "content"}]),
+    ("web_search_options", [], [{}]),
+    ("reasoning_effort", ["none"], ["high"]),
+    ("best_of", [1], [3]),
+]
+
+
+@pytest.mark.parametrize(("parameter", "neutral", "others"), UNSUPPORTED)
+def test_what_cannot_be_done_is_taken_when_it_asks_for_nothing(
+    client: FlaskClient, fake: FakePipeline, parameter: str, neutral: list[Any], others: list[Any]
+) -> None:
+    for value in [*neutral, None]:
+        assert job(client, fake, **{parameter: value})
+    for value in others:
+        message = refused(refusal(client, **{parameter: value}), parameter, "unsupported_parameter")
+        assert parameter in message
+
+
+def test_a_lenient_server_ignores_what_cannot_be_done(make_app: MakeApp, fake: FakePipeline) -> None:
+    client = make_app(lenient=True).test_client()
+    everything = {parameter: others[0] for parameter, _, others in UNSUPPORTED}
+    assert job(client, fake, **everything)
+
+
+def test_unknown_parameters_are_ignored(client: FlaskClient, fake: FakePipeline) -> None:
+    assert job(client, fake, user="x", metadata={"a": "b"}, store=True, service_tier="auto", whatever=[1])
+
+
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {}}}
+
+
+class TestResponseFormat:
+    def test_text_demands_nothing(self, client: FlaskClient, fake: FakePipeline) -> None:
+        assert job(client, fake, response_format={"type": "text"}).output.json_schema is None
+        assert len(fake.conversations[0].messages) == 1
+
+    def test_an_object_is_demanded_and_the_model_told(self, client: FlaskClient, fake: FakePipeline) -> None:
+        assert job(client, fake, response_format={"type": "json_object"}).output.json_schema == {}
+        first, second = fake.conversations[0].messages
+        assert (first.role, second.role) == ("system", "user")
+        assert "JSON object" in first.content
+
+    def test_a_schema_is_demanded_and_shown_to_the_model(self, client: FlaskClient, fake: FakePipeline) -> None:
+        named = {"name": "answer", "schema": SCHEMA, "description": "Ein Tier", "strict": True}
+        format = {"type": "json_schema", "json_schema": named}
+        assert job(client, fake, response_format=format).output.json_schema == SCHEMA
+        system = fake.conversations[0].messages[0].content
+        assert '"$ref": "#/$defs/b"' in system
+        assert "Ein Tier" in system
+
+    def test_the_instruction_follows_the_callers_system_text(self, client: FlaskClient, fake: FakePipeline) -> None:
+        messages = [{"role": "system", "content": "Be brief."}, *HELLO]
+        client.post(CHAT, json={"messages": messages, "response_format": {"type": "json_object"}})
+        first, second = fake.conversations[0].messages
+        assert first.content.startswith("Be brief.\n\nAnswer with one JSON object")
+        assert second.position == 1
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"type": "objekt"},
+            {"type": 5},
+            {"properties": []},
+            {"required": "a"},
+            {"$schema": 5},
+            {"$ref": "http://127.0.0.1/schema"},
+            {"$ref": "file:///etc/passwd"},
+            {"properties": {"a": {"items": {"$ref": "other.json"}}}},
+            {"description": "x" * 70_000},
+            {"enum": 5},
+        ],
+    )
+    def test_a_schema_that_is_none_or_refers_outside_is_refused(self, client: FlaskClient, schema: Any) -> None:
+        format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        refused(refusal(client, response_format=format), "response_format.json_schema.schema")
+
+    def test_a_schema_that_is_too_deep_is_refused(self, client: FlaskClient) -> None:
+        schema: dict[str, Any] = {}
+        for _ in range(40):
+            schema = {"not": schema}
+        format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        refused(refusal(client, response_format=format), "response_format.json_schema.schema")
+
+    def test_a_name_has_letters_digits_underscores_and_hyphens(self, client: FlaskClient) -> None:
+        format = {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}
+        refused(refusal(client, response_format=format), "response_format.json_schema.name")

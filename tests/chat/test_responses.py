@@ -1,0 +1,344 @@
+"""Answers: the body and the stream say the same, in OpenAI's shapes, whatever the model does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openai import OpenAI
+
+from glm_api.pipeline.errors import AnswerError, ClientGone, DeadlineExceeded, EngineError, ShuttingDown
+from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text
+from tests.fakes import FakePipeline, Script, call, text
+from tests.web import CHAT, HELLO, MakeApp, chunks, events
+
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+
+
+def whole(client: FlaskClient, **parameters: Any) -> dict[str, Any]:
+    response = client.post(CHAT, json={"messages": HELLO, **parameters})
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.get_json()
+    return body
+
+
+def streamed(client: FlaskClient, **parameters: Any) -> list[dict[str, Any]]:
+    return chunks(client.post(CHAT, json={"messages": HELLO, "stream": True, **parameters}))
+
+
+def deltas(stream: list[dict[str, Any]], index: int = 0) -> list[dict[str, Any]]:
+    found = [choice for chunk in stream for choice in chunk["choices"] if choice["index"] == index]
+    return [choice["delta"] for choice in found]
+
+
+def joined(stream: list[dict[str, Any]], index: int = 0) -> tuple[dict[str, Any], str | None]:
+    """The message and the finish reason that the chunks of a choice add up to."""
+    message: dict[str, Any] = {"role": None, "content": "", "calls": []}
+    for delta in deltas(stream, index):
+        message["role"] = delta.get("role", message["role"])
+        message["content"] += delta.get("content", "")
+        for piece in delta.get("tool_calls", []):
+            if "id" in piece:
+                assert piece["index"] == len(message["calls"])
+                assert piece["function"]["arguments"] == ""
+                message["calls"].append({"id": piece["id"], "name": piece["function"]["name"], "arguments": ""})
+            else:
+                message["calls"][piece["index"]]["arguments"] += piece["function"]["arguments"]
+    reasons = [choice["finish_reason"] for chunk in stream for choice in chunk["choices"] if choice["index"] == index]
+    assert not any(reasons[:-1])
+    return message, reasons[-1]
+
+
+def test_the_body(client: FlaskClient) -> None:
+    body = whole(client)
+    assert body["id"].startswith("chatcmpl-")
+    assert body["object"] == "chat.completion"
+    assert body["model"] == "chatglm3-demo"
+    assert body["system_fingerprint"].startswith("fp_")
+    assert body["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Hello", "refusal": None},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ]
+    assert body["usage"] == {
+        "prompt_tokens": 23,
+        "completion_tokens": 5,
+        "total_tokens": 28,
+        "prompt_tokens_details": {"cached_tokens": 3},
+    }
+    assert body["timings"] == {"queue_ms": 1.5, "prompt_ms": 20, "predicted_ms": 100, "predicted_per_second": 40}
+
+
+def test_the_stream(client: FlaskClient) -> None:
+    stream = streamed(client)
+    assert deltas(stream) == [{"role": "assistant", "content": ""}, {"content": "Hel"}, {"content": "lo"}, {}]
+    assert stream[-1]["choices"][0]["finish_reason"] == "stop"
+    assert stream[-1]["timings"]["predicted_ms"] == 100
+    assert len({(chunk["id"], chunk["created"], chunk["model"], chunk["object"]) for chunk in stream}) == 1
+    assert stream[0]["object"] == "chat.completion.chunk"
+    assert not any("usage" in chunk for chunk in stream)
+
+
+def test_headers_that_keep_proxies_from_holding_a_stream_back(client: FlaskClient) -> None:
+    response = client.post(CHAT, json={"messages": HELLO, "stream": True})
+    assert response.headers["Cache-Control"] == "no-cache"
+    assert response.headers["X-Accel-Buffering"] == "no"
+    assert "Content-Length" not in response.headers
+
+
+def test_usage_comes_last_when_it_was_asked_for(client: FlaskClient) -> None:
+    *before, last = streamed(client, stream_options={"include_usage": True})
+    assert all(chunk["usage"] is None for chunk in before)
+    assert last["choices"] == []
+    assert last["usage"] == whole(client)["usage"]
+
+
+def test_choices_come_one_after_the_other(client: FlaskClient, fake: FakePipeline) -> None:
+    fake.scripts = [text("one"), text("two", "!"), call("f", "{}")]
+    stream = streamed(client, n=3, stream_options={"include_usage": True})
+    assert [joined(stream, index)[0]["content"] for index in range(3)] == ["one", "two!", ""]
+    assert joined(stream, 2)[1] == "tool_calls"
+    assert sorted(choice["index"] for chunk in stream for choice in chunk["choices"]) == [
+        choice["index"] for chunk in stream for choice in chunk["choices"]
+    ]
+    body = whole(client, n=3)
+    assert [choice["message"]["content"] for choice in body["choices"]] == ["one", "two!", None]
+    # The prompt counts once, the answers each.
+    assert body["usage"]["prompt_tokens"] == 23
+    assert body["usage"]["completion_tokens"] == 3 + 4 + 2
+    assert stream[-1]["usage"] == body["usage"]
+
+
+def test_an_answer_that_was_cut_says_length(client: FlaskClient, fake: FakePipeline) -> None:
+    fake.scripts = [[*text("Once"), Finished("length", 4, 1.0, 1.0, 0, 10)]]
+    assert whole(client)["choices"][0]["finish_reason"] == "length"
+    assert joined(streamed(client))[1] == "length"
+
+
+def test_an_empty_answer(client: FlaskClient, fake: FakePipeline) -> None:
+    fake.scripts = [[]]
+    assert whole(client)["choices"][0]["message"]["content"] == ""
+    assert deltas(streamed(client)) == [{"role": "assistant", "content": ""}, {}]
+
+
+def test_a_tool_call(client: FlaskClient, fake: FakePipeline) -> None:
+    fake.scripts = [call("f", '{"城市"', ': "北京"}')]
+    body = whole(client, tools=TOOLS)
+    assert body["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "tool_calls": [
+            {"id": "call_0", "type": "function", "function": {"name": "f", "arguments": '{"城市": "北京"}'}}
+        ],
+    }
+    assert body["choices"][0]["finish_reason"] == "tool_calls"
+    assert deltas(streamed(client, tools=TOOLS))[1:] == [
+        {"tool_calls": [{"index": 0, "id": "call_0", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"城市"'}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": ': "北京"}'}}]},
+        {},
+    ]
+
+
+def test_text_before_a_call_stays_the_content(client: FlaskClient, fake: FakePipeline) -> None:
+    fake.scripts = [[*text("Let me see."), *call("f", "{}")]]
+    message = whole(client, tools=TOOLS)["choices"][0]["message"]
+    assert message["content"] == "Let me see."
+    assert message["tool_calls"][0]["function"]["name"] == "f"
+
+
+def test_the_legacy_form_of_a_call(client: FlaskClient, fake: FakePipeline) -> None:
+    fake.scripts = [call("f", '{"a"', ": 1}")]
+    body = whole(client, functions=[{"name": "f"}])
+    message = body["choices"][0]["message"]
+    assert message["function_call"] == {"name": "f", "arguments": '{"a": 1}'}
+    assert "tool_calls" not in message
+    assert body["choices"][0]["finish_reason"] == "function_call"
+    stream = streamed(client, functions=[{"name": "f"}])
+    assert deltas(stream)[1:] == [
+        {"function_call": {"name": "f", "arguments": ""}},
+        {"function_call": {"arguments": '{"a"'}},
+        {"function_call": {"arguments": ": 1}"}},
+        {},
+    ]
+    assert stream[-1]["choices"][0]["finish_reason"] == "function_call"
+
+
+def test_texts_that_came_together_are_one_chunk(client: FlaskClient, fake: FakePipeline, monkeypatch: Any) -> None:
+    batch: list[Event] = [Started(1, 0, 0.0), *text("a", "b", "c"), *call("f", "{}"), *text("d")]
+    batch.append(Finished("stop", 1, 0.0, 0.0, 0, 1))
+    monkeypatch.setattr("tests.fakes.FakeGeneration.events", lambda self, silence=None: iter([batch]))
+    assert [delta.get("content") for delta in deltas(streamed(client))] == ["", "abc", None, None, "d", None]
+
+
+def test_progress_of_the_prompt(client: FlaskClient, fake: FakePipeline) -> None:
+    fake.scripts = [[Started(9, 2, 0.0), Progress(5, 9, 2, 12.6), *text("Hi")]]
+    stream = streamed(client, return_progress=True)
+    assert fake.jobs[0].progress
+    assert stream[1]["prompt_progress"] == {"total": 9, "cache": 2, "processed": 5, "time_ms": 13}
+    assert stream[1]["choices"][0]["delta"] == {}
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\n"])
+def test_no_client_finds_the_end_of_a_line_inside_a_chunk(
+    client: FlaskClient, fake: FakePipeline, separator: str
+) -> None:
+    said = f"你{separator}好"
+    fake.scripts = [text(said)]
+    response = client.post(CHAT, json={"messages": HELLO, "stream": True})
+    lines = response.get_data(as_text=True).splitlines()
+    assert all(line == "" or line.startswith("data: ") for line in lines)
+    assert deltas(chunks(response))[1] == {"content": said}
+
+
+SILENCES: Script = [None, None, Started(5, 0, 0.0), None, Text("Hi", [1]), None]
+
+
+class TestSilence:
+    def test_pings_while_nothing_happens(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [SILENCES]
+        response = client.post(CHAT, json={"messages": HELLO, "stream": True})
+        assert response.get_data(as_text=True).count(": ping\n\n") == 4
+        assert joined(chunks(response))[0]["content"] == "Hi"
+
+    def test_no_pings_where_they_are_off(self, make_app: MakeApp, fake: FakePipeline) -> None:
+        fake.scripts = [SILENCES]
+        response = make_app(ping_interval=0).test_client().post(CHAT, json={"messages": HELLO, "stream": True})
+        assert ": ping" not in response.get_data(as_text=True)
+
+    def test_no_pings_in_a_body(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [SILENCES]
+        assert whole(client)["choices"][0]["message"]["content"] == "Hi"
+
+
+FAILURES = [
+    (EngineError("It died."), "server_error", "engine_error"),
+    (AnswerError("No JSON."), "invalid_request_error", "invalid_answer"),
+    (DeadlineExceeded("Too long."), "server_error", "timeout"),
+    (ShuttingDown("Bye."), "unavailable_error", "shutting_down"),
+]
+
+
+@pytest.mark.parametrize(("failure", "type", "code"), FAILURES)
+def test_a_stream_that_fails_ends_with_the_error(
+    client: FlaskClient, fake: FakePipeline, failure: Any, type: str, code: str
+) -> None:
+    fake.scripts = [[*text("Once"), failure]]
+    response = client.post(CHAT, json={"messages": HELLO, "stream": True})
+    *_, said, last, end = events(response)
+    assert json.loads(said)["choices"][0]["delta"] == {"content": "Once"}
+    assert json.loads(last) == {"error": {"message": failure.message, "type": type, "param": None, "code": code}}
+    assert end == "[DONE]"
+    assert fake.generations[0].closed
+
+
+def test_a_bug_in_the_middle_of_a_stream_ends_it_properly(client: FlaskClient, fake: FakePipeline) -> None:
+    fake.scripts = [[*text("Once"), Started("five", 0, 0.0), Finished("stop", "x", 0, 0, 0, 0)]]  # type: ignore[arg-type]
+    *_, last, end = events(
+        client.post(CHAT, json={"messages": HELLO, "stream": True, "stream_options": {"include_usage": True}})
+    )
+    assert json.loads(last)["error"]["type"] == "server_error"
+    assert end == "[DONE]"
+
+
+class TestThePlaceIsGivenBack:
+    def test_after_a_body(self, client: FlaskClient, fake: FakePipeline) -> None:
+        whole(client)
+        assert fake.generations[0].closed
+
+    def test_after_a_stream(self, client: FlaskClient, fake: FakePipeline) -> None:
+        response = client.post(CHAT, json={"messages": HELLO, "stream": True})
+        assert not fake.generations[0].closed
+        response.get_data()
+        response.close()
+        assert fake.generations[0].closed
+
+    def test_by_a_client_that_leaves_in_the_middle(self, client: FlaskClient, fake: FakePipeline) -> None:
+        response = client.post(CHAT, json={"messages": HELLO, "stream": True})
+        next(iter(response.response))
+        response.close()
+        assert fake.generations[0].closed
+
+    def test_by_a_client_that_leaves_before_the_first_byte(self, client: FlaskClient, fake: FakePipeline) -> None:
+        client.post(CHAT, json={"messages": HELLO, "stream": True}).close()
+        assert fake.generations[0].closed
+
+    def test_when_the_stream_hears_that_the_client_is_gone(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*text("Once"), ClientGone("Gone.")]]
+        response = client.post(CHAT, json={"messages": HELLO, "stream": True})
+        assert response.get_data(as_text=True).count("data: ") == 2
+        assert fake.generations[0].closed
+
+
+# --- for any answer -----------------------------------------------------------------------------------------------
+
+NAMES = st.sampled_from(["f", "get_weather"])
+PIECES = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+TEXTS = st.lists(PIECES, max_size=4).map(lambda pieces: text(*pieces))
+CALLS = st.builds(lambda name, pieces: call(name, *pieces), NAMES, st.lists(PIECES, max_size=3))
+PROGRESS = st.builds(Progress, st.integers(0, 9), st.just(9), st.just(0), st.floats(0, 1e6))
+ANSWERS = st.tuples(TEXTS, st.lists(PROGRESS.map(lambda event: [event]), max_size=1), st.just([]) | CALLS).map(
+    lambda parts: [*parts[1], *[[]], *[parts[0]], *[parts[2]]]
+)
+
+
+def flat(parts: list[list[Event]]) -> list[Event]:
+    return [event for part in parts for event in part]
+
+
+@pytest.fixture(scope="module")
+def chunk_schema(shared_app: Any) -> jsonschema.Draft202012Validator:
+    """The chunk's schema, as the API's document describes it."""
+    document = shared_app.test_client().get("/openapi.json").get_json()
+    return jsonschema.Draft202012Validator({"$ref": "#/components/schemas/ChatChunk", **document})
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answers=st.lists(ANSWERS.map(flat), min_size=1, max_size=2), usage=st.booleans(), legacy=st.booleans())
+def test_chunks_fit_their_schema_and_add_up_to_the_body(
+    client: FlaskClient,
+    fake: FakePipeline,
+    chunk_schema: jsonschema.Draft202012Validator,
+    answers: list[list[Event]],
+    usage: bool,
+    legacy: bool,
+) -> None:
+    fake.scripts = list(answers)
+    parameters: dict[str, Any] = {"n": len(answers)}
+    if legacy:
+        parameters["functions"] = [{"name": "f"}]
+    options: dict[str, Any] = {"stream_options": {"include_usage": True}} if usage else {}
+    stream = streamed(client, return_progress=True, **options, **parameters)
+    for chunk in stream:
+        chunk_schema.validate(chunk)
+    for choice in whole(client, **parameters)["choices"]:
+        message, reason = joined(stream, choice["index"])
+        assert (message["content"] or "") == (choice["message"]["content"] or "")
+        assert reason == choice["finish_reason"]
+        if not legacy:
+            calls = choice["message"].get("tool_calls", [])
+            assert message["calls"] == [{"id": made["id"], **made["function"]} for made in calls]
+
+
+# --- with OpenAI's client -----------------------------------------------------------------------------------------
+
+
+def test_openais_client_takes_body_and_stream(sdk: OpenAI, fake: FakePipeline) -> None:
+    fake.scripts = [[*text("Hm."), *call("f", "{}")]]
+    body = sdk.chat.completions.create(model="x", messages=[{"role": "user", "content": "Hi"}])
+    calls = body.choices[0].message.tool_calls
+    assert calls is not None
+    assert calls[0].type == "function"
+    with sdk.chat.completions.stream(model="x", messages=[{"role": "user", "content": "Hi"}]) as stream:
+        final = stream.get_final_completion()
+    assert final.choices[0].message.content == body.choices[0].message.content == "Hm."
+    assert final.choices[0].finish_reason == "tool_calls"

@@ -1,0 +1,135 @@
+"""Tools: what is declared reaches the model, and what is wrong with a declaration is said by its path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from glm_api.pipeline.conversation import Conversation, Tool, ToolChoice
+from tests.fakes import FakePipeline
+from tests.web import CHAT, HELLO, refused
+
+PARAMETERS = {"type": "object", "properties": {"城市": {"type": "string"}}, "required": ["城市"]}
+
+
+def tool(name: str = "get_weather", **function: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, **function}}
+
+
+def conversation(client: FlaskClient, fake: FakePipeline, **parameters: Any) -> Conversation:
+    response = client.post(CHAT, json={"messages": HELLO, **parameters})
+    assert response.status_code == 200, response.text
+    return fake.conversations[-1]
+
+
+def refusal(client: FlaskClient, **parameters: Any) -> Any:
+    return client.post(CHAT, json={"messages": HELLO, **parameters})
+
+
+def test_what_is_declared_reaches_the_model(client: FlaskClient, fake: FakePipeline) -> None:
+    tools = [tool("f", description="Does f", parameters=PARAMETERS, strict=True), tool("g")]
+    got = conversation(client, fake, tools=tools)
+    assert got.tools == (Tool("f", "Does f", PARAMETERS), Tool("g", None, {}))
+    assert got.tool_choice == ToolChoice("auto")
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (None, ToolChoice("auto")),
+        ("auto", ToolChoice("auto")),
+        ("none", ToolChoice("none")),
+        ("required", ToolChoice("required")),
+        ({"type": "function", "function": {"name": "g"}}, ToolChoice("required", "g")),
+    ],
+)
+def test_choice(client: FlaskClient, fake: FakePipeline, choice: Any, expected: ToolChoice) -> None:
+    got = conversation(client, fake, tools=[tool("f"), tool("g")], tool_choice=choice)
+    assert got.tool_choice == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [(None, ToolChoice()), ("none", ToolChoice("none")), ({"name": "f"}, ToolChoice("required", "f"))],
+)
+def test_the_legacy_form_means_the_same(
+    client: FlaskClient, fake: FakePipeline, call: Any, expected: ToolChoice
+) -> None:
+    got = conversation(client, fake, functions=[{"name": "f", "parameters": PARAMETERS}], function_call=call)
+    assert got.tools == (Tool("f", None, PARAMETERS),)
+    assert got.tool_choice == expected
+
+
+def too_deep() -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(20):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("entry", "path"),
+    [
+        ("f", ""),
+        ({}, ".type"),
+        ({"type": "function"}, ".function"),
+        ({"type": "web_search"}, ".type"),
+        ({"type": "function", "function": {}}, ".function.name"),
+        (tool(""), ".function.name"),
+        (tool("a b"), ".function.name"),
+        (tool("f\n"), ".function.name"),
+        (tool("天气"), ".function.name"),
+        (tool("x" * 65), ".function.name"),
+        (tool(description=5), ".function.description"),
+        (tool(description="x" * 20_000), ".function.description"),
+        (tool(strict="yes"), ".function.strict"),
+        (tool(parameters=[]), ".function.parameters"),
+        (tool(parameters="{}"), ".function.parameters"),
+        (tool(parameters={"type": "string"}), ".function.parameters"),
+        (tool(parameters={"type": "object", "properties": {"a": {"type": "text"}}}), ".function.parameters"),
+        (tool(parameters={"$ref": "https://example.org/schema"}), ".function.parameters"),
+        (tool(parameters={"description": "x" * 70_000}), ".function.parameters"),
+        (tool(parameters=too_deep()), ".function.parameters"),
+    ],
+)
+def test_a_bad_declaration_is_refused_with_its_path(client: FlaskClient, entry: Any, path: str) -> None:
+    response = refusal(client, tools=[tool("fine"), entry])
+    assert response.status_code == 400
+    assert response.get_json()["error"]["param"] == f"tools.1{path}"
+
+
+def test_two_tools_of_one_name_are_refused(client: FlaskClient) -> None:
+    refused(refusal(client, tools=[tool("f"), tool("g"), tool("f")]), "tools.2.function.name")
+    refused(refusal(client, functions=[{"name": "f"}, {"name": "f"}]), "functions.1.name")
+
+
+def test_more_than_128_tools_are_refused(client: FlaskClient) -> None:
+    tools = [tool(f"f{index}") for index in range(129)]
+    refused(refusal(client, tools=tools), "tools")
+    assert refusal(client, tools=tools[:128]).status_code == 200
+
+
+def test_both_forms_in_one_request_are_refused(client: FlaskClient) -> None:
+    refused(refusal(client, tools=[tool("f")], functions=[{"name": "f"}]), "functions")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param"),
+    [
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"tool_choice": 5}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "g"}}, "tools": [tool("f")]}, "tool_choice"),
+        ({"tool_choice": {"type": "function"}, "tools": [tool("f")]}, "tool_choice.function"),
+        ({"tool_choice": {"type": "allowed_tools"}, "tools": [tool("f")]}, "tool_choice.type"),
+        ({"function_call": {"name": "g"}, "functions": [{"name": "f"}]}, "function_call"),
+        ({"function_call": "required", "functions": [{"name": "f"}]}, "function_call"),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
+    ],
+)
+def test_a_choice_that_cannot_be_met_is_refused(client: FlaskClient, parameters: dict[str, Any], param: str) -> None:
+    response = refusal(client, **parameters)
+    assert response.status_code == 400
+    assert response.get_json()["error"]["param"] == param

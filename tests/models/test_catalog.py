@@ -1,0 +1,43 @@
+"""The list of models: the one that is served, under each of its names."""
+
+from __future__ import annotations
+
+import pytest
+from flask.testing import FlaskClient
+
+from glm_api.pipeline.errors import ModelLoading
+from tests.fakes import FakePipeline
+from tests.web import MakeApp, error
+
+
+@pytest.fixture
+def client(make_app: MakeApp) -> FlaskClient:
+    return make_app(model_name="THUDM/chatglm3-6b", model_aliases=("gpt-4", "chat")).test_client()
+
+
+def test_every_name_is_listed(client: FlaskClient) -> None:
+    body = client.get("/v1/models").get_json()
+    assert body["object"] == "list"
+    assert [model["id"] for model in body["data"]] == ["THUDM/chatglm3-6b", "gpt-4", "chat"]
+    assert {model["object"] for model in body["data"]} == {"model"}
+
+
+@pytest.mark.parametrize("id", ["THUDM/chatglm3-6b", "THUDM%2Fchatglm3-6b", "gpt-4"])
+def test_one_model_and_ids_may_have_slashes(client: FlaskClient, id: str) -> None:
+    body = client.get(f"/v1/models/{id}").get_json()
+    assert body["id"] == id.replace("%2F", "/")
+    assert body["meta"]["n_ctx"] == 8192
+
+
+def test_an_unknown_model_is_404(client: FlaskClient) -> None:
+    response = client.get("/v1/models/THUDM/glm-4")
+    found = error(response)
+    assert (response.status_code, found["code"], found["param"]) == (404, "model_not_found", "model")
+    assert "THUDM/chatglm3-6b" in found["message"]
+
+
+def test_while_the_model_loads_it_is_listed_without_what_is_not_known(client: FlaskClient, fake: FakePipeline) -> None:
+    fake.info = ModelLoading("Loading.")
+    models = client.get("/v1/models").get_json()["data"]
+    assert [model["id"] for model in models] == ["THUDM/chatglm3-6b", "gpt-4", "chat"]
+    assert not any("meta" in model for model in models)

@@ -1,0 +1,101 @@
+"""The endpoints for operators and for debugging."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from glm_api.pipeline.errors import ModelLoading
+from tests.fakes import FakePipeline
+from tests.web import CHAT, HELLO, error, refused
+
+LOADING = ModelLoading("The model is being loaded.", 2)
+
+
+class TestHealth:
+    def test_ready(self, client: FlaskClient) -> None:
+        response = client.get("/health")
+        assert (response.status_code, response.get_json()) == (200, {"status": "ok"})
+
+    @pytest.mark.parametrize(
+        ("state", "code"),
+        [
+            ("loading", "model_loading"),
+            ("restarting", "model_loading"),
+            ("failed", "model_loading"),
+            ("draining", "shutting_down"),
+        ],
+    )
+    def test_not_ready(self, client: FlaskClient, fake: FakePipeline, state: str, code: str) -> None:
+        fake.state = state
+        response = client.get("/health")
+        assert response.status_code == 503
+        assert int(response.headers["Retry-After"]) >= 1
+        found = error(response)
+        assert (found["type"], found["code"]) == ("unavailable_error", code)
+        assert found["message"] == f"The model is {state}."
+
+    def test_the_web_process_lives_all_the_same(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.state = "failed"
+        assert client.get("/livez").get_json() == {"status": "ok"}
+
+
+class TestTokens:
+    def test_tokenize(self, client: FlaskClient) -> None:
+        assert client.post("/tokenize", json={"content": "hi"}).get_json() == {"tokens": [104, 105]}
+        special = client.post("/tokenize", json={"content": "hi", "add_special": True}).get_json()
+        assert special == {"tokens": [1, 104, 105]}
+
+    def test_tokenize_with_pieces(self, client: FlaskClient) -> None:
+        got = client.post("/tokenize", json={"content": "你h你", "with_pieces": True}).get_json()
+        assert got == {
+            "tokens": [{"id": 20320, "piece": "你"}, {"id": 104, "piece": "h"}, {"id": 20320, "piece": "你"}]
+        }
+
+    def test_detokenize(self, client: FlaskClient) -> None:
+        assert client.post("/detokenize", json={"tokens": [104, 105]}).get_json() == {"content": "hi"}
+        assert client.post("/detokenize", json={"tokens": []}).get_json() == {"content": ""}
+
+    @pytest.mark.parametrize(
+        ("tokens", "path"),
+        [("hi", "tokens"), ([1.5], "tokens.0"), ([1, "2"], "tokens.1"), ([-1], "tokens.0"), ([0x110000], "tokens")],
+    )
+    def test_what_are_no_token_ids_is_refused(self, client: FlaskClient, tokens: Any, path: str) -> None:
+        refused(client.post("/detokenize", json={"tokens": tokens}), path)
+
+    @pytest.mark.parametrize(("path", "param"), [("/tokenize", "content"), ("/detokenize", "tokens")])
+    def test_something_is_required(self, client: FlaskClient, path: str, param: str) -> None:
+        refused(client.post(path, json={}), param, "missing_required_parameter")
+
+
+class TestTemplate:
+    def test_the_prompt_is_the_one_that_a_completion_gets(self, client: FlaskClient, fake: FakePipeline) -> None:
+        got = client.post("/apply-template", json={"messages": HELLO}).get_json()
+        assert got["prompt"] == "<user>\nHello<assistant>"
+        client.post(CHAT, json={"messages": HELLO})
+        assert got["tokens"] == fake.jobs[0].prompts[0]
+
+    def test_nothing_is_generated(self, client: FlaskClient, fake: FakePipeline) -> None:
+        client.post("/apply-template", json={"messages": HELLO})
+        assert not fake.generations
+
+    def test_its_messages_are_checked(self, client: FlaskClient) -> None:
+        response = client.post("/apply-template", json={"messages": [{"role": "user"}]})
+        refused(response, "messages.0.content", "missing_required_parameter")
+
+
+def test_props(client: FlaskClient, fake: FakePipeline) -> None:
+    got = client.get("/props").get_json()
+    assert got["default_generation_settings"]["n_ctx"] == 8192
+    assert got["total_slots"] == 4
+    assert got["modalities"] == {"vision": False, "audio": False}
+    # A path tells a stranger about the machine.
+    assert "/" not in got["model_path"]
+    fake.info = LOADING
+    assert client.get("/props").status_code == 503
+
+
+def test_slots(client: FlaskClient) -> None:
+    assert client.get("/slots").get_json() == {"running": None, "waiting": [], "slots": [{"id": 0, "tokens": 12}]}

@@ -1,0 +1,230 @@
+"""The Responses API: OpenAI's own client reads every answer and every event of it, strictly."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from openai import OpenAI
+
+from glm_api.pipeline.conversation import Message, Tool, ToolCall, ToolChoice
+from glm_api.pipeline.errors import EngineError
+from glm_api.pipeline.frames import Finished
+from tests.fakes import FakePipeline, Script, call, text
+from tests.web import events, refused
+
+URL = "/v1/responses"
+TOOL: dict[str, Any] = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}
+CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a": 1}'}
+RESULT = {"type": "function_call_output", "call_id": "c1", "output": "42"}
+
+
+def messages(client: FlaskClient, fake: FakePipeline, **parameters: Any) -> tuple[Message, ...]:
+    response = client.post(URL, json=parameters)
+    assert response.status_code == 200, response.text
+    return fake.conversations[-1].messages
+
+
+def refusal(client: FlaskClient, **parameters: Any) -> Any:
+    return client.post(URL, json={"input": "Hi", **parameters})
+
+
+class TestInput:
+    def test_a_string_is_what_the_user_says(self, client: FlaskClient, fake: FakePipeline) -> None:
+        assert messages(client, fake, input="Hi") == (Message("user", "Hi"),)
+
+    def test_instructions_come_first(self, client: FlaskClient, fake: FakePipeline) -> None:
+        got = messages(client, fake, input="Hi", instructions="Be brief.")
+        assert [(m.role, m.content) for m in got] == [("system", "Be brief."), ("user", "Hi")]
+
+    def test_messages(self, client: FlaskClient, fake: FakePipeline) -> None:
+        items = [
+            {"role": "developer", "content": "D"},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "U"}]},
+            {
+                "type": "message",
+                "id": "msg_1",
+                "status": "completed",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "A", "annotations": []}],
+            },
+            {"role": "user", "content": "V"},
+        ]
+        got = messages(client, fake, input=items)
+        assert [(m.role, m.content, m.position) for m in got] == [
+            ("system", "D", 0),
+            ("user", "U", 1),
+            ("assistant", "A", 2),
+            ("user", "V", 3),
+        ]
+
+    def test_calls_and_results(self, client: FlaskClient, fake: FakePipeline) -> None:
+        said = {"role": "assistant", "content": "Let me see."}
+        items = [said, CALL, {**CALL, "call_id": "c2"}, RESULT, {**RESULT, "call_id": "c2"}]
+        first, result, other = messages(client, fake, input=items, tools=[TOOL])
+        assert first.content == "Let me see."
+        assert first.tool_calls == (ToolCall("c1", "f", '{"a": 1}'), ToolCall("c2", "f", '{"a": 1}'))
+        assert (result.role, result.content, result.tool_call_id) == ("tool", "42", "c1")
+        assert other.tool_call_id == "c2"
+
+    @pytest.mark.parametrize(
+        ("items", "path"),
+        [
+            (5, "input"),
+            ([], "input"),
+            (["Hi"], "input.0"),
+            ([{"role": "king", "content": "x"}], "input.0.role"),
+            ([{"type": "item_reference", "id": "x"}], "input.0.type"),
+            ([{"type": "reasoning"}], "input.0.type"),
+            ([{"role": "user", "content": [{"type": "input_file"}]}], "input.0.content.0.type"),
+            ([{"role": "user", "content": "x"}, RESULT], "input.1.call_id"),
+            ([CALL, RESULT, RESULT], "input.2.call_id"),
+            ([{**CALL, "name": "a b"}], "input.0.name"),
+            ([{**CALL, "arguments": {}}], "input.0.arguments"),
+            (
+                [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/"}]}],
+                "input.0.content.0.image_url",
+            ),
+            (
+                [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/jpeg;base64,/9j/"}]}],
+                "input.0.content",
+            ),
+            (
+                [{"role": "system", "content": [{"type": "input_image", "image_url": "data:image/jpeg;base64,/9j/"}]}],
+                "input.0.content",
+            ),
+        ],
+    )
+    def test_what_is_wrong_is_said_with_its_path(self, client: FlaskClient, items: Any, path: str) -> None:
+        refused(refusal(client, input=items, tools=[TOOL]), path)
+
+    def test_input_is_required(self, client: FlaskClient) -> None:
+        refused(client.post(URL, json={"model": "x"}), "input", "missing_required_parameter")
+
+
+class TestParameters:
+    def test_they_reach_the_model(self, client: FlaskClient, fake: FakePipeline) -> None:
+        response = refusal(client, temperature=0.5, top_p=0.5, max_output_tokens=7, stop="x", tools=[TOOL])
+        assert response.status_code == 200
+        job = fake.jobs[0]
+        assert (job.sampling.temperature, job.sampling.top_p, job.max_tokens, job.stop) == (0.5, 0.5, 7, ("x",))
+        assert fake.conversations[0].tools == (Tool("f", None, {"type": "object"}),)
+
+    def test_a_named_tool(self, client: FlaskClient, fake: FakePipeline) -> None:
+        assert refusal(client, tools=[TOOL], tool_choice={"type": "function", "name": "f"}).status_code == 200
+        assert fake.conversations[0].tool_choice == ToolChoice("required", "f")
+
+    def test_a_json_schema(self, client: FlaskClient, fake: FakePipeline) -> None:
+        schema = {"type": "object", "required": ["a"]}
+        format = {"type": "json_schema", "name": "x", "schema": schema, "strict": True}
+        body = refusal(client, text={"format": format}).get_json()
+        assert fake.jobs[0].output.json_schema == schema
+        assert fake.conversations[0].messages[0].role == "system"
+        assert body["text"]["format"] == format
+
+    @pytest.mark.parametrize(
+        ("parameter", "value"),
+        [
+            ("store", True),
+            ("previous_response_id", "resp_1"),
+            ("conversation", "conv_1"),
+            ("background", True),
+            ("prompt", {"id": "x"}),
+            ("include", ["message.output_text.logprobs"]),
+            ("reasoning", {"effort": "high"}),
+            ("truncation", "auto"),
+            ("top_logprobs", 3),
+            ("n", 2),
+        ],
+    )
+    def test_what_cannot_be_done_is_refused_by_name(self, client: FlaskClient, parameter: str, value: Any) -> None:
+        refused(refusal(client, **{parameter: value}), parameter, "unsupported_parameter")
+
+    def test_what_asks_for_nothing_is_taken(self, client: FlaskClient) -> None:
+        neutral = {"store": False, "include": [], "reasoning": {}, "truncation": "disabled", "background": False}
+        assert refusal(client, **neutral, previous_response_id=None).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("parameters", "path"),
+        [
+            ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
+            ({"tools": [TOOL, TOOL]}, "tools.1.name"),
+            ({"tool_choice": {"type": "function", "name": "g"}, "tools": [TOOL]}, "tool_choice"),
+            ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": 5}}}}, "text.format.schema"),
+            ({"max_output_tokens": 0}, "max_output_tokens"),
+            ({"instructions": 5}, "instructions"),
+        ],
+    )
+    def test_what_is_wrong_is_said_with_its_path(
+        self, client: FlaskClient, parameters: dict[str, Any], path: str
+    ) -> None:
+        refused(refusal(client, **parameters), path)
+
+
+SCRIPTS: list[Script] = [
+    text("Hel", "lo"),
+    text("你", "好\u2028"),
+    call("f", '{"a"', ": 1}"),
+    [*text("Let me see."), *call("f", "{}")],
+    [*call("f", "{}"), *text("Done.")],
+    [],
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_stream_ends_in_the_body(sdk: OpenAI, fake: FakePipeline, script: Script) -> None:
+    fake.scripts = [script]
+    tools: Any = [TOOL]
+    body = sdk.responses.create(model="x", input="Hi", tools=tools)
+    with sdk.responses.stream(model="x", input="Hi", tools=tools) as stream:
+        seen = list(stream)
+        final = stream.get_final_response()
+    assert [event.sequence_number for event in seen] == list(range(len(seen)))
+    assert final.status == body.status == "completed"
+    # What the client adds up of the pieces, and what the last event says, are both the body.
+    last = seen[-1]
+    assert last.type == "response.completed"
+    assert last.response.output_text == body.output_text
+    added = "".join(event.delta for event in seen if event.type == "response.output_text.delta")
+    assert added == body.output_text
+    arguments = "".join(event.delta for event in seen if event.type == "response.function_call_arguments.delta")
+    assert arguments == "".join(item.arguments for item in body.output if item.type == "function_call")
+    assert body.usage is not None
+    assert body.usage.total_tokens == body.usage.input_tokens + body.usage.output_tokens
+
+
+def test_an_answer_goes_back_in_as_it_came_out(sdk: OpenAI, client: FlaskClient, fake: FakePipeline) -> None:
+    fake.scripts = [[*text("Let me see."), *call("f", "{}", id="c1")]]
+    first = sdk.responses.create(model="x", input="Hi", tools=[TOOL])  # type: ignore[list-item]
+    items = [{"role": "user", "content": "Hi"}, *(item.to_dict() for item in first.output), RESULT]
+    got = messages(client, fake, input=items, tools=[TOOL])
+    assert got[1].tool_calls == (ToolCall("c1", "f", "{}"),)
+    assert got[2].tool_call_id == "c1"
+
+
+def test_an_answer_that_was_cut_is_incomplete(sdk: OpenAI, fake: FakePipeline) -> None:
+    fake.scripts = [[*text("Once"), Finished("length", 4, 1.0, 1.0, 0, 10)]]
+    body = sdk.responses.create(model="x", input="Hi")
+    assert body.status == "incomplete"
+    assert body.incomplete_details is not None
+    assert body.incomplete_details.reason == "max_output_tokens"
+    last = list(sdk.responses.create(model="x", input="Hi", stream=True))[-1]
+    assert last.type == "response.incomplete"
+
+
+def test_a_stream_that_fails_ends_with_a_failed_response(sdk: OpenAI, fake: FakePipeline) -> None:
+    fake.scripts = [[*text("Once"), EngineError("It died.")]]
+    last = list(sdk.responses.create(model="x", input="Hi", stream=True))[-1]
+    assert last.type == "response.failed"
+    assert last.response.status == "failed"
+    assert last.response.error is not None
+    assert last.response.error.message == "It died."
+
+
+def test_each_event_bears_its_type_as_name_too(client: FlaskClient) -> None:
+    response = client.post(URL, json={"input": "Hi", "stream": True})
+    blocks = response.get_data(as_text=True).split("\n\n")[:-1]
+    for block, data in zip(blocks, events(response), strict=True):
+        assert block.startswith(f"event: {json.loads(data)['type']}\n")

@@ -1,0 +1,134 @@
+"""The OpenAPI document: complete, valid, and true of what the server does."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+import schemathesis
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.web import events
+
+# For people and for Prometheus; they are not the API.
+UNDESCRIBED = ("/", "/docs", "/docs/", "/openapi.json", "/metrics", "/assets/", "/favicon.")
+
+
+@pytest.fixture(scope="module")
+def document(shared_app: Flask) -> dict[str, Any]:
+    found: dict[str, Any] = shared_app.test_client().get("/openapi.json").get_json()
+    return found
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    paths = document["paths"].items()
+    return [
+        (path, method, methods[method]) for path, methods in paths for method in ("get", "post") if method in methods
+    ]
+
+
+def test_every_route_is_described(shared_app: Flask, document: dict[str, Any]) -> None:
+    for rule in shared_app.url_map.iter_rules():
+        if rule.rule in UNDESCRIBED or rule.rule.startswith(UNDESCRIBED[-2:]):
+            continue
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        assert path in document["paths"], path
+        assert {method.lower() for method in rule.methods or ()} - {"head", "options"} <= set(document["paths"][path])
+
+
+def test_every_operation_says_what_it_is_for(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        assert operation.get("summary"), (method, path)
+
+
+def test_errors_have_the_envelope(document: dict[str, Any]) -> None:
+    for _, _, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                schema = response["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Error"}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+def test_an_answer_has_both_media_types(document: dict[str, Any], path: str) -> None:
+    content = document["paths"][path]["post"]["responses"]["200"]["content"]
+    assert set(content) == {"application/json", "text/event-stream"}
+    assert content["application/json"]["schema"] != content["text/event-stream"]["schema"]
+
+
+def test_examples_of_requests_work_as_they_are(client: FlaskClient, document: dict[str, Any]) -> None:
+    tried = 0
+    for path, _, operation in operations(document):
+        if "requestBody" not in operation:
+            continue
+        media = operation["requestBody"]["content"]["application/json"]
+        examples = [example["value"] for example in media.get("examples", {}).values()]
+        for example in [*examples, *([media["example"]] if "example" in media else [])]:
+            validator(document, media["schema"]).validate(example)
+            response = client.post(path, json=example)
+            assert response.status_code == 200, (path, example, response.text)
+            tried += 1
+    assert tried >= len([1 for _, method, _ in operations(document) if method == "post"])
+
+
+def test_examples_of_answers_fit_their_schemas(document: dict[str, Any]) -> None:
+    for _, _, operation in operations(document):
+        for response in operation["responses"].values():
+            for media in response.get("content", {}).values():
+                if "example" in media:
+                    validator(document, media["schema"]).validate(media["example"])
+
+
+def test_streams_fit_their_schemas(client: FlaskClient, document: dict[str, Any]) -> None:
+    requests = {
+        "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}]},
+        "/v1/completions": {"prompt": "Hi"},
+        "/v1/responses": {"input": "Hi"},
+    }
+    for path, body in requests.items():
+        media = document["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
+        event = document["components"]["schemas"][media["schema"]["$ref"].split("/")[-1]]
+        schema = event["properties"]["data"]["anyOf"][0]["contentSchema"]
+        response = client.post(path, json={**body, "stream": True})
+        got = [json.loads(data) for data in events(response) if data != "[DONE]"]
+        assert got
+        for chunk in got:
+            validator(document, schema).validate(chunk)
+
+
+def validator(document: dict[str, Any], schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator({**document, **schema})
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_the_server_does_what_the_document_says(app: Flask, mode: GenerationMode) -> None:
+    tried = 0
+    for result in schemathesis.openapi.from_wsgi("/openapi.json", app).get_all_operations():
+        operation = result.ok()
+        if mode is GenerationMode.NEGATIVE and operation.method == "get":
+            continue
+
+        @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def check(case: schemathesis.Case) -> None:
+            response = case.call()
+            checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
+            if "text/event-stream" not in response.headers.get("content-type", [""])[0]:
+                checks.append(content_type_conformance)
+            case.validate_response(response, checks=checks)
+
+        check()
+        tried += 1
+    assert tried
