@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
+from dotenv import dotenv_values
 from environs import Env, EnvValidationError, ValidationError, validate
 from marshmallow import fields
 
@@ -25,8 +26,13 @@ PREFIX: Final = "GLM_"
 # The names of chatglm_cpp.openai_api, so that its users need to change nothing. A GLM_ name wins.
 ALIASES: Final = {"MODEL": "GLM_MODEL", "MAX_LENGTH": "GLM_MAX_LENGTH", "NUM_THREADS": "GLM_NUM_THREADS"}
 
+logger = logging.getLogger("glm_api.config")
+
 DEMO_MODEL: Final = Path(__file__).resolve().parent / "demo" / "chatglm3-demo.q8_0.bin"
 LOOPBACK_HOSTS: Final = ("127.", "localhost", "[::1]", "unix")
+
+
+_in_force: Settings | None = None
 
 
 class SettingsError(Exception):
@@ -202,6 +208,9 @@ class Settings:
         "HOST:PORT or unix:/PATH", "127.0.0.1:8000", "Where the server listens.", _bind, shown="127.0.0.1:8000"
     )
     graceful_timeout: float = _seconds(30, "How long running answers may go on after SIGTERM.", least=0, most=3600)
+    env_file: Path | None = _parsed(
+        "a path", None, "More settings, `NAME=value` a line, read again on HUP.", _readable_file, shown="none"
+    )
     api_keys: tuple[str, ...] = _parsed(
         "keys, by commas", (), "API keys; with none, everybody is let in.", _keys, shown="none", secret=True
     )
@@ -256,6 +265,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
     An empty variable counts as unset: that is how compose files and unit files leave one out.
     """
+    environ = _with_env_file(environ)
     sources = _sources(environ)
     env = _MappingEnv({name: environ[source] for name, source in sources.items()})
     values = {}
@@ -275,8 +285,25 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
+def load_settings_or_keep(environ: Mapping[str, str]) -> Settings:
+    """`load_settings`, except that settings which were right once are kept when a reload finds them wrong.
+
+    gunicorn's master and the workers that it forks would otherwise end on a HUP, and all running answers with them.
+    """
+    global _in_force
+    try:
+        _in_force = load_settings(environ)
+    except SettingsError as error:
+        if _in_force is None:
+            raise
+        for line in error.lines:
+            logger.error("%s The settings from before stay in force.", line)
+    return _in_force
+
+
 def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, str]]:
     """What an operator should hear about settings that are valid all the same: (logging level, one line) each."""
+    environ = _with_env_file(environ)
     heard = [
         (logging.INFO, f"{source} is taken for {name}.") for name, source in _sources(environ).items() if source != name
     ]
@@ -292,6 +319,15 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
             (logging.WARNING, f"GLM_BIND={settings.bind} is open to other machines, and no GLM_API_KEYS are set.")
         )
     return heard
+
+
+def _with_env_file(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """``environ`` on top of what its GLM_ENV_FILE holds; a file that cannot be read is found out with the settings."""
+    path = Path(environ.get("GLM_ENV_FILE", ""))
+    if not path.is_file():
+        return environ
+    held = dotenv_values(path, interpolate=False)
+    return {**{name: value for name, value in held.items() if value is not None}, **environ}
 
 
 def _sources(environ: Mapping[str, str]) -> dict[str, str]:

@@ -16,10 +16,10 @@ _CHECKOUT = str(_Path(__file__).resolve().parent)
 _sys.path.insert(0, _CHECKOUT)
 
 from config import SettingsError as _SettingsError  # noqa: E402
-from config import load_settings as _load_settings  # noqa: E402
+from config import load_settings_or_keep as _load_settings_or_keep  # noqa: E402
 
 try:
-    _settings = _load_settings(_os.environ)
+    _settings = _load_settings_or_keep(_os.environ)
 except _SettingsError as _error:
     raise SystemExit(str(_error)) from None
 

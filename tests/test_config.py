@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import DEMO_MODEL, VARIABLES, Settings, SettingsError, load_settings, model_name_of, remarks
+from config import (
+    DEMO_MODEL,
+    VARIABLES,
+    Settings,
+    SettingsError,
+    load_settings,
+    load_settings_or_keep,
+    model_name_of,
+    remarks,
+)
 
 
 @pytest.fixture
@@ -194,3 +203,38 @@ def test_a_local_address_needs_no_keys(bind: str) -> None:
 
 def test_keys_do_not_show_in_the_settings_repr() -> None:
     assert "sk-one" not in repr(load_settings({"GLM_API_KEYS": "sk-one"}))
+
+
+def test_a_file_may_hold_settings_and_the_environment_wins(tmp_path: Path) -> None:
+    path = tmp_path / "glm.env"
+    path.write_text(
+        "# ours\nGLM_QUEUE_SIZE=5\nGLM_CACHE_SLOTS=2\nGLM_MODEL_NAME='glm $x'\nGLM_MODEL_NAME=glm\nGLM_FOO=1\n"
+    )
+    environ = {"GLM_ENV_FILE": str(path), "GLM_CACHE_SLOTS": "3"}
+    settings = load_settings(environ)
+    assert (settings.queue_size, settings.cache_slots, settings.model_name) == (5, 3, "glm")
+    assert remark_texts(environ) == ["GLM_FOO is no setting of this server and is ignored."]
+
+
+def test_a_wrong_line_of_the_file_is_told_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "glm.env"
+    path.write_text("GLM_QUEUE_SIZE=many\n")
+    assert error_lines(GLM_ENV_FILE=str(path)) == ["GLM_QUEUE_SIZE must be a whole number from 0 to 10000, not 'many'."]
+
+
+def test_a_missing_file_is_told() -> None:
+    assert error_lines(GLM_ENV_FILE="/nowhere/env") == ["GLM_ENV_FILE names '/nowhere/env', which does not exist."]
+
+
+def test_a_reload_with_wrong_settings_keeps_the_right_ones(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("config._in_force", None)
+    with pytest.raises(SettingsError):
+        load_settings_or_keep({"GLM_QUEUE_SIZE": "many"})
+    right = load_settings_or_keep({"GLM_QUEUE_SIZE": "5"})
+    assert load_settings_or_keep({"GLM_QUEUE_SIZE": "many"}) == right
+    assert caplog.messages == [
+        "GLM_QUEUE_SIZE must be a whole number from 0 to 10000, not 'many'. The settings from before stay in force."
+    ]
+    assert load_settings_or_keep({"GLM_QUEUE_SIZE": "6"}).queue_size == 6
