@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -118,18 +117,16 @@ class Integer(fields.Integer):
 
 
 class Number(fields.Float):
-    """A finite JSON number from ``min`` to ``max``; without ``min`` itself when ``above`` is set."""
+    """A finite JSON number from ``min`` to ``max``."""
 
-    def __init__(self, *, min: float, max: float, above: bool = False, **kwargs: Any) -> None:
-        self.min, self.max, self.above = min, max, above
-        bounds = {"exclusiveMinimum" if above else "minimum": min, "maximum": max}
-        super().__init__(metadata={**bounds, **kwargs.pop("metadata", {})}, **kwargs)
+    def __init__(self, *, min: float, max: float, **kwargs: Any) -> None:
+        self.min, self.max = min, max
+        super().__init__(validate=[validate.Range(min=min, max=max)], **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> float:
-        fits = type(value) in (int, float) and math.isfinite(value) and self.min <= value <= self.max
-        if not fits or (self.above and value == self.min):
-            lower = f"above {self.min:g} and up" if self.above else f"from {self.min:g}"
-            raise ValidationError(f"must be a number {lower} to {self.max:g}, but is {shown(value)}.")
+        # Compared before it is converted: an integer may be larger than any float.
+        if type(value) not in (int, float) or not self.min <= value <= self.max:
+            raise ValidationError(f"must be a number from {self.min:g} to {self.max:g}, but is {shown(value)}.")
         return float(value)
 
 

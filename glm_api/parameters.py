@@ -15,8 +15,14 @@ MAX_CHOICES = 4
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 256
 
-# A temperature below this is meant to be none; dividing by much less would overflow a 32-bit float.
+# A temperature or top_p below this is meant to be none. The engine calculates with 32-bit floats: dividing by much
+# less overflows them, and the least numbers of JSON are 0 to them, which means something else.
 GREEDY_BELOW = 1e-3
+# No vocabulary has a million tokens, so the likeliest one alone is as likely as that. A 32-bit float may be 0 below.
+GREEDY_TOP_P_BELOW = 1e-6
+# The engine divides by it as a 32-bit float, which must not be 0.
+MIN_PENALTY = 0.01
+MIN_PENALTY = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Parameters:
     @property
     def sampling(self) -> Sampling:
         """How tokens are chosen."""
-        greedy = self.temperature < GREEDY_BELOW or self.top_p == 0
+        greedy = self.temperature < GREEDY_BELOW or self.top_p < GREEDY_BELOW
         return Sampling(
             temperature=0.0 if greedy else self.temperature,
             top_p=1.0 if greedy else self.top_p,
@@ -107,16 +113,14 @@ class ParametersSchema(RequestSchema):
         min=-1, max=1_000_000, load_default=DEFAULTS.top_k, metadata={"description": "0 or -1: all tokens."}
     )
     repetition_penalty = Number(
-        min=0,
+        min=MIN_PENALTY,
         max=2,
-        above=True,
         load_default=None,
         metadata={"description": f"Above 1 the model repeats itself less. {DEFAULTS.repetition_penalty:g} is none."},
     )
     repeat_penalty = Number(
-        min=0,
+        min=MIN_PENALTY,
         max=2,
-        above=True,
         load_default=DEFAULTS.repetition_penalty,
         metadata={"description": "llama-server's name of `repetition_penalty`, which wins."},
     )
