@@ -1,0 +1,186 @@
+"""A real nginx with the configuration of ``deploy/``, and upstreams that can be told what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server.conftest import free_port, serve
+
+__all__ = ["free_port", "serve"]
+
+ROOT = Path(__file__).resolve().parents[2]
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+MAIN = """
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {folder}/site.conf;
+}}
+"""
+SERVER = "server unix:/run/glm-api/api.sock max_fails=1 fail_timeout=10s;"
+
+
+@dataclass
+class Replica:
+    """A stand-in for a server: answers 200, ``status``, or dies (``dies``) after it has read the request."""
+
+    name: str
+    status: int = 200
+    dies: bool = False
+    # A stream sends its second piece when this is set.
+    proceed: threading.Event = field(default_factory=threading.Event)
+    client_left: threading.Event = field(default_factory=threading.Event)
+    seen: list[str] = field(default_factory=list)
+    address: str = ""
+
+
+class Handler(BaseHTTPRequestHandler):
+    replica: Replica
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.replica.seen.append(self.headers["X-Request-Id"])
+        if self.replica.dies:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+        elif self.replica.status != 200:
+            self._send(self.replica.status, b'{"error": "no"}')
+        elif self.path == "/stream":
+            self._stream()
+        else:
+            self._send(200, self.replica.name.encode())
+
+    do_GET = do_POST
+
+    def _send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(b"data: 1\n\n")
+        self.connection.settimeout(30)
+        watcher = threading.Thread(target=self._watch, daemon=True)
+        watcher.start()
+        if self.replica.proceed.wait(30) and not self.replica.client_left.is_set():
+            self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
+
+    def _watch(self) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.recv(1)
+        if not self.replica.proceed.is_set():
+            self.replica.client_left.set()
+            self.replica.proceed.set()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing: the tests look at what was seen instead."""
+
+
+MakeReplica = Callable[..., Replica]
+MakeProxy = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def make_replica() -> Iterator[MakeReplica]:
+    servers: list[ThreadingHTTPServer] = []
+
+    def make(name: str, **behaviour: object) -> Replica:
+        replica = Replica(name, **behaviour)  # type: ignore[arg-type]
+        handler = type("ReplicaHandler", (Handler,), {"replica": replica})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        replica.address = f"127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return replica
+
+    yield make
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a self-signed certificate for ``localhost``."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem -out cert.pem"
+    )
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(
+        [*command.split(), *subject],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
+@pytest.fixture
+def make_proxy(tmp_path: Path, certificate: Path) -> Iterator[MakeProxy]:
+    """``make_proxy(address, ...)``: nginx in front of these servers, and a client of it."""
+    stack: list[tuple[subprocess.Popen[bytes], httpx.Client]] = []
+
+    def make(*addresses: str) -> httpx.Client:
+        port = free_port()
+        folder = tmp_path / f"nginx-{port}"
+        folder.mkdir()
+        site = (ROOT / "deploy" / "nginx.conf").read_text()
+        for ours, theirs in {
+            SERVER: "".join(f"server {address} max_fails=1 fail_timeout=10s;" for address in addresses),
+            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+            "/etc/ssl/certs/glm.example.org.pem": str(certificate / "cert.pem"),
+            "/etc/ssl/private/glm.example.org.key": str(certificate / "key.pem"),
+        }.items():
+            assert site.count(ours) == 1, ours
+            site = site.replace(ours, theirs)
+        (folder / "site.conf").write_text(site)
+        (folder / "nginx.conf").write_text(MAIN.format(folder=folder))
+        process = subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"])
+        context = ssl.create_default_context(cafile=certificate / "cert.pem")
+        client = httpx.Client(base_url=f"https://localhost:{port}", verify=context, timeout=60)
+        stack.append((process, client))
+        deadline = time.monotonic() + 30
+        while True:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                return client
+            except ConnectionRefusedError:
+                time.sleep(0.01)
+
+    yield make
+    for process, client in stack:
+        client.close()
+        process.terminate()
+        process.wait(30)

@@ -1,0 +1,56 @@
+"""Two real replicas behind nginx, one of them drained and one killed under load."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import httpx
+
+from tests.deploy.conftest import MakeProxy
+from tests.server.conftest import Serve, Server, chat, until
+
+CHAT = "/v1/chat/completions"
+CLIENTS = 12
+
+
+def ask(proxy: httpx.Client) -> httpx.Response:
+    return proxy.post(CHAT, json=chat("Tell me a story.", n=2), timeout=240)
+
+
+def busy(server: Server) -> bool:
+    slots = server.http.get("/slots").json()
+    return slots["running"] is not None and len(slots["waiting"]) > 0
+
+
+def address(server: Server) -> str:
+    return server.url.removeprefix("http://")
+
+
+def under_load(pool: ThreadPoolExecutor, proxy: httpx.Client, *servers: Server) -> list[Future[httpx.Response]]:
+    answers = [pool.submit(ask, proxy) for _ in range(CLIENTS)]
+    until(lambda: all(busy(server) for server in servers))
+    return answers
+
+
+def test_a_replica_is_drained_and_one_is_killed(serve: Serve, make_proxy: MakeProxy) -> None:
+    first, second = (serve(graceful_timeout="240") for _ in range(2))
+    proxy = make_proxy(address(first), address(second))
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = under_load(pool, proxy, first, second)
+        first.process.send_signal(signal.SIGTERM)
+        assert [answer.result().status_code for answer in answers] == [200] * CLIENTS
+        first.process.wait(60)
+        assert ask(proxy).status_code == 200
+
+        third = serve()
+        proxy = make_proxy(address(second), address(third))
+        answers = under_load(pool, proxy, second, third)
+        for pid in (second.process.pid, *second.workers()):
+            os.kill(pid, signal.SIGKILL)
+        statuses = [answer.result().status_code for answer in answers]
+        # What nginx had handed to the killed replica is told as lost, for the client to decide; all else is served.
+        assert set(statuses) == {200, 502}
+        assert statuses.count(502) <= CLIENTS / 2 + 1
+        assert ask(proxy).status_code == 200
