@@ -18,10 +18,7 @@ MAX_STOP_LENGTH = 256
 # A temperature or top_p below this is meant to be none. The engine calculates with 32-bit floats: dividing by much
 # less overflows them, and the least numbers of JSON are 0 to them, which means something else.
 GREEDY_BELOW = 1e-3
-# No vocabulary has a million tokens, so the likeliest one alone is as likely as that. A 32-bit float may be 0 below.
-GREEDY_TOP_P_BELOW = 1e-6
 # The engine divides by it as a 32-bit float, which must not be 0.
-MIN_PENALTY = 0.01
 MIN_PENALTY = 0.01
 
 
