@@ -53,7 +53,7 @@ def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
     def open_pipeline() -> chatglm_cpp.Pipeline:
         pipeline = chatglm_cpp.Pipeline(opening.model, max_length=length)
         if evaluates:
-            _reserve_graph_memory(pipeline, context)
+            reserve_graph_memory(pipeline, context)
         return pipeline
 
     try:
@@ -92,7 +92,7 @@ def _context_length(file: ModelFile, wanted: int | None) -> int:
     return wanted
 
 
-def _reserve_graph_memory(pipeline: chatglm_cpp.Pipeline, context: int) -> None:
+def reserve_graph_memory(pipeline: chatglm_cpp.Pipeline, context: int) -> None:
     """Evaluate one token at the very end of the context, before anything else.
 
     chatglm_cpp's graph buffer is as large as the first prompts made it, and answers that grow long behind a short one

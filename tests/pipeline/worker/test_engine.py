@@ -17,6 +17,7 @@ from glm_api.pipeline.worker.connection import ParentGone
 from glm_api.pipeline.worker.engine import ATTEMPTS, Engine
 from glm_api.pipeline.worker.evaluation import Evaluator
 from glm_api.pipeline.worker.images import decode_image
+from glm_api.pipeline.worker.opening import reserve_graph_memory
 from glm_api.pipeline.worker.slots import SlotPool
 from tests.models.fixtures import OpenModel
 
@@ -61,7 +62,9 @@ class Bench:
         self.number = 0
 
     def open(self) -> _C.Pipeline:
-        return _C.Pipeline(str(self.model.path), -1)
+        pipeline = _C.Pipeline(str(self.model.path), -1)
+        reserve_graph_memory(pipeline, pipeline.model.config.max_length)
+        return pipeline
 
     def run(
         self, prompt: list[int], limit: int, cancel_after: int | None = None, output: OutputSpec | None = None
