@@ -1,0 +1,114 @@
+"""The unit, the manifests, the dashboard and the docs name only what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from config import VARIABLES, Settings
+from glm_api import create_app
+from tests.fakes import FakePipeline
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+DOCS = [ROOT / "README.md", ROOT / "docs" / "deployment.md", ROOT / "docs" / "operations.md"]
+TEXTS = [*sorted(DEPLOY.iterdir()), *DOCS]
+
+app = create_app(Settings(), FakePipeline())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit, with its checkout where this one is."""
+    path = tmp_path / "glm-api.service"
+    python = shutil.which("true")
+    text = (DEPLOY / "glm-api.service").read_text()
+    path.write_text(text.replace("/opt/glm-api/.venv/bin/gunicorn", str(python)).replace("/opt/glm-api", str(ROOT)))
+    return path
+
+
+def test_systemd_accepts_the_unit(unit: Path) -> None:
+    result = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+
+
+def test_the_unit_is_hardened(unit: Path) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=25", unit]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-300:]
+
+
+def test_the_grace_fits_into_what_systemd_and_containers_wait() -> None:
+    grace = Settings().graceful_timeout + 2
+    unit = (DEPLOY / "glm-api.service").read_text()
+    assert int(re.findall(r"TimeoutStopSec=(\d+)", unit)[0]) > grace
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    assert int(compose["x-replica"]["stop_grace_period"].rstrip("s")) > grace
+    pod = deployment()["spec"]["template"]["spec"]
+    pause = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > grace + pause
+
+
+def test_kubernetes_probes_ask_what_there_is() -> None:
+    container = deployment()["spec"]["template"]["spec"]["containers"][0]
+    client = app.test_client()
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert client.get(container[probe]["httpGet"]["path"]).status_code == 200
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health"
+
+
+def test_the_image_holds_all_that_is_run() -> None:
+    copied = " ".join(re.findall(r"^COPY (?!--from)(.*)", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE))
+    for name in ("config.py", "wsgi.py", "gunicorn.conf.py", "glm_api", Settings().model.name):
+        assert name in copied
+    for name in copied.split():
+        assert (ROOT / name).exists() or name in ("./", "glm_api/pipeline/worker/", "demo/"), name
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_every_setting_that_is_named_exists(path: Path) -> None:
+    assert set(re.findall(r"\bGLM_[A-Z_]+", path.read_text())) <= VARIABLES.keys()
+
+
+@pytest.mark.parametrize(
+    "path", [DEPLOY / "grafana-dashboard.json", ROOT / "docs" / "operations.md"], ids=lambda path: path.name
+)
+def test_every_metric_that_is_named_exists(path: Path) -> None:
+    exposition = app.test_client().get("/metrics").get_data(as_text=True)
+    known = {family.name for family in text_string_to_metric_families(exposition)}
+    named = set(re.findall(r"\bglm_[a-z0-9_]+", path.read_text())) - {"glm_"}
+    assert named
+    assert {re.sub(r"_(total|bucket)$", "", name) for name in named} <= known
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    text = (DEPLOY / "grafana-dashboard.json").read_text()
+    json.loads(text)
+    exposition = app.test_client().get("/metrics").get_data(as_text=True)
+    for family in text_string_to_metric_families(exposition):
+        if family.name.startswith("glm_") and not family.name.endswith("_created"):
+            assert family.name in text
+
+
+def deployment() -> dict[str, Any]:
+    documents = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    return next(document for document in documents if document["kind"] == "Deployment")
+
+
+def test_compose_tells_nginx_of_its_replicas(tmp_path: Path) -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    script: str = compose["services"]["nginx"]["command"][2].split("exec")[0]
+    script = script.replace("/glm.conf", str(DEPLOY / "nginx.conf"))
+    script = script.replace("/etc/nginx/conf.d/default.conf", str(tmp_path / "site.conf"))
+    subprocess.run(["sh", "-c", script], check=True)
+    servers = re.findall(r"^ *server ([^ {]+):8000 max_fails=1", (tmp_path / "site.conf").read_text(), re.MULTILINE)
+    assert servers == ["glm-1", "glm-2"]
+    assert set(servers) < compose["services"].keys()
