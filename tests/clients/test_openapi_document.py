@@ -1,0 +1,60 @@
+"""The OpenAPI document says what the live server takes and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from config import Settings
+from glm_api import create_app
+from tests.server.conftest import Server, start
+
+# A context that small keeps every answer short, whatever max_tokens was thought up.
+CONTEXT = 128
+ENVELOPE = {"message", "type", "param", "code"}
+
+api = schemathesis.openapi.from_dict(create_app(Settings()).test_client().get("/openapi.json").json)
+# What the document does not allow ends before the model, and is tried on the application alone (tests/test_openapi.py).
+api.config.generation.update(modes=[GenerationMode.POSITIVE])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = start(tmp_path_factory.mktemp("openapi"), max_length=str(CONTEXT))
+    yield server
+    server.http.close()
+    server.stop()
+
+
+@api.parametrize()
+@settings(
+    max_examples=20,
+    # Shrinking a failure would ask the server hundreds of times more.
+    phases=[Phase.explicit, Phase.generate],
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_whatever_is_sent_is_answered_as_documented(case: schemathesis.Case, server: Server) -> None:
+    response = case.call(base_url=server.url, timeout=60)
+    assert response.status_code < 500, response.text
+    if response.status_code >= 400:
+        assert response.json()["error"].keys() >= ENVELOPE
+    case.validate_response(
+        response, checks=[status_code_conformance, content_type_conformance, response_schema_conformance]
+    )
+
+
+def test_no_process_died_of_it(server: Server) -> None:
+    assert server.health() == 200
+    assert "died" not in server.log.read_text()
