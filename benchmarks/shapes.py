@@ -1,0 +1,192 @@
+"""The models that are measured: the bundled demo model, and synthetic ones of any size.
+
+What a token costs depends on the shapes and types of the weights, not on their values, so a synthetic file of
+ChatGLM3-6B's shape is as slow as the real one. Its blocks add nothing to what they are given (the matrices at their
+ends are zero, which costs the same), and its output weights are the embeddings of a fixed text's next token: every
+answer is that text, over and over. So each side's answer can be checked, none ends before it is told to, and no id is
+ever chosen that the tokenizer does not have.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from config import DEMO_MODEL
+from tests.models import tokenizers
+
+BLOCK_VALUES, BLOCK_BYTES = 32, 18  # q4_0: a float16 scale, then 32 values of 4 bits
+MATRIX_SCALE = 0.0034  # keeps what a row of 4,096 random values gives near 1
+EMBEDDING_SCALE = 0.05
+POOL_BYTES = BLOCK_BYTES << 21  # random blocks that the matrices are cut from, over and over
+_CHATGLM3, _LAYOUT, _F32, _Q4_0 = 3, 2, 0, 2
+_SPECIALS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
+_END = 2
+
+# What synthetic models say: tokens that occur once each, so that each has one successor.
+WORDS = ("▁the", "▁weather", "▁is")
+OPENING = 3  # ids before the text
+CHARACTERS = (
+    "的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可她里后小么心多"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A model of ChatGLM3's architecture in q4_0. ``vocabulary`` counts the rows of embeddings and output weights."""
+
+    name: str
+    hidden: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    intermediate: int
+    vocabulary: int
+    max_length: int = 8192
+
+    @property
+    def parameters(self) -> int:
+        attention = self.hidden * (2 * self.hidden + 2 * self.key_value_size)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate) + 2 * self.hidden * self.vocabulary
+
+    @property
+    def key_value_size(self) -> int:
+        return self.hidden // self.heads * self.key_value_heads
+
+
+TINY = "tiny"
+SYNTHETIC = {
+    shape.name: shape
+    for shape in (
+        Shape("small", hidden=1024, layers=8, heads=8, key_value_heads=2, intermediate=2752, vocabulary=8192),
+        Shape("medium", hidden=2048, layers=16, heads=16, key_value_heads=2, intermediate=6848, vocabulary=32_768),
+        Shape("full", hidden=4096, layers=28, heads=32, key_value_heads=2, intermediate=13_696, vocabulary=65_024),
+    )
+}
+NAMES = (TINY, *SYNTHETIC)
+DESCRIPTIONS = {
+    TINY: "the bundled demo model: 4 layers, hidden size 256, 4.3 million parameters, q8_0",
+    **{
+        shape.name: f"synthetic{' ChatGLM3-6B' if shape.name == 'full' else ''}: {shape.layers} layers, hidden size "
+        f"{shape.hidden}, {shape.parameters / 1e6:,.0f} million parameters, q4_0"
+        for shape in SYNTHETIC.values()
+    },
+}
+
+
+def model_file(name: str, cache: Path) -> Path:
+    """The file of shape ``name``; a synthetic one is written into ``cache`` unless it is there."""
+    if name == TINY:
+        return DEMO_MODEL
+    path = cache / f"{name}.q4_0.bin"
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".part")
+        write_model(unfinished, SYNTHETIC[name])
+        os.replace(unfinished, path)
+    return path
+
+
+def write_model(path: Path, shape: Shape) -> None:
+    """Write a synthetic model, as chatglm_cpp's converter lays it out."""
+    pieces = tokenizers.sentencepiece_pieces()
+    with path.open("wb") as file:
+        file.write(b"ggml")
+        _integers(file, _CHATGLM3, _LAYOUT)
+        file.write(_configuration(shape))
+        tokenizer = tokenizers.sentencepiece_model(pieces)
+        _integers(file, len(tokenizer))
+        file.write(tokenizer)
+        _write_tensors(file, shape, script(pieces))
+
+
+def script(pieces: Sequence[tokenizers.Piece]) -> list[int]:
+    """The ids of an answer, from ``<|assistant|>`` over the empty line of metadata to the end of the text."""
+    ids = {text: id for id, (text, _) in enumerate(pieces)}
+    # The line is encoded as every text is, with a space in front.
+    opening = [len(pieces) + _SPECIALS.index("<|assistant|>"), ids["▁"], ids["<0x0A>"]]
+    return [*opening, *(ids[piece] for piece in (*WORDS, *CHARACTERS))]
+
+
+def _configuration(shape: Shape) -> bytes:
+    return struct.pack(
+        "<7if1if3i",
+        *(_Q4_0, shape.vocabulary, shape.hidden, shape.heads, shape.key_value_heads, shape.layers, shape.intermediate),
+        *(1e-5, 0, 10_000.0, shape.max_length, _END, -1),
+    )
+
+
+def _write_tensors(file: BinaryIO, shape: Shape, answer: Sequence[int]) -> None:
+    hidden, queries_keys_values = shape.hidden, shape.hidden + 2 * shape.key_value_size
+    embeddings = bytearray(_repeated(_pool(EMBEDDING_SCALE), _bytes(shape.vocabulary, hidden)))
+    row = _bytes(1, hidden)
+    output = bytearray(len(embeddings))
+    # To the model the last id is the end of the line that begins the text: so the text goes round.
+    _copy_row(embeddings, answer[OPENING - 1], embeddings, answer[-1], row)
+    for token, following in itertools.pairwise(answer):
+        _copy_row(embeddings, token, output, following, row)
+    _write_matrix(file, "transformer.embedding.word_embeddings.weight", embeddings, shape.vocabulary, hidden)
+    noise, nothing = _pool(MATRIX_SCALE), bytes(POOL_BYTES)
+    for layer in range(shape.layers):
+        prefix = f"transformer.encoder.layers.{layer}."
+        _write_vector(file, f"{prefix}input_layernorm.weight", 1, hidden)
+        for name, outputs, inputs, pool in (
+            ("self_attention.query_key_value", queries_keys_values, hidden, noise),
+            ("self_attention.dense", hidden, hidden, nothing),
+            ("mlp.dense_h_to_4h", 2 * shape.intermediate, hidden, noise),
+            ("mlp.dense_4h_to_h", hidden, shape.intermediate, nothing),
+        ):
+            matrix = _repeated(pool, _bytes(outputs, inputs))
+            _write_matrix(file, f"{prefix}{name}.weight", matrix, outputs, inputs)
+        _write_vector(file, f"{prefix}self_attention.query_key_value.bias", 0, queries_keys_values)
+        _write_vector(file, f"{prefix}post_attention_layernorm.weight", 1, hidden)
+    _write_vector(file, "transformer.encoder.final_layernorm.weight", 1, hidden)
+    _write_matrix(file, "transformer.output_layer.weight", output, shape.vocabulary, hidden)
+
+
+def _pool(scale: float) -> bytes:
+    """Random blocks, their values' standard deviation 4.6 times ``scale``."""
+    pool = bytearray(random.Random(0).randbytes(POOL_BYTES))
+    low, high = struct.pack("<e", scale)
+    pool[0::BLOCK_BYTES] = bytes([low]) * (POOL_BYTES // BLOCK_BYTES)
+    pool[1::BLOCK_BYTES] = bytes([high]) * (POOL_BYTES // BLOCK_BYTES)
+    return bytes(pool)
+
+
+def _repeated(pool: bytes, length: int) -> bytes:
+    return (pool * -(-length // len(pool)))[:length]
+
+
+def _bytes(rows: int, columns: int) -> int:
+    return rows * columns // BLOCK_VALUES * BLOCK_BYTES
+
+
+def _copy_row(source: bytearray, at: int, target: bytearray, to: int, row: int) -> None:
+    target[to * row : (to + 1) * row] = source[at * row : (at + 1) * row]
+
+
+def _write_matrix(file: BinaryIO, name: str, blocks: bytes | bytearray, rows: int, columns: int) -> None:
+    _write_head(file, name, (rows, columns), _Q4_0)
+    file.write(blocks)
+
+
+def _write_vector(file: BinaryIO, name: str, value: float, size: int) -> None:
+    _write_head(file, name, (size,), _F32)
+    file.write(struct.pack("<f", value) * size)
+
+
+def _write_head(file: BinaryIO, name: str, extents: Sequence[int], kind: int) -> None:
+    _integers(file, len(name))
+    file.write(name.encode())
+    _integers(file, len(extents), *extents, kind)
+    file.write(bytes(-file.tell() % 16))
+
+
+def _integers(file: BinaryIO, *values: int) -> None:
+    file.write(struct.pack(f"<{len(values)}i", *values))
