@@ -1,0 +1,104 @@
+"""What a measurement is given: the model, the sides, the repetitions, and a place to say how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import shapes
+from benchmarks.client import Client, Exchange
+from benchmarks.sides import Ancestor, BareLoop, Messages, ThisServer
+
+MAX_LENGTH = 2048
+
+STORIES = (
+    "Tell me a long story.",
+    "Tell me a story about a robot.",
+    "Write a long poem.",
+    "Tell me a story.",
+    "Tell me a story about a dog.",
+    "Write a poem with three verses.",
+)
+
+
+class WrongAnswer(Exception):
+    """A side gave another answer than the bare loop: what it measured is worth nothing."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """One model under measurement. ``quick`` asks for as few repetitions as give any figure at all."""
+
+    shape: str
+    model: Path
+    threads: int
+    logs: Path
+    quick: bool
+    say: Callable[[str], None]
+    client: Client = field(default_factory=Client)
+
+    def runs(self, usual: int) -> int:
+        """How often to repeat."""
+        return 1 if self.quick else usual
+
+    @property
+    def tiny(self) -> bool:
+        """Whether it is the demo model, which ends its answers when it likes."""
+        return self.shape == shapes.TINY
+
+    @property
+    def answer_tokens(self) -> int:
+        """New tokens to ask for where speed is measured."""
+        return 512 if self.tiny else 48
+
+    def questions(self, run: int) -> list[Messages]:
+        """What to ask where speed is measured: in all, some hundred tokens of answers, and no prompt twice in a row."""
+        if self.tiny:
+            return [user(story) for story in STORIES]
+        return [user(passage(16, run))]
+
+    @contextmanager
+    def bare_loop(self) -> Iterator[BareLoop]:
+        side = BareLoop(self.model, MAX_LENGTH, self.threads)
+        try:
+            yield side
+        finally:
+            side.stop()
+
+    @contextmanager
+    def ancestor(self) -> Iterator[Ancestor]:
+        side = Ancestor(self.model, MAX_LENGTH, self.threads, self.logs / f"{self.shape}-ancestor.log")
+        try:
+            yield side
+        finally:
+            side.stop()
+
+    @contextmanager
+    def this_server(self, settings: Mapping[str, str] | None = None) -> Iterator[ThisServer]:
+        log = self.logs / f"{self.shape}-this-server.log"
+        side = ThisServer(self.model, MAX_LENGTH, self.threads, log, settings)
+        try:
+            yield side
+        finally:
+            side.stop()
+
+
+def user(text: str) -> Messages:
+    """A conversation of one question."""
+    return [{"role": "user", "content": text}]
+
+
+def passage(characters: int, variant: int) -> str:
+    """A text of about so many tokens; different from its beginning on for each ``variant``."""
+    offset = 1 + variant % (len(shapes.CHARACTERS) - 1)
+    circle = shapes.CHARACTERS[offset:] + shapes.CHARACTERS[:offset]
+    return (circle * (characters // len(circle) + 1))[:characters]
+
+
+def check(exchange: Exchange, expected: str, side: str) -> None:
+    """Raises `WrongAnswer` unless the answer is ``expected``, and `NoAnswer` when there is none."""
+    text = exchange.text()
+    if text != expected:
+        raise WrongAnswer(f"{side} answered {text!r}, the bare loop {expected!r}")

@@ -1,0 +1,89 @@
+"""How long the model goes on working for a client that has left, in tokens.
+
+Seen from outside: one client is being answered, a second one waits. The first leaves; how long until the second one's
+answer begins, divided by what a token takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.bench import Bench, passage, user
+from benchmarks.client import Exchange
+from benchmarks.figures import figure
+from benchmarks.sides import HttpServer, Messages
+
+RUNS = 5
+LONG = 400  # tokens that nobody waits for
+# What a slow model is given up on: the ancestor answers to the end.
+LONG_OF_FULL = 48
+PROMPT = 16
+LONG_PROMPT = {"small": 1000, "medium": 300, "full": 96}
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """Tokens until the pipeline is free, for each side and each state in which a client may leave."""
+    long = LONG_OF_FULL if bench.shape == "full" else LONG
+    runs = bench.runs(RUNS)
+    with bench.bare_loop() as bare:
+        answer = bare.answer(user(passage(PROMPT, 0)), 24)
+        token = (answer["total"] - answer["first"]) / (answer["tokens"] - 1)
+    found: dict[str, Any] = {"ms_per_token": token * 1000}
+    with bench.this_server({"GLM_PREFILL": "step"}) as server:
+        scene = _Scene(bench, server, token)
+        found["server"] = {
+            "decode, streamed": figure([scene.decode(long, run, stream=True) for run in range(runs)]),
+            "decode, not streamed": figure([scene.decode(long, run, stream=False) for run in range(runs)]),
+            "prefill, step mode": figure([scene.prefill(run) for run in range(runs)]),
+        }
+    with bench.this_server({"GLM_PREFILL": "batch"}) as server:
+        found["server"]["prefill, batch mode"] = figure([_Scene(bench, server, token).prefill(0)])
+    with bench.ancestor() as ancestor:
+        scene = _Scene(bench, ancestor, token)
+        few = min(runs, 2)
+        found["ancestor"] = {
+            "decode, streamed": figure([scene.decode(long, run, stream=True) for run in range(few)]),
+            "decode, not streamed": figure([scene.decode(long, run, stream=False) for run in range(few)]),
+            "prefill": figure([scene.prefill(run) for run in range(few)]),
+        }
+    return found
+
+
+class _Scene:
+    """One client that leaves, one that waits. ``token`` is what a token takes, in seconds."""
+
+    def __init__(self, bench: Bench, side: HttpServer, token: float) -> None:
+        self._bench = bench
+        self._side = side
+        self._token = token
+
+    def decode(self, long: int, run: int, *, stream: bool) -> float:
+        """The first client leaves in the middle of its answer."""
+        self._bench.say(f"client leaves, run {run + 1}: {self._side.name}, decode")
+        first = self._send(user(passage(PROMPT, run)), PROMPT + 8, long, stream=stream)
+        return self._leave(first, self._token * (PROMPT + 8 + 5.37 + run))
+
+    def prefill(self, run: int) -> float:
+        """The first client leaves while its prompt is read."""
+        self._bench.say(f"client leaves, run {run + 1}: {self._side.name}, prefill")
+        characters = LONG_PROMPT[self._bench.shape]
+        first = self._send(user(passage(characters, run + 7)), characters + 8, 1, stream=True)
+        return self._leave(first, self._token * (3.37 + run))
+
+    def _send(self, messages: Messages, prompt_tokens: int, max_tokens: int, *, stream: bool) -> Exchange:
+        request = self._side.chat(messages, prompt_tokens, max_tokens, stream=stream)
+        return self._bench.client.send(self._side.port, request)
+
+    def _leave(self, first: Exchange, after: float) -> float:
+        """Let ``first`` go ``after`` so many seconds; tokens until the one behind it is begun with."""
+        client = self._bench.client
+        client.run_until(first.due + after / 2)
+        second = client.send(self._side.port, self._side.chat(user(passage(4, 40)), 12, 1))
+        client.run_until(first.due + after)
+        left = client.leave(first)
+        client.run(lambda: second.first_event() is not None)
+        begun = second.first_event()
+        client.run()
+        second.texts()
+        assert begun is not None
+        return (begun - left) / self._token

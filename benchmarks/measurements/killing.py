@@ -1,0 +1,74 @@
+"""What is lost when the process that computes is killed while one request is answered and others wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from benchmarks.bench import Bench, user
+from benchmarks.client import Client, Exchange, NoAnswer
+from benchmarks.figures import figure
+from benchmarks.sides import HttpServer
+
+RUNS = 3
+WAITING = 10
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """Requests lost of ``WAITING`` + 1, and the seconds until the next token."""
+    found: dict[str, Any] = {"requests": WAITING + 1}
+    lost: list[float] = []
+    seconds: list[float] = []
+    errors: list[str] = []
+    for run in range(bench.runs(RUNS)):
+        bench.say(f"killed, run {run + 1}: this server")
+        with bench.this_server() as server:
+            running, waiting = _crowd(bench, server)
+            os.kill(server.model_pid(), signal.SIGKILL)
+            killed = time.perf_counter()
+            bench.client.run()
+            answered = [exchange for exchange in waiting if _is_whole(exchange)]
+            lost.append(len(waiting) + 1 - len(answered) - _is_whole(running))
+            # The first of those that wait is a stream.
+            seconds.append(waiting[0].due + waiting[0].first_text() - killed)
+            errors.append(_error(running))
+    found["server"] = {"lost": figure(lost), "next_token_seconds": figure(seconds), "error": errors[0]}
+    bench.say("killed: ancestor")
+    with bench.ancestor() as ancestor:
+        running, waiting = _crowd(bench, ancestor)
+        os.kill(ancestor.model_pid(), signal.SIGKILL)
+        bench.client.run()
+        lives = bench.client.ask(ancestor.port, ancestor.probe).error is None
+        lost_there = sum(not _is_whole(exchange) for exchange in (running, *waiting))
+        found["ancestor"] = {"lost": lost_there, "serves_again": lives, "error": _error(running)}
+    return found
+
+
+def _crowd(bench: Bench, side: HttpServer) -> tuple[Exchange, list[Exchange]]:
+    """One request that is being answered, and those behind it, streamed and not streamed in turns."""
+    client: Client = bench.client
+    messages = user("Tell me a long story.")
+    client.ask(side.port, side.chat(user("你好"), 8, 4)).texts()
+    # Enough tokens that the answer is not over before the process is killed.
+    running = client.send(side.port, side.chat(messages, 32, 1000))
+    client.run(lambda: running.first_event() is not None)
+    waiting = [client.send(side.port, side.chat(messages, 32, 16, stream=number % 2 == 0)) for number in range(WAITING)]
+    client.run_until(time.perf_counter() + 0.05)
+    return running, waiting
+
+
+def _is_whole(exchange: Exchange) -> bool:
+    try:
+        return bool(exchange.text())
+    except NoAnswer:
+        return False
+
+
+def _error(exchange: Exchange) -> str:
+    try:
+        exchange.text()
+    except NoAnswer as error:
+        return str(error)
+    return ""

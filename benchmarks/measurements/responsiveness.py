@@ -1,0 +1,58 @@
+"""How long a server that reads a prompt takes to say that it is well."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from benchmarks.bench import Bench, passage, user
+from benchmarks.figures import percentile
+from benchmarks.sides import Ancestor, ThisServer
+
+# Long enough that one call to the model takes many times what a probe may.
+PROMPT_CHARACTERS = {"small": 1200, "medium": 400, "full": 128}
+PROBE_INTERVAL = 0.05
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """Milliseconds that GET /health (ancestor: GET /v1/models) takes while one prompt is read, 20 of them a second."""
+    with bench.bare_loop() as bare:
+        messages = user(passage(PROMPT_CHARACTERS[bench.shape], 5))
+        prompt_tokens = bare.count(messages)
+    bench.say("responsiveness: this server")
+    with bench.this_server() as server:
+        idle = _probe_idle(bench, server)
+        found = _probe_while_reading(bench, server, server.chat(messages, prompt_tokens, 1))
+    bench.say("responsiveness: ancestor")
+    with bench.ancestor() as ancestor:
+        ancestors = _probe_while_reading(bench, ancestor, ancestor.chat(messages, prompt_tokens, 1))
+    return {"prompt_tokens": prompt_tokens, "server": found, "server_idle": idle, "ancestor": ancestors}
+
+
+def _probe_idle(bench: Bench, side: ThisServer) -> dict[str, float]:
+    begun = time.perf_counter()
+    probes = [bench.client.send(side.port, side.probe, begun + PROBE_INTERVAL * number) for number in range(40)]
+    bench.client.run()
+    return _summary([probe.total for probe in probes])
+
+
+def _probe_while_reading(bench: Bench, side: ThisServer | Ancestor, request: bytes) -> dict[str, float]:
+    client = bench.client
+    reading = client.send(side.port, request)
+    begun = time.perf_counter() + PROBE_INTERVAL
+    probes = [client.send(side.port, side.probe, begun + PROBE_INTERVAL * number) for number in range(20_000)]
+    client.run(lambda: reading.over is not None)
+    reading.texts()
+    due = [probe for probe in probes if probe.due < reading.due + reading.total]
+    client.run(lambda: all(probe.over is not None for probe in due))
+    client.leave_all()
+    return _summary([probe.total for probe in due]) | {"read_seconds": reading.total}
+
+
+def _summary(seconds: list[float]) -> dict[str, float]:
+    return {
+        "probes": len(seconds),
+        "p50_ms": percentile(seconds, 50) * 1000,
+        "p99_ms": percentile(seconds, 99) * 1000,
+        "most_ms": max(seconds) * 1000,
+    }

@@ -1,0 +1,65 @@
+"""Tokens a second: whole answers, from the request to the last byte, against the bare loop with the same prompts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.bench import Bench, check
+from benchmarks.figures import figure
+from benchmarks.processes import Use
+from benchmarks.sides import Ancestor, Messages, ThisServer
+
+RUNS = 7
+RUNS_OF_LARGE = 3
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """Tokens a second of each side in turns (bare loop, this server, ancestor, bare loop, ...), and their ratios.
+
+    The web process's CPU time is in microseconds, its wake-ups are the times that it went to sleep; each per token.
+    """
+    rates: dict[str, list[float]] = {"bare": [], "server": [], "ancestor": []}
+    cpu: list[float] = []
+    wake_ups: list[float] = []
+    tokens = 0
+    with bench.bare_loop() as bare, bench.this_server() as server, bench.ancestor() as ancestor:
+        # The first run warms all sides up and does not count.
+        for run in range(bench.runs(RUNS if bench.tiny else RUNS_OF_LARGE) + 1):
+            questions = bench.questions(run)
+            bench.say(f"speed, run {run}: bare loop")
+            answers = [bare.answer(messages, bench.answer_tokens) for messages in questions]
+            tokens = sum(answer["tokens"] for answer in answers)
+            bench.say(f"speed, run {run}: this server")
+            before = Use.of(server.web_pid())
+            seconds = _ask(bench, server, questions, answers)
+            used = Use.of(server.web_pid()).since(before)
+            bench.say(f"speed, run {run}: ancestor")
+            ancestor_seconds = _ask(bench, ancestor, questions, answers)
+            if run > 0:
+                rates["bare"].append(tokens / sum(answer["total"] for answer in answers))
+                rates["server"].append(tokens / seconds)
+                rates["ancestor"].append(tokens / ancestor_seconds)
+                cpu.append(used.cpu_seconds / tokens * 1e6)
+                wake_ups.append(used.wake_ups / tokens)
+    return {
+        "answers": len(questions),
+        "tokens": tokens,
+        "tokens_per_second": {side: figure(values) for side, values in rates.items()},
+        "ratio_to_bare": {
+            side: figure([http / bare for http, bare in zip(rates[side], rates["bare"], strict=True)])
+            for side in ("server", "ancestor")
+        },
+        "web_cpu_us_per_token": figure(cpu),
+        "web_wake_ups_per_token": figure(wake_ups),
+    }
+
+
+def _ask(bench: Bench, side: ThisServer | Ancestor, questions: list[Messages], answers: list[dict[str, Any]]) -> float:
+    """Seconds for all ``questions``, one after the other. Raises `WrongAnswer`."""
+    seconds = 0.0
+    for messages, answer in zip(questions, answers, strict=True):
+        request = side.chat(messages, answer["prompt_tokens"], bench.answer_tokens)
+        exchange = bench.client.ask(side.port, request)
+        check(exchange, answer["text"], side.name)
+        seconds += exchange.total
+    return seconds

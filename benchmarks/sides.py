@@ -1,0 +1,206 @@
+"""The three sides that are measured: the bare loop, the ancestor (chatglm_cpp's own server) and this server.
+
+All compute with the same number of threads: chatglm_cpp takes as many as `GLM_NPROCS` tells the preloaded library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.client import Client, NoAnswer, get, post
+from glm_api.pipeline.cpus import child_environment
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+START_TIMEOUT = 120.0
+STOP_TIMEOUT = 20.0
+POLL_SECONDS = 0.02
+# chatglm_cpp.openai_api cuts every prompt to this, and says nothing.
+ANCESTOR_CUT = 512
+
+Messages = list[dict[str, str]]
+
+
+class NotStarted(Exception):
+    """A side did not come up; the message is the end of its log."""
+
+
+class BareLoop:
+    """`benchmarks.bare_loop` in its process."""
+
+    name = "bare loop"
+
+    def __init__(self, model: Path, max_length: int, threads: int) -> None:
+        self.started = time.perf_counter()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.bare_loop", str(model), str(max_length)],
+            env=child_environment(threads),
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._read()
+        self.start_seconds = time.perf_counter() - self.started
+
+    def answer(self, messages: Messages, max_tokens: int) -> dict[str, Any]:
+        """What `benchmarks.bare_loop.answer` gives."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"messages": messages, "max_tokens": max_tokens}) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def count(self, messages: Messages) -> int:
+        """Prompt tokens of ``messages``."""
+        return int(self.answer(messages, 0)["prompt_tokens"])
+
+    def stop(self) -> None:
+        _stop(self._process)
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise NotStarted("The bare loop has ended.")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+class HttpServer:
+    """A server under measurement. ``start_seconds``: from its start until ``probe`` is answered with 200."""
+
+    name: str
+    port: int
+
+    def __init__(self, command: list[str], environment: Mapping[str, str], log: Path, probe_path: str) -> None:
+        self.probe = get(probe_path)
+        self._log = log
+        self.started = time.perf_counter()
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, env=environment, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        self.start_seconds = self._wait_until_ready()
+
+    def chat(self, messages: Messages, prompt_tokens: int, max_tokens: int, *, stream: bool = True) -> bytes:
+        """A greedy chat request for ``max_tokens`` new tokens after the ``prompt_tokens`` of ``messages``."""
+        raise NotImplementedError
+
+    def _wait_until_ready(self) -> float:
+        client = Client()
+        while time.perf_counter() - self.started < START_TIMEOUT:
+            if self._process.poll() is not None:
+                break
+            if client.ask(self.port, self.probe).status == 200:
+                return time.perf_counter() - self.started
+            time.sleep(POLL_SECONDS)
+        self.stop()
+        raise NotStarted(self._log.read_text(errors="replace")[-2000:])
+
+    def web_pid(self) -> int:
+        """The process that speaks HTTP."""
+        return self._process.pid
+
+    def model_pid(self) -> int:
+        """The process that computes."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it with all of its children."""
+        _stop(self._process)
+
+
+class Ancestor(HttpServer):
+    """``chatglm_cpp.openai_api``, which hard-codes its address when it is run as a module, under uvicorn."""
+
+    name = "ancestor"
+
+    def __init__(self, model: Path, max_length: int, threads: int, log: Path) -> None:
+        self.port = free_port()
+        environment = child_environment(threads) | {"MODEL": str(model), "MAX_LENGTH": str(max_length)}
+        command = [sys.executable, "-m", "uvicorn", "chatglm_cpp.openai_api:app", "--host", "127.0.0.1"]
+        super().__init__([*command, "--port", str(self.port)], environment, log, "/v1/models")
+
+    def chat(self, messages: Messages, prompt_tokens: int, max_tokens: int, *, stream: bool = True) -> bytes:
+        # Its max_tokens counts the prompt too, of which it reads the last ANCESTOR_CUT tokens only.
+        most = min(prompt_tokens, ANCESTOR_CUT) + max_tokens
+        body = {"messages": messages, "temperature": 0, "max_tokens": most, "stream": stream}
+        return post("/v1/chat/completions", body)
+
+
+class ThisServer(HttpServer):
+    """This server, as ``make serve`` runs it. ``settings`` are further ``GLM_`` variables."""
+
+    name = "this server"
+
+    def __init__(
+        self, model: Path, max_length: int, threads: int, log: Path, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.port = free_port()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GLM_")}
+        environment |= {
+            "GLM_MODEL": str(model),
+            "GLM_MAX_LENGTH": str(max_length),
+            "GLM_NUM_THREADS": str(threads),
+            "GLM_BIND": f"127.0.0.1:{self.port}",
+            "GLM_REQUEST_TIMEOUT": "3600",
+            "GLM_QUEUE_TIMEOUT": "3600",
+            "GLM_QUEUE_SIZE": "300",
+            **(settings or {}),
+        }
+        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
+        super().__init__(command, environment, log, "/health")
+
+    def chat(self, messages: Messages, prompt_tokens: int, max_tokens: int, *, stream: bool = True) -> bytes:
+        options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+        body = {"messages": messages, "temperature": 0, "max_tokens": max_tokens, **options}
+        return post("/v1/chat/completions", body)
+
+    def web_pid(self) -> int:
+        (worker,) = psutil.Process(self._process.pid).children()
+        return int(worker.pid)
+
+    def model_pid(self) -> int:
+        for child in psutil.Process(self.web_pid()).children():
+            if "pipeline" in child.cmdline():
+                return int(child.pid)
+        raise NoAnswer("the pipeline process is not there")
+
+    def wait_until_free(self, client: Client, timeout: float = 60.0) -> None:
+        """Until nothing runs and nothing waits."""
+        end = time.perf_counter() + timeout
+        while time.perf_counter() < end:
+            found = client.ask(self.port, get("/slots"))
+            if found.status == 200 and not found.json()["running"] and not found.json()["waiting"]:
+                return
+            time.sleep(POLL_SECONDS)
+        raise NoAnswer(f"the pipeline is still busy after {timeout:g} seconds")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def _stop(process: subprocess.Popen[Any]) -> None:
+    """End ``process`` with all of its descendants."""
+    try:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        family = []
+    process.send_signal(signal.SIGTERM)
+    _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT)
+    for member in alive:
+        member.kill()
+    process.wait()
