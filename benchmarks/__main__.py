@@ -1,0 +1,88 @@
+"""``python -m benchmarks``: measure, and write what was found; ``make bench`` runs it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks import machine, plots, report, shapes
+from benchmarks.bench import Bench
+from benchmarks.measurements import crowd, first_token, freeing, killing, responsiveness, speed, startup, waiting
+from glm_api.pipeline.cpus import usable_cpus
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+CACHE = CHECKOUT / "build" / "bench"
+RESULTS = CHECKOUT / "benchmarks" / "results"
+
+MEASUREMENTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "startup": startup.measure,
+    "speed": speed.measure,
+    "responsiveness": responsiveness.measure,
+    "first_token": first_token.measure,
+    "freeing": freeing.measure,
+    "waiting": waiting.measure,
+    "killing": killing.measure,
+    "crowd": crowd.measure,
+}
+# Where a token takes next to nothing, that a model is deaf for so long cannot be seen; and a crowd would wait for hours
+# where it takes long.
+FOR_TINY = ("startup", "speed", "first_token", "waiting", "killing", "crowd")
+FOR_SYNTHETIC = ("startup", "speed", "responsiveness", "first_token", "freeing")
+
+
+def main(arguments: list[str]) -> None:
+    # So that the servers under measurement are ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    options = _parser().parse_args(arguments)
+    chosen = options.shape or [shapes.TINY, "full"]
+    plan = [
+        (shape, name)
+        for shape in chosen
+        for name in (FOR_TINY if shape == shapes.TINY else FOR_SYNTHETIC)
+        if not options.only or name in options.only
+    ]
+    found: dict[str, Any] = {"machine": machine.describe(options.threads), "quick": options.quick, "shapes": {}}
+    with tempfile.TemporaryDirectory() as logs, tqdm(total=len(plan), unit="part") as bar:
+        for shape, name in plan:
+            bar.set_description_str(f"{shape}: {name}")
+            bench = Bench(
+                shape=shape,
+                model=shapes.model_file(shape, CACHE),
+                threads=options.threads,
+                logs=Path(logs),
+                quick=options.quick,
+                say=lambda what, shape=shape: bar.set_description_str(f"{shape}: {what}"),
+            )
+            part = found["shapes"].setdefault(shape, {"model": shapes.DESCRIPTIONS[shape]})
+            part[name] = MEASUREMENTS[name](bench)
+            bar.update()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    data, table = RESULTS / f"{options.name}.json", RESULTS / f"{options.name}.md"
+    data.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    pictures = plots.draw(found, RESULTS, options.name)
+    table.write_text(report.markdown(found, [picture.name for picture in pictures]))
+    for path in (data, table, *pictures):
+        print(path.relative_to(CHECKOUT))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make bench BENCH='...'", description=__doc__)
+    add = parser.add_argument
+    add("--shape", action="append", choices=shapes.NAMES, help="a model to measure with, repeatable (tiny and full)")
+    add("--only", action="append", choices=MEASUREMENTS, help="a part to measure, repeatable (all)")
+    add("--threads", type=int, default=usable_cpus(), help="threads that compute (as many as CPUs may be used)")
+    add("--name", default="latest", help="of the files in benchmarks/results (latest)")
+    add("--quick", action="store_true", help="each part once: whether it runs, not how fast it is")
+    return parser
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,103 @@
+"""The plots of a report, as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+mpl.use("svg")
+
+SERVER, ANCESTOR, BARE = "#1b7f5c", "#c8553d", "#8a8f98"
+STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "white",
+    "svg.fonttype": "none",
+    # So that the same figures give the same file.
+    "svg.hashsalt": "glm",
+}
+
+
+def draw(found: Mapping[str, Any], folder: Path, name: str) -> list[Path]:
+    """One file for each plot that ``found`` has the figures for; their paths."""
+    drawn: list[Path] = []
+    with plt.rc_context(STYLE):
+        for shape, parts in found["shapes"].items():
+            for part, picture in (("speed", _speed), ("first_token", _first_token), ("crowd", _crowd)):
+                if part in parts:
+                    drawn.append(folder / f"{name}-{shape}-{part.replace('_', '-')}.svg")
+                    picture(parts[part], shape)
+                    plt.savefig(drawn[-1], metadata={"Date": None}, bbox_inches="tight")
+                    plt.close()
+    return drawn
+
+
+def _speed(part: Mapping[str, Any], shape: str) -> None:
+    _, axes = plt.subplots(figsize=(6, 2))
+    rates = part["tokens_per_second"]
+    sides = (("bare loop", "bare", BARE), ("this server", "server", SERVER), ("ancestor", "ancestor", ANCESTOR))
+    _bars(axes, [(name, rates[side], color) for name, side, color in sides], "{:,.4g}")
+    axes.set_xlabel("tokens a second, whole answers; lines: all runs")
+    axes.set_title(f"Speed of one client ({shape} model)", loc="left")
+
+
+def _first_token(part: Mapping[str, Any], shape: str) -> None:
+    _, axes = plt.subplots(figsize=(6, 2.4))
+    _bars(
+        axes,
+        [
+            (f"this server, new chat ({part['history_tokens']} tokens)", part["new_chat_ms"], SERVER),
+            ("this server, next turn", part["next_turn_ms"], SERVER),
+            ("this server, two chats in turns", part["alternating_ms"], SERVER),
+            (f"ancestor, any turn (cut to {part['ancestor_tokens']})", part["ancestor_ms"], ANCESTOR),
+        ],
+        "{:,.0f}",
+    )
+    axes.set_xlabel("milliseconds; lines: all runs")
+    axes.set_title(f"Time to the first text ({shape} model)", loc="left")
+
+
+def _bars(axes: Axes, bars: list[tuple[str, Mapping[str, float], str]], form: str) -> None:
+    for place, (_, values, color) in enumerate(reversed(bars)):
+        axes.barh(place, values["median"], color=color, height=0.6)
+        axes.plot([values["least"], values["most"]], [place, place], color="black", linewidth=1)
+        axes.annotate(
+            form.format(values["median"]),
+            (max(values["median"], values["most"]), place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    axes.set_yticks(range(len(bars)), [label for label, _, _ in reversed(bars)])
+    axes.margins(x=0.12)
+
+
+def _crowd(part: Mapping[str, Any], shape: str) -> None:
+    _, (rates, waits) = plt.subplots(1, 2, figsize=(9, 3.2))
+    for side, name, color in (("server", "this server", SERVER), ("ancestor", "ancestor", ANCESTOR)):
+        clients = [row["clients"] for row in part[side]]
+        _line(rates, clients, [row["tokens_per_second"] for row in part[side]], name, color)
+        _line(waits, clients, [row["first_text_p95_ms"] for row in part[side]], name, color)
+    rates.set_title(f"Tokens a second of all clients ({shape} model)", loc="left")
+    rates.set_ylim(bottom=0)
+    waits.set_title("Time to first text, p95, in ms", loc="left")
+    waits.set_yscale("log")
+    for axes in (rates, waits):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(clients, [str(number) for number in clients])
+        axes.set_xlabel("clients at once")
+    rates.legend(frameon=False)
+
+
+def _line(axes: Axes, clients: list[int], values: list[Mapping[str, float]], name: str, color: str) -> None:
+    axes.plot(clients, [value["median"] for value in values], marker="o", color=color, label=name)
+    axes.fill_between(
+        clients, [value["least"] for value in values], [value["most"] for value in values], color=color, alpha=0.2
+    )

@@ -1,0 +1,276 @@
+"""What was measured as Markdown: a table of the targets, then the details."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.figures import Figure
+
+Found = Mapping[str, Any]
+
+SIDES = ("this server", "ancestor")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One target. ``ancestor`` and ``server`` are words, ``met`` is None where nothing was measured in earnest."""
+
+    what: str
+    ancestor: str
+    server: str
+    target: str
+    met: bool | None
+
+
+def markdown(found: Found, pictures: list[str]) -> str:
+    """The whole report."""
+    lines = ["# Measured", "", *_machine(found["machine"]), ""]
+    if found["quick"]:
+        lines += ["Each part ran once only (`--quick`): these figures show that it runs, not how fast it is.", ""]
+    lines += ["## Targets", "", *_table(("", "ancestor", "this server", "target", "met"), map(_cells, rows(found))), ""]
+    for shape, parts in found["shapes"].items():
+        lines += [f"## {shape}", "", f"{parts['model'][0].upper()}{parts['model'][1:]}.", ""]
+        for part, render in _DETAILS.items():
+            if part in parts:
+                lines += [*render(parts[part]), ""]
+    lines += [f"![]({picture})" for picture in pictures]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def rows(found: Found) -> Iterator[Row]:
+    """Each target, for each model that it was measured with."""
+    for shape, parts in found["shapes"].items():
+        for part, render in _TARGETS.items():
+            if part in parts:
+                yield from render(shape, parts[part])
+
+
+def _speed_rows(shape: str, part: Found) -> Iterator[Row]:
+    target = 0.90 if shape == "tiny" else 0.99
+    ratios = part["ratio_to_bare"]
+    server = ratios["server"]
+    yield Row(
+        f"tokens/s through HTTP, of the bare loop ({shape})",
+        _spread(ratios["ancestor"], "{:.3f}"),
+        _spread(server, "{:.3f}"),
+        f">= {target:.2f}",
+        server["median"] >= target,
+    )
+
+
+def _responsiveness_rows(shape: str, part: Found) -> Iterator[Row]:
+    p99 = part["server"]["p99_ms"]
+    yield Row(
+        f"`GET /health` p99 while a prompt is read ({shape})",
+        f"{part['ancestor']['p99_ms']:,.0f} ms",
+        f"{p99:.1f} ms",
+        "<= 10 ms",
+        p99 <= 10,
+    )
+
+
+def _first_token_rows(shape: str, part: Found) -> Iterator[Row]:
+    chats = {"times_faster": "turn 2 of a chat", "times_faster_alternating": "the same, two chats in turns"}
+    for key, what in chats.items():
+        yield Row(
+            f"time to first token, {what}, {part['history_tokens']} tokens of history ({shape})",
+            "1x",
+            f"{part[key]:.1f}x faster",
+            ">= 20x faster",
+            part[key] >= 20,
+        )
+
+
+def _freeing_rows(shape: str, part: Found) -> Iterator[Row]:
+    for state, other in (
+        ("decode, streamed", "decode, streamed"),
+        ("decode, not streamed", "decode, not streamed"),
+        ("prefill, step mode", "prefill"),
+    ):
+        tokens = part["server"][state]
+        yield Row(
+            f"client gone until the pipeline is free, {state} ({shape})",
+            f"{_spread(part['ancestor'][other], '{:.1f}')} tokens",
+            f"{_spread(tokens, '{:.2f}')} tokens",
+            "<= 1 token",
+            tokens["median"] <= 1,
+        )
+
+
+def _waiting_rows(shape: str, part: Found) -> Iterator[Row]:
+    worst = max(part["admitted_bytes"]["median"], part["pinged_bytes"]["median"])
+    yield Row(
+        f"memory of one waiting stream, of {part['streams']}",
+        "-",
+        f"{worst / 1000:.0f} KB",
+        "<= 50 KB",
+        worst <= 50_000,
+    )
+
+
+def _killing_rows(shape: str, part: Found) -> Iterator[Row]:
+    server, ancestor = part["server"], part["ancestor"]
+    end = "serves on" if ancestor["serves_again"] else "is gone"
+    yield Row(
+        f"requests lost of {part['requests']} when the process that computes is killed",
+        f"{ancestor['lost']}, and the server {end}",
+        f"{server['lost']['most']:.0f}, with an error",
+        "only the running one",
+        server["lost"]["most"] <= 1 and bool(server["error"]),
+    )
+
+
+_TARGETS: dict[str, Callable[[str, Found], Iterator[Row]]] = {
+    "speed": _speed_rows,
+    "responsiveness": _responsiveness_rows,
+    "first_token": _first_token_rows,
+    "freeing": _freeing_rows,
+    "waiting": _waiting_rows,
+    "killing": _killing_rows,
+}
+
+
+def _speed_details(part: Found) -> Iterator[str]:
+    yield from _table(
+        ("tokens/s, whole answers", "median", "least to most"),
+        (
+            (side, f"{rate['median']:,.4g}", f"{rate['least']:,.4g} to {rate['most']:,.4g}")
+            for side, rate in _named(part["tokens_per_second"])
+        ),
+    )
+    yield ""
+    yield (
+        f"For each token this server's web process used {part['web_cpu_us_per_token']['median']:.0f} µs of CPU time "
+        f"and was woken {part['web_wake_ups_per_token']['median']:.2f} times, all that a request costs included."
+    )
+
+
+def _startup_details(part: Found) -> Iterator[str]:
+    times = ", ".join(f"{side} {seconds['median']:.2f} s" for side, seconds in _named(part))
+    yield f"From start to ready, the file in the page cache: {times}."
+
+
+def _responsiveness_details(part: Found) -> Iterator[str]:
+    yield from _table(
+        (f"milliseconds for a probe while {part['prompt_tokens']} tokens are read", "probes", "p50", "p99", "most"),
+        (
+            (side, str(probes["probes"]), *(f"{probes[key]:,.1f}" for key in ("p50_ms", "p99_ms", "most_ms")))
+            for side, probes in (
+                ("this server, idle", part["server_idle"]),
+                ("this server", part["server"]),
+                ("ancestor", part["ancestor"]),
+            )
+        ),
+    )
+
+
+def _first_token_details(part: Found) -> Iterator[str]:
+    read = part["tokens_read_for_a_turn"]
+    yield from _table(
+        ("time to first text, ms", "median", "least to most"),
+        (
+            (what, f"{part[key]['median']:,.0f}", f"{part[key]['least']:,.0f} to {part[key]['most']:,.0f}")
+            for what, key in (
+                (f"this server, new chat of {part['history_tokens']} tokens", "new_chat_ms"),
+                ("this server, its next turns", "next_turn_ms"),
+                ("this server, two chats in turns", "alternating_ms"),
+                (f"ancestor, any turn (reads {part['ancestor_tokens']} tokens, cuts the rest)", "ancestor_ms"),
+            )
+        ),
+    )
+    yield ""
+    yield f"A turn read {read['least']:.0f} to {read['most']:.0f} tokens anew; the rest was in its cache slot."
+
+
+def _freeing_details(part: Found) -> Iterator[str]:
+    batch = part["server"]["prefill, batch mode"]["median"]
+    yield (
+        f"A token takes {part['ms_per_token']:.1f} ms here. In batch mode a client that leaves while its prompt is "
+        f"read keeps the pipeline for {batch:.1f} tokens' time."
+    )
+
+
+def _waiting_details(part: Found) -> Iterator[str]:
+    yield (
+        f"A stream that waits takes {part['admitted_bytes']['median'] / 1000:.1f} KB at first, "
+        f"{part['pinged_bytes']['median'] / 1000:.1f} KB after its first ping."
+    )
+
+
+def _killing_details(part: Found) -> Iterator[str]:
+    yield (
+        f"{part['server']['next_token_seconds']['median']:.2f} s after the process was killed, the next request had "
+        f"its first text. The client of the lost one saw {part['server']['error']!r}."
+    )
+
+
+def _crowd_details(part: Found) -> Iterator[str]:
+    yield from _table(
+        (
+            "clients",
+            *(f"{side}: {what}" for side in SIDES for what in ("tokens/s", "p50", "p95")),
+        ),
+        (
+            (
+                str(ours["clients"]),
+                *(
+                    f"{row[key]['median']:,.0f}"
+                    for row in (ours, theirs)
+                    for key in ("tokens_per_second", "first_text_p50_ms", "first_text_p95_ms")
+                ),
+            )
+            for ours, theirs in zip(part["server"], part["ancestor"], strict=True)
+        ),
+    )
+    yield ""
+    yield "Tokens a second of all clients together; p50 and p95 of the time to the first text in milliseconds."
+
+
+_DETAILS: dict[str, Callable[[Found], Iterator[str]]] = {
+    "speed": _speed_details,
+    "responsiveness": _responsiveness_details,
+    "first_token": _first_token_details,
+    "freeing": _freeing_details,
+    "waiting": _waiting_details,
+    "killing": _killing_details,
+    "startup": _startup_details,
+    "crowd": _crowd_details,
+}
+
+
+def _machine(machine: Found) -> Iterator[str]:
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    yield (
+        f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['threads']} threads that compute on every side, "
+        f"{machine['memory_gib']} GiB of memory. Linux {machine['kernel']}, Python {machine['python']}, {packages}. "
+        f"Commit {machine['commit']}{', with changes' if machine['changed_since'] else ''}, {machine['date']}."
+    )
+    busy = machine["busy_with_other_work_percent"]
+    if busy > 10:
+        yield ""
+        yield f"The machine was not idle: before the first measurement other work took {busy:.0f} % of its CPUs."
+
+
+def _named(by_side: Mapping[str, Figure]) -> Iterator[tuple[str, Figure]]:
+    for key, name in (("bare", "bare loop"), ("server", "this server"), ("ancestor", "ancestor")):
+        yield name, by_side[key]
+
+
+def _spread(values: Figure, form: str) -> str:
+    middle = form.format(values["median"])
+    if values["runs"] == 1:
+        return middle
+    return f"{middle} ({form.format(values['least'])} to {form.format(values['most'])})"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return row.what, row.ancestor, f"**{row.server}**", row.target, "yes" if row.met else "no"
+
+
+def _table(head: tuple[str, ...], body: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for cells in body:
+        yield f"| {' | '.join(cells)} |"

@@ -1,0 +1,44 @@
+"""The report says of each target whether it is met; the committed one is what its figures render to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.figures import figure
+from benchmarks.report import markdown, rows
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+
+
+def found(part: str, shape: str, measured: dict[str, Any]) -> dict[str, Any]:
+    return {"shapes": {shape: {"model": "a model", part: measured}}}
+
+
+@pytest.mark.parametrize(("shape", "ratio", "met"), [("tiny", 0.91, True), ("full", 0.985, False), ("full", 1, True)])
+def test_the_full_size_model_is_held_to_more(shape: str, ratio: float, met: bool) -> None:
+    ratios = {"server": figure([ratio]), "ancestor": figure([0.1])}
+    (row,) = rows(found("speed", shape, {"ratio_to_bare": ratios}))
+    assert row.met == met
+    assert row.server == f"{ratio:.3f}"
+
+
+def test_one_lost_request_is_the_running_one() -> None:
+    ancestor = {"lost": 11, "serves_again": False}
+    for lost, met in ((1.0, True), (2.0, False)):
+        server = {"lost": figure([1.0, lost]), "error": "an error"}
+        (row,) = rows(found("killing", "tiny", {"requests": 11, "server": server, "ancestor": ancestor}))
+        assert row.met == met
+
+
+@pytest.mark.parametrize("data", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_committed_report_is_what_its_figures_say(data: Path) -> None:
+    pictures = sorted(path.name for path in RESULTS.glob(f"{data.stem}-*.svg"))
+    report = data.with_suffix(".md").read_text()
+    assert all(picture in report for picture in pictures)
+    shown = [line[len("![](") : -1] for line in report.splitlines() if line.startswith("![](")]
+    assert sorted(shown) == pictures
+    assert markdown(json.loads(data.read_text()), shown) == report
