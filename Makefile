@@ -1,4 +1,5 @@
-# Everything is kept in the checkout: .venv for the server and its tests, .venv-demo for training the demo model.
+# Everything is kept in the checkout: .venv for the server and its tests, .venv-demo for training the demo model,
+# .venv-bench for measuring.
 PYTHON ?= python3
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -17,8 +18,11 @@ SHIM := glm_api/pipeline/worker/libnprocs.so
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
 DEMO := .venv-demo/.installed
+BENCH_TOOLS := .venv-bench/.installed
+# Options of `make bench`, such as BENCH="--shape tiny --quick"; --help lists them.
+BENCH ?=
 
-.PHONY: help serve setup test lint demo-model
+.PHONY: help serve setup test lint bench demo-model
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +42,9 @@ lint: $(DEV) ## Check style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+bench: $(BENCH_TOOLS) $(SHIM) ## Measure beside the bare loop and chatglm-cpp's own server (a quarter of an hour)
+	@.venv-bench/bin/python -m benchmarks $(BENCH)
+
 demo-model: $(DEMO) ## Train the demo model anew (up to two hours)
 	@.venv-demo/bin/python -m demo.recipe
 
@@ -51,6 +58,12 @@ $(RUNTIME): requirements.txt
 
 $(DEV): requirements-dev.txt $(RUNTIME)
 	@.venv/bin/pip install -r requirements-dev.txt
+	touch $@
+
+# After .venv, so that chatglm-cpp is built once: pip keeps what it has built.
+$(BENCH_TOOLS): requirements-bench.txt $(RUNTIME)
+	@$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install -r requirements-bench.txt
 	touch $@
 
 $(DEMO): demo/recipe/requirements.txt

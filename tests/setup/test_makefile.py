@@ -167,5 +167,6 @@ def test_help_lists_the_targets(checkout: Checkout) -> None:
         "setup",
         "test",
         "lint",
+        "bench",
         "demo-model",
     ]
