@@ -1,7 +1,7 @@
 """Reads a request's JSON body and loads it with a schema; whatever is wrong with it ends as a 400 that names it.
 
-The order: media type (415), size (413, by werkzeug while it reads), UTF-8, JSON, an object, depth and characters,
-then the schema. The first fault that a schema finds is reported, with the dotted path of the value.
+The order: media type (415), size (413, by werkzeug while it reads), number of values, UTF-8, JSON, an object, depth and
+characters, then the schema. The first fault that a schema finds is reported, with the dotted path of the value.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NoReturn, TypeAlias
 
 from flask import Request
 from marshmallow import Schema, ValidationError
@@ -21,7 +21,11 @@ from glm_api.errors import ApiError, invalid
 from glm_api.fields import Complaint, json_type
 
 MAX_DEPTH = 64
-Container = tuple[str, dict[str, Any] | list[Any]]
+# Reading many tiny values holds up everybody else. A text with so many of these signs would fit no model's context.
+MAX_VALUES = 2**18
+# The way to a value, innermost first; only written out when there is something to say about it.
+Path: TypeAlias = "tuple[Path, str | int] | None"
+Container: TypeAlias = "tuple[Path, dict[str, Any] | list[Any]]"
 JSON_TYPE = re.compile(r"application/(?:[^;\s]+\+)?json", re.IGNORECASE)
 _UNPRINTABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -49,6 +53,8 @@ def read_json(request: Request) -> dict[str, Any]:
 
 
 def _parse(raw: bytes) -> object:
+    if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise invalid(f"The request body holds too many values: at most {MAX_VALUES} are accepted.", code=None)
     try:
         # Some Windows tools put a byte order mark in front; RFC 8259 lets a parser ignore it.
         text = raw.decode("utf-8-sig")
@@ -81,7 +87,7 @@ def check_values(document: dict[str, Any]) -> None:
     That is: more than `MAX_DEPTH` levels, lone surrogates (no Unicode text has them), NUL characters, and numbers
     too large for a double.
     """
-    containers: list[Container] = [("", document)]
+    containers: list[Container] = [(None, document)]
     for _ in range(MAX_DEPTH):
         containers = [inner for path, container in containers for inner in _checked(path, container)]
         if not containers:
@@ -89,28 +95,42 @@ def check_values(document: dict[str, Any]) -> None:
     raise _too_deep()
 
 
-def _checked(path: str, container: dict[str, Any] | list[Any]) -> Iterator[Container]:
+def _checked(path: Path, container: dict[str, Any] | list[Any]) -> Iterator[Container]:
     """The containers right inside ``container``, whose keys and other values are checked."""
-    if isinstance(container, list):
-        container = {str(index): value for index, value in enumerate(container)}
-    for key, value in container.items():
-        _check_text(key, path)
-        inner = f"{path}.{key}" if path else key
+    if isinstance(container, dict):
+        for key in container:
+            _check_text(key, path)
+    entries: Iterable[tuple[str | int, Any]] = (
+        container.items() if isinstance(container, dict) else enumerate(container)
+    )
+    for name, value in entries:
         if isinstance(value, (dict, list)):
-            yield inner, value
+            yield (path, name), value
         elif isinstance(value, str):
-            _check_text(value, inner)
+            _check_text(value, (path, name))
         elif isinstance(value, float) and not math.isfinite(value):
-            raise invalid(f"Invalid '{inner}': the number is too large.", inner)
+            param = dotted((path, name))
+            raise invalid(f"Invalid '{param}': the number is too large.", param)
 
 
-def _check_text(text: str, path: str) -> None:
-    if not text.isascii() or "\x00" in text:
-        found = _UNPRINTABLE.search(text)
-        if found:
-            what = "a NUL character" if found.group() == "\x00" else "half of a surrogate pair, which is no character"
-            where = f"Invalid '{path}': it" if path else "A key of the request body"
-            raise invalid(f"{where} contains {what}.", path or None)
+def _check_text(text: str, path: Path) -> None:
+    if text.isascii() and "\x00" not in text:
+        return
+    found = _UNPRINTABLE.search(text)
+    if found:
+        what = "a NUL character" if found.group() == "\x00" else "half of a surrogate pair, which is no character"
+        param = dotted(path)
+        where = f"Invalid '{param}': it" if param else "A key of the request body"
+        raise invalid(f"{where} contains {what}.", param)
+
+
+def dotted(path: Path) -> str | None:
+    """``path`` as errors give it, such as ``messages.0.content``; None for the body itself."""
+    names: list[str] = []
+    while path is not None:
+        path, name = path
+        names.append(str(name))
+    return ".".join(reversed(names)) or None
 
 
 class BodyParser(FlaskParser):

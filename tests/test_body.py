@@ -48,6 +48,8 @@ def nested(levels: int) -> bytes:
         b"[" * 100_000,
         b'{"a":' * 100_000,
         b'{"a":' * 2000 + b"1" + b"}" * 2000,
+        b'{"a": [' + b"[]," * 300_000 + b"[]]}",
+        b'{"a": [' + b"1," * 300_000 + b"1]}",
     ],
 )
 def test_what_is_no_json_object_is_refused(client: FlaskClient, endpoint: str, body: bytes) -> None:

@@ -220,6 +220,7 @@ class TestResponseFormat:
             {"properties": []},
             {"required": "a"},
             {"$schema": 5},
+            {"$schema": "http://127.0.0.1/schema"},
             {"$ref": "http://127.0.0.1/schema"},
             {"$ref": "file:///etc/passwd"},
             {"properties": {"a": {"items": {"$ref": "other.json"}}}},
@@ -230,6 +231,11 @@ class TestResponseFormat:
     def test_a_schema_that_is_none_or_refers_outside_is_refused(self, client: FlaskClient, schema: Any) -> None:
         format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
         refused(refusal(client, response_format=format), "response_format.json_schema.schema")
+
+    def test_older_drafts_are_known(self, client: FlaskClient, fake: FakePipeline) -> None:
+        schema = {"$schema": "http://json-schema.org/draft-04/schema#", "minimum": 5, "exclusiveMinimum": True}
+        format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        assert job(client, fake, response_format=format).output.json_schema == schema
 
     def test_a_schema_that_is_too_deep_is_refused(self, client: FlaskClient) -> None:
         schema: dict[str, Any] = {}
