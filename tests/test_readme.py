@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from config import ALIASES, VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+BOTH = pytest.mark.parametrize("text", [README, CHINESE], ids=["en", "zh"])
 
 
 def settings_table() -> list[str]:
@@ -25,14 +29,27 @@ def test_the_ancestors_names_are_told() -> None:
         assert f"`{alias}`" in README
 
 
-def test_every_make_target_that_is_named_exists() -> None:
+@BOTH
+def test_every_make_target_that_is_named_exists(text: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = set(re.findall(r"(?<!install )\bmake ([a-z-]+)", README))
+    named = set(re.findall(r"(?<!install )\bmake ([a-z-]+)", text))
     assert named
     assert named <= targets
 
 
-def test_every_file_that_is_linked_exists() -> None:
-    links = re.findall(r"\]\((?!http|#)([^)#]+)", README)
+@BOTH
+def test_every_file_that_is_linked_exists(text: str) -> None:
+    links = re.findall(r"\]\((?!http|#)([^)#]+)", text)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_chinese_readme_names_settings_that_exist() -> None:
+    assert set(re.findall(r"GLM_[A-Z_]+", CHINESE)) <= VARIABLES.keys()
+
+
+def test_both_readmes_say_the_same_commands() -> None:
+    def commands(text: str) -> list[str]:
+        return re.findall(r"^(?:make|curl|python3|CMAKE_|\.venv|GLM_MODEL)[^\n]*", text, flags=re.MULTILINE)
+
+    assert set(commands(CHINESE)) <= set(commands(README))
