@@ -10,7 +10,7 @@ from glm_api import auth, cors, errors, logs, metrics, pages, record
 from glm_api.chat.routes import blueprint as chat_blueprint
 from glm_api.completions.routes import blueprint as completions_blueprint
 from glm_api.models.routes import blueprint as models_blueprint
-from glm_api.openapi import create_api
+from glm_api.openapi import create_api, describe_metrics
 from glm_api.ops.routes import blueprint as ops_blueprint
 from glm_api.pipeline import pipeline as the_pipeline
 from glm_api.pipeline.facade import Pipeline
@@ -44,5 +44,6 @@ def create_app(settings: Settings, pipeline: Pipeline = the_pipeline) -> Flask:
     api = create_api(app, __version__)
     for blueprint in (chat_blueprint, completions_blueprint, responses_blueprint, models_blueprint, ops_blueprint):
         api.register_blueprint(blueprint)
+    describe_metrics(api, app)
     app.register_blueprint(pages.blueprint)
     return app

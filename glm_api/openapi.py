@@ -10,6 +10,7 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask
 from marshmallow import EXCLUDE, Schema, fields
 
+from glm_api.auth import METRICS_ENDPOINT
 from glm_api.body import BodyParser
 from glm_api.fields import Either, Tagged
 
@@ -148,6 +149,23 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
         """Nothing here comes in pages."""
 
 
+DESCRIPTION = """OpenAI's API for a GLM model that runs on chatglm-cpp. Every error has OpenAI's envelope.
+
+Where the server asks for keys, send one as `Authorization: Bearer ...`."""
+
+_TEXT = {"schema": {"type": "string"}}
+METRICS = {
+    "tags": ["ops"],
+    "summary": "What Prometheus collects.",
+    "responses": {
+        "200": {
+            "description": "Metrics, in the format that the Accept header asks for.",
+            "content": {"text/plain": _TEXT, "application/openmetrics-text": _TEXT},
+        }
+    },
+}
+
+
 def create_api(app: Flask, version: str) -> Api:
     """The document of ``app``; blueprints are registered through it."""
     app.config.update(
@@ -156,7 +174,20 @@ def create_api(app: Flask, version: str) -> Api:
         OPENAPI_VERSION="3.1.0",
         OPENAPI_URL_PREFIX="/",
         OPENAPI_JSON_PATH="openapi.json",
+        API_SPEC_OPTIONS={
+            "info": {"description": DESCRIPTION},
+            # Relative to the document, for servers under a path prefix.
+            "servers": [{"url": "./"}],
+            "security": [{"key": []}, {}],
+        },
     )
     api = Api(app)
     api.ma_plugin.converter.add_attribute_function(describe_alternatives)
+    api.spec.components.security_scheme("key", {"type": "http", "scheme": "bearer"})
     return api
+
+
+def describe_metrics(api: Api, app: Flask) -> None:
+    """The one route of the API that is not a blueprint's."""
+    rule = next(app.url_map.iter_rules(METRICS_ENDPOINT))
+    api.spec.path(rule=rule, operations={"get": METRICS})
