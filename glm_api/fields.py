@@ -87,7 +87,7 @@ class Matching(String):
 
     def __init__(self, pattern: str, rule: str, **kwargs: Any) -> None:
         super().__init__(validate=[validate.Regexp(rf"{pattern}\Z", error=f"must {rule}.")], **kwargs)
-        self.metadata = {"pattern": f"{pattern}$", **self.metadata}
+        self.metadata = {"pattern": f"^{pattern}$", **self.metadata}
 
 
 class Choice(String):

@@ -68,6 +68,12 @@ def test_an_answer_has_both_media_types(document: dict[str, Any], path: str) -> 
     assert content["application/json"]["schema"] != content["text/event-stream"]["schema"]
 
 
+def test_patterns_are_anchored(document: dict[str, Any]) -> None:
+    name = document["components"]["schemas"]["Function"]["properties"]["name"]
+    assert validator(document, name).is_valid("get_weather")
+    assert not validator(document, name).is_valid("get weather")
+
+
 def test_examples_of_requests_work_as_they_are(client: FlaskClient, document: dict[str, Any]) -> None:
     tried = 0
     for path, _, operation in operations(document):
