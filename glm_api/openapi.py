@@ -82,7 +82,8 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
 
     def arguments(self, schema: type[Schema], **kwargs: Any) -> Callable[[View], View]:
         """The schema that loads the request's JSON body; the view gets what it makes."""
-        decorate: Callable[[View], View] = super().arguments(schema, **kwargs)
+        # An instance: of a class webargs would make one for each request, which takes longer than loading with it.
+        decorate: Callable[[View], View] = super().arguments(schema(), **kwargs)
         return decorate
 
     def route(self, rule: str, **options: Any) -> Callable[[View], View]:
