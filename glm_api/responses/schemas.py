@@ -128,7 +128,8 @@ class ResponseRequestSchema(ParametersSchema):
     conversation = Neutral(reason=UNSTORED)
     background = Neutral(False, reason=UNSTORED)
     prompt = Neutral(reason="this server has no stored prompts")
-    include = Neutral([], reason="there is nothing more to include")
+    # Clients that keep no state ask for the reasoning by themselves; there is none, so nothing is missing.
+    include = Neutral([], ["reasoning.encrypted_content"], reason="there is nothing more to include")
     reasoning = Neutral({}, {"effort": None}, {"effort": "none"}, reason="these models do not reason apart")
     truncation = Neutral("disabled", reason="a conversation that is too long is refused, not cut")
     max_tool_calls = Neutral(reason="this server calls no tools")

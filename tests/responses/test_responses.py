@@ -146,6 +146,9 @@ class TestParameters:
         neutral = {"store": False, "include": [], "reasoning": {}, "truncation": "disabled", "background": False}
         assert refusal(client, **neutral, previous_response_id=None).status_code == 200
 
+    def test_reasoning_that_there_is_none_of_may_be_asked_for(self, client: FlaskClient) -> None:
+        assert refusal(client, include=["reasoning.encrypted_content"]).status_code == 200
+
     @pytest.mark.parametrize(
         ("parameters", "path"),
         [
