@@ -1,0 +1,347 @@
+"""OpenAI's Python SDK against the demo model, which really calls tools. Every answer is validated strictly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI, pydantic_function_tool
+from openai.lib._tools import pydantic_responses_function_tool
+from openai.lib.responses_tool_runner import RegisteredFunction, ResponsesToolRunner
+from openai.types.chat import ChatCompletionMessage
+from pydantic import BaseModel, Field
+
+from tests.server.conftest import Server
+
+MODEL = "chatglm3-demo"
+PARIS = "What is the weather in Paris?"
+BEIJING = "北京的天气怎么样？"
+COUNT = "Count from 1 to 20."
+COUNTED = ", ".join(map(str, range(1, 21)))
+
+
+def function(name: str, description: str, **properties: str) -> dict[str, Any]:
+    """A function with parameters of strings, described by ``properties``."""
+    described = {key: {"type": "string", "description": text} for key, text in properties.items()}
+    parameters = {"type": "object", "properties": described, "required": list(properties)}
+    return {"name": name, "description": description, "parameters": parameters}
+
+
+WEATHER = function("get_weather", "Get the weather of a city", city="City name")
+TIME = function("get_current_time", "Get the current time in a city", city="City name")
+TIANQI = function("get_weather", "获取城市的天气", city="城市名")
+
+
+def tools(*functions: dict[str, Any]) -> list[Any]:
+    return [{"type": "function", "function": function} for function in functions]
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def calls(message: ChatCompletionMessage) -> list[tuple[str, Any]]:
+    """The name and the arguments of each call."""
+    return [(call.function.name, json.loads(call.function.arguments)) for call in message.tool_calls or []]
+
+
+@pytest.fixture
+def client(demo: Server) -> Iterator[OpenAI]:
+    with demo.sdk() as client:
+        yield client
+
+
+def answered(client: OpenAI, messages: list[Any], stream: bool, **more: Any) -> ChatCompletionMessage:
+    """The message that answers, in one piece or put together from a stream by the SDK's own helper."""
+    request = {"model": MODEL, "messages": messages, "temperature": 0, **more}
+    if not stream:
+        return client.chat.completions.create(**request).choices[0].message
+    with client.chat.completions.stream(**request) as events:
+        events.until_done()
+        return events.get_final_completion().choices[0].message
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("question", "declared", "city", "result"),
+    [
+        (PARIS, (WEATHER,), "Paris", {"temperature": 17, "condition": "cloudy"}),
+        (PARIS, (TIME, WEATHER), "Paris", {"temperature": 26, "condition": "sunny"}),
+        (BEIJING, (TIANQI,), "北京", {"temperature": 8, "condition": "多云"}),
+    ],
+    ids=["one tool", "two tools", "Chinese"],
+)
+def test_question_call_result_answer(
+    client: OpenAI, stream: bool, question: str, declared: tuple[Any, ...], city: str, result: dict[str, Any]
+) -> None:
+    messages: list[Any] = [user(question)]
+    called = answered(client, messages, stream, tools=tools(*declared))
+    assert calls(called) == [("get_weather", {"city": city})]
+    assert not called.content
+    assert called.tool_calls
+    messages.append(called.model_dump(exclude={"parsed"}, exclude_none=True))
+    content = json.dumps(result, ensure_ascii=False)
+    messages.append({"role": "tool", "tool_call_id": called.tool_calls[0].id, "content": content})
+    answer = answered(client, messages, stream, tools=tools(*declared))
+    assert not answer.tool_calls
+    assert answer.content
+    assert str(result["temperature"]) in answer.content
+
+
+def test_a_streamed_call_is_told_as_openai_tells_it(client: OpenAI) -> None:
+    chunks = list(
+        client.chat.completions.create(
+            model=MODEL,
+            messages=[user(PARIS)],
+            tools=tools(WEATHER),
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    assert chunks[0].choices[0].delta.role == "assistant"
+    deltas = [call for chunk in chunks for choice in chunk.choices for call in choice.delta.tool_calls or []]
+    assert {delta.index for delta in deltas} == {0}
+    assert deltas[0].id
+    assert deltas[0].type == "function"
+    assert deltas[0].function
+    assert deltas[0].function.name == "get_weather"
+    assert all(delta.id is None and delta.type is None for delta in deltas[1:])
+    assert all(delta.function and delta.function.name is None for delta in deltas[1:])
+    assert json.loads("".join(delta.function.arguments or "" for delta in deltas if delta.function)) == {
+        "city": "Paris"
+    }
+    assert [choice.finish_reason for chunk in chunks for choice in chunk.choices][-1] == "tool_calls"
+    assert all(chunk.usage is None for chunk in chunks[:-1])
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage
+    assert chunks[-1].usage.completion_tokens > 0
+
+
+def test_text_is_streamed_in_pieces_although_there_are_tools(client: OpenAI) -> None:
+    with client.chat.completions.stream(
+        model=MODEL, messages=[user("Hello!")], tools=tools(WEATHER), temperature=0
+    ) as events:
+        pieces = [event.delta for event in events if event.type == "content.delta"]
+        final = events.get_final_completion().choices[0]
+    assert final.finish_reason == "stop"
+    assert final.message.content == "".join(pieces)
+    assert len(pieces) > 1
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_tool_choice(client: OpenAI, stream: bool) -> None:
+    both = tools(WEATHER, TIME)
+    none = answered(client, [user(PARIS)], stream, tools=both, tool_choice="none")
+    assert none.tool_calls is None
+    assert none.content
+    auto = answered(client, [user(PARIS)], stream, tools=both, tool_choice="auto")
+    required = answered(client, [user(PARIS)], stream, tools=both, tool_choice="required")
+    assert calls(auto) == calls(required) == [("get_weather", {"city": "Paris"})]
+    # The only tool is called whatever was asked, and so is a named one.
+    [(name, _)] = calls(answered(client, [user("Hello!")], stream, tools=tools(WEATHER), tool_choice="required"))
+    assert name == "get_weather"
+    choice = {"type": "function", "function": {"name": "get_current_time"}}
+    [(name, _)] = calls(answered(client, [user(PARIS)], stream, tools=both, tool_choice=choice))
+    assert name == "get_current_time"
+
+
+def test_the_old_form_of_calls(client: OpenAI) -> None:
+    request: dict[str, Any] = {"model": MODEL, "messages": [user(PARIS)], "functions": [WEATHER], "temperature": 0}
+    choice = client.chat.completions.create(**request).choices[0]
+    assert choice.finish_reason == "function_call"
+    called = choice.message.function_call
+    assert called
+    assert (called.name, json.loads(called.arguments)) == ("get_weather", {"city": "Paris"})
+    deltas = [chunk.choices[0].delta.function_call for chunk in client.chat.completions.create(**request, stream=True)]
+    assert "".join(delta.name or "" for delta in deltas if delta) == called.name
+    assert "".join(delta.arguments or "" for delta in deltas if delta) == called.arguments
+    result = {"role": "function", "name": "get_weather", "content": '{"temperature": 17, "condition": "cloudy"}'}
+    request["messages"] += [{"role": "assistant", "content": None, "function_call": called.model_dump()}, result]
+    answer = client.chat.completions.create(**request).choices[0]
+    assert answer.finish_reason == "stop"
+    assert "17" in (answer.message.content or "")
+
+
+def test_two_calls_in_one_turn_of_the_history(client: OpenAI) -> None:
+    made = [
+        {
+            "id": f"call_{city}",
+            "type": "function",
+            "function": {"name": "get_weather", "arguments": f'{{"city": "{city}"}}'},
+        }
+        for city in ("Paris", "Beijing")
+    ]
+    results = [
+        {"role": "tool", "tool_call_id": "call_Beijing", "content": '{"temperature": 12, "condition": "rainy"}'},
+        {"role": "tool", "tool_call_id": "call_Paris", "content": '{"temperature": 17, "condition": "cloudy"}'},
+    ]
+    history = [user("What is the weather in Paris and in Beijing?"), {"role": "assistant", "tool_calls": made}]
+    answer = answered(client, [*history, *results], stream=False, tools=tools(WEATHER))
+    assert "12" in (answer.content or "")
+    with pytest.raises(openai.BadRequestError) as refused:
+        answered(client, [*history, *results, {**results[0], "tool_call_id": "nobody's"}], stream=False)
+    assert refused.value.param == "messages.4.tool_call_id"
+
+
+class GetWeather(BaseModel):
+    """Get the weather of a city"""
+
+    city: str = Field(description="City name")
+
+
+def test_calls_are_parsed_into_pydantic_models(client: OpenAI) -> None:
+    parsed = client.chat.completions.parse(
+        model=MODEL,
+        messages=[user(PARIS)],
+        tools=[pydantic_function_tool(GetWeather, name="get_weather")],
+        temperature=0,
+    )
+    [call] = parsed.choices[0].message.tool_calls or []
+    assert call.function.parsed_arguments == GetWeather(city="Paris")
+
+
+def test_several_choices(client: OpenAI) -> None:
+    completion = client.chat.completions.create(model=MODEL, messages=[user(COUNT)], temperature=0, n=2)
+    assert [(choice.index, choice.message.content) for choice in completion.choices] == [(0, COUNTED), (1, COUNTED)]
+    joined = {0: "", 1: ""}
+    for chunk in client.chat.completions.create(model=MODEL, messages=[user(COUNT)], temperature=0, n=2, stream=True):
+        for choice in chunk.choices:
+            joined[choice.index] += choice.delta.content or ""
+    assert joined == {0: COUNTED, 1: COUNTED}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("stop", ["1", "9, 10", [", 12", "20"], "20"])
+def test_stop_strings_end_the_answer_and_are_not_in_it(client: OpenAI, stream: bool, stop: str | list[str]) -> None:
+    strings = [stop] if isinstance(stop, str) else stop
+    expected = COUNTED[: min(COUNTED.index(string) for string in strings)]
+    assert (answered(client, [user(COUNT)], stream, stop=stop).content or "") == expected
+
+
+def test_json_is_answered_or_it_is_said_that_the_model_failed(client: OpenAI) -> None:
+    try:
+        answer = answered(
+            client, [user("What is the capital of France?")], stream=False, response_format={"type": "json_object"}
+        )
+    except openai.BadRequestError as error:
+        assert error.code == "invalid_answer"  # noqa: PT017 - either is an honest outcome
+    else:
+        assert isinstance(json.loads(answer.content or ""), dict)
+
+
+def test_asyncio_has_several_streams_at_once(demo: Server) -> None:
+    async def ask(client: AsyncOpenAI) -> str:
+        stream = await client.chat.completions.create(
+            model=MODEL,
+            messages=[user(COUNT)],
+            temperature=0,
+            stream=True,  # type: ignore[list-item]
+        )
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    async def main() -> list[str]:
+        async with AsyncOpenAI(
+            base_url=f"{demo.url}/v1", api_key="none", max_retries=0, _strict_response_validation=True
+        ) as client:
+            return await asyncio.gather(*(ask(client) for _ in range(3)))
+
+    assert asyncio.run(main()) == [COUNTED] * 3
+
+
+def test_an_answer_bears_the_id_of_its_request(client: OpenAI) -> None:
+    completion = client.chat.completions.create(
+        model=MODEL,
+        messages=[user("Hello!")],
+        extra_headers={"x-request-id": "mine-1"},  # type: ignore[list-item]
+    )
+    assert completion._request_id == "mine-1"
+
+
+# --- completions --------------------------------------------------------------------------------------------------
+
+
+def test_completions_of_several_prompts(client: OpenAI) -> None:
+    request: dict[str, Any] = {"model": MODEL, "prompt": ["1, 2, 3,", "你好"], "max_tokens": 8, "temperature": 0}
+    plain = client.completions.create(**request)
+    echoed = client.completions.create(**request, echo=True)
+    assert [choice.index for choice in plain.choices] == [0, 1]
+    assert [prompt + choice.text for prompt, choice in zip(request["prompt"], plain.choices, strict=True)] == [
+        choice.text for choice in echoed.choices
+    ]
+    joined = ["", ""]
+    # The SDK's type of a whole choice, which it takes for chunks too, does not know the null that OpenAI sends.
+    with OpenAI(base_url=client.base_url, api_key="none", max_retries=0) as lax:
+        for chunk in lax.completions.create(**request, stream=True):
+            joined[chunk.choices[0].index] += chunk.choices[0].text
+    assert joined == [choice.text for choice in plain.choices]
+
+
+def test_a_suffix_is_refused(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model=MODEL, prompt="def f():", suffix="return 1")
+    assert (refused.value.param, refused.value.code) == ("suffix", "unsupported_parameter")
+
+
+# --- responses ----------------------------------------------------------------------------------------------------
+
+
+def test_a_streamed_response_is_the_response_in_one_piece(client: OpenAI) -> None:
+    request: dict[str, Any] = {"model": MODEL, "input": COUNT, "temperature": 0}
+    whole = client.responses.create(**request)
+    assert whole.output_text == COUNTED
+    with client.responses.stream(**request) as events:
+        pieces = [event.delta for event in events if event.type == "response.output_text.delta"]
+        final = events.get_final_response()
+    assert "".join(pieces) == final.output_text == COUNTED
+    assert final.usage
+    assert whole.usage
+    assert final.usage.output_tokens == whole.usage.output_tokens
+
+
+def test_a_cut_response_is_incomplete(client: OpenAI) -> None:
+    cut = client.responses.create(model=MODEL, input=COUNT, temperature=0, max_output_tokens=5)
+    assert cut.status == "incomplete"
+    assert cut.incomplete_details
+    assert cut.incomplete_details.reason == "max_output_tokens"
+
+
+def test_a_response_calls_a_function_and_answers_from_its_result(client: OpenAI) -> None:
+    said: list[Any] = [user(PARIS)]
+    request: dict[str, Any] = {
+        "model": MODEL,
+        "temperature": 0,
+        "tools": [{"type": "function", **WEATHER, "strict": False}],
+    }
+    [call] = client.responses.create(input=said, **request).output
+    assert call.type == "function_call"
+    assert (call.name, json.loads(call.arguments)) == ("get_weather", {"city": "Paris"})
+    result = '{"temperature": 17, "condition": "cloudy"}'
+    said += [call.model_dump(), {"type": "function_call_output", "call_id": call.call_id, "output": result}]
+    assert "17" in client.responses.create(input=said, **request).output_text
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_the_tool_runner_goes_the_whole_way(client: OpenAI, stream: bool) -> None:
+    asked: list[str] = []
+
+    def get_weather(arguments: GetWeather) -> str:
+        asked.append(arguments.city)
+        return '{"temperature": 17, "condition": "cloudy"}'
+
+    tool = pydantic_responses_function_tool(GetWeather, name="get_weather")
+    runner = ResponsesToolRunner(functions=[RegisteredFunction.from_tool(tool, execute=get_weather)])
+    final = runner.run(client, {"model": MODEL, "input": PARIS, "temperature": 0}, stream=stream)
+    assert asked == ["Paris"]
+    assert "17" in final.output_text
+
+
+def test_what_would_be_stored_is_refused(client: OpenAI) -> None:
+    for stored in ({"previous_response_id": "resp_1"}, {"store": True}, {"background": True}):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.responses.create(model=MODEL, input="Hello!", **stored)  # type: ignore[arg-type]
+        assert (refused.value.param, refused.value.code) == (next(iter(stored)), "unsupported_parameter")
