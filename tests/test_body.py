@@ -153,10 +153,9 @@ class TestSize:
         error(response)
 
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+VALUES: st.SearchStrategy[Any] = st.deferred(
+    lambda: SCALARS | st.lists(VALUES, max_size=3) | st.dictionaries(st.text(max_size=8), VALUES, max_size=3)
 )
 # Half of the keys are ones that the server knows: random ones alone would get nowhere.
 KEYS = [
@@ -165,10 +164,9 @@ KEYS = [
     *["input", "instructions", "text", "role", "content", "type", "function", "name", "parameters", "id", "tool_calls"],
     *["arguments", "image_url", "url", "schema", "format", "json_schema", "tokens", "call_id", "output", "$ref"],
 ]
-KNOWN = st.recursive(
-    VALUES | st.sampled_from(["user", "assistant", "tool", "function", "json_schema", "message", "object"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
-    max_leaves=20,
+WORDS = st.sampled_from(["user", "assistant", "tool", "function", "json_schema", "message", "object"])
+KNOWN: st.SearchStrategy[Any] = st.deferred(
+    lambda: VALUES | WORDS | st.lists(KNOWN, max_size=3) | st.dictionaries(st.sampled_from(KEYS), KNOWN, max_size=4)
 )
 
 

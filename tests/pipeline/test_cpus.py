@@ -81,7 +81,10 @@ def test_chatglm_cpp_makes_the_threads_out_of_nprocs(threads: int) -> None:
     assert get_num_physical_cores(nprocs_for(threads)) == threads
 
 
-def test_without_the_library_a_warning_and_no_preload(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_the_library_a_warning_and_no_preload(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GLM_NPROCS", raising=False)
     with caplog.at_level(logging.WARNING):
         environment = child_environment(3, tmp_path / "libnprocs.so")
     assert "libnprocs.so is missing" in caplog.text
