@@ -96,10 +96,11 @@ command -v "$(CC)" > /dev/null && command -v "$${CXX:-c++}" > /dev/null ||
 endef
 
 # Shows CMake's own percentages; everything else goes to a log, whose end is shown when the build fails.
+# chatglm-cpp compiles with a plain `make -j`, all files at once; the load limit keeps that from eating up the memory.
 define build_chatglm_cpp
 echo "Installing into .venv. chatglm-cpp is compiled the first time, which takes some minutes:"
 log=.venv/chatglm-cpp.log
-.venv/bin/pip install -v "$$(grep '^chatglm-cpp==' requirements.txt)" 2>&1 | tee "$$log" |
+MAKEFLAGS="-l$$(($$(getconf _NPROCESSORS_ONLN) + 1))" .venv/bin/pip install -v "$$(grep '^chatglm-cpp==' requirements.txt)" 2>&1 | tee "$$log" |
   { grep --line-buffered -oE '\[ *[0-9]+%\] .*' || true; } ||
   { tail -n 40 "$$log"; echo "chatglm-cpp could not be built; all of the output is in $$log." >&2; exit 1; }
 endef

@@ -48,7 +48,7 @@ class Checkout:
         for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "glm_api/pipeline/worker/nprocs.c"):
             shutil.copy(ROOT / name, path / name)
         self.bin.mkdir()
-        for tool in ("make", "bash", "awk", "grep", "tee", "tail", "touch", "mkdir", "cp", "dirname"):
+        for tool in ("make", "bash", "awk", "grep", "tee", "tail", "touch", "mkdir", "cp", "dirname", "getconf"):
             real = shutil.which(tool)
             assert real is not None
             (self.bin / tool).symlink_to(real)
