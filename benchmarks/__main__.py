@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -41,6 +42,9 @@ FOR_SYNTHETIC = ("startup", "speed", "responsiveness", "first_token", "freeing")
 def main(arguments: list[str]) -> None:
     # So that the servers under measurement are ended too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # Such as PYTHONDONTWRITEBYTECODE, with which every start compiles all modules.
+    for name in [name for name in os.environ if name.startswith("PYTHON")]:
+        del os.environ[name]
     options = _parser().parse_args(arguments)
     chosen = options.shape or [shapes.TINY, "full"]
     plan = [
@@ -49,7 +53,12 @@ def main(arguments: list[str]) -> None:
         for name in (FOR_TINY if shape == shapes.TINY else FOR_SYNTHETIC)
         if not options.only or name in options.only
     ]
-    found: dict[str, Any] = {"machine": machine.describe(options.threads), "quick": options.quick, "shapes": {}}
+    found: dict[str, Any] = {
+        "machine": machine.describe(options.threads),
+        "quick": options.quick,
+        "other_work_percent": [],
+        "shapes": {},
+    }
     with tempfile.TemporaryDirectory() as logs, tqdm(total=len(plan), unit="part") as bar:
         for shape, name in plan:
             bar.set_description_str(f"{shape}: {name}")
@@ -61,6 +70,7 @@ def main(arguments: list[str]) -> None:
                 quick=options.quick,
                 say=lambda what, shape=shape: bar.set_description_str(f"{shape}: {what}"),
             )
+            found["other_work_percent"].append(machine.other_work())
             part = found["shapes"].setdefault(shape, {"model": shapes.DESCRIPTIONS[shape]})
             part[name] = MEASUREMENTS[name](bench)
             bar.update()

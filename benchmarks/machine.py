@@ -17,7 +17,7 @@ PACKAGES = ("chatglm-cpp", "flask", "gevent", "gunicorn", "fastapi", "uvicorn", 
 
 
 def describe(threads: int) -> dict[str, Any]:
-    """The machine and the versions, with what else it does at the moment. Memory is in GiB."""
+    """The machine and the versions. Memory is in GiB."""
     return {
         "cpu": _cpu_model(),
         "cpus": os.cpu_count(),
@@ -29,8 +29,12 @@ def describe(threads: int) -> dict[str, Any]:
         "commit": _git("rev-parse", "--short", "HEAD"),
         "changed_since": bool(_git("status", "--porcelain", "glm_api")),
         "date": time.strftime("%Y-%m-%d"),
-        "busy_with_other_work_percent": psutil.cpu_percent(interval=2.0),
     }
+
+
+def other_work() -> float:
+    """The share of all CPUs, in percent, that is taken while nothing is measured."""
+    return psutil.cpu_percent(interval=1.0)
 
 
 def _cpu_model() -> str:

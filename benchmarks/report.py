@@ -27,6 +27,8 @@ class Row:
 def markdown(found: Found, pictures: list[str]) -> str:
     """The whole report."""
     lines = ["# Measured", "", *_machine(found["machine"]), ""]
+    least, most = min(found["other_work_percent"]), max(found["other_work_percent"])
+    lines += [f"When no part ran, other work took {least:.0f} to {most:.0f} % of its CPUs.", ""]
     if found["quick"]:
         lines += ["Each part ran once only (`--quick`): these figures show that it runs, not how fast it is.", ""]
     lines += ["## Targets", "", *_table(("", "ancestor", "this server", "target", "met"), map(_cells, rows(found))), ""]
@@ -247,10 +249,6 @@ def _machine(machine: Found) -> Iterator[str]:
         f"{machine['memory_gib']} GiB of memory. Linux {machine['kernel']}, Python {machine['python']}, {packages}. "
         f"Commit {machine['commit']}{', with changes' if machine['changed_since'] else ''}, {machine['date']}."
     )
-    busy = machine["busy_with_other_work_percent"]
-    if busy > 10:
-        yield ""
-        yield f"The machine was not idle: before the first measurement other work took {busy:.0f} % of its CPUs."
 
 
 def _named(by_side: Mapping[str, Figure]) -> Iterator[tuple[str, Figure]]:

@@ -14,6 +14,7 @@ from benchmarks.sides import HttpServer
 
 RUNS = 3
 WAITING = 10
+ADMISSION_SECONDS = 0.3
 
 
 def measure(bench: Bench) -> dict[str, Any]:
@@ -47,15 +48,18 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def _crowd(bench: Bench, side: HttpServer) -> tuple[Exchange, list[Exchange]]:
-    """One request that is being answered, and those behind it, streamed and not streamed in turns."""
+    """One request that is being answered, and those behind it, streamed and not streamed in turns.
+
+    The process that computes is stopped by a signal, so that the answer is not over before it is killed.
+    """
     client: Client = bench.client
     messages = user("Tell me a long story.")
     client.ask(side.port, side.chat(user("你好"), 8, 4)).texts()
-    # Enough tokens that the answer is not over before the process is killed.
     running = client.send(side.port, side.chat(messages, 32, 1000))
     client.run(lambda: running.first_event() is not None)
+    os.kill(side.model_pid(), signal.SIGSTOP)
     waiting = [client.send(side.port, side.chat(messages, 32, 16, stream=number % 2 == 0)) for number in range(WAITING)]
-    client.run_until(time.perf_counter() + 0.05)
+    client.run_until(time.perf_counter() + ADMISSION_SECONDS)
     return running, waiting
 
 
