@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from glm_api.pipeline import facade
 from glm_api.pipeline.conversation import Conversation, Message, Tool
@@ -95,6 +97,31 @@ def test_a_prompt_that_fills_the_context_is_refused(make_pipeline: MakePipeline)
         ask(pipeline, "word " * 300)
     assert refused.value.context_length == 100
     assert "maximum context length is 100 tokens" in refused.value.message
+
+
+def test_a_model_that_sees_answers_to_an_image(make_pipeline: MakePipeline, model_file: Callable[..., Path]) -> None:
+    pipeline = make_pipeline(model_file("glm4v"))
+    assert pipeline.model.supports_images
+    answers = []
+    for colour in ("black", "white"):
+        file = io.BytesIO()
+        Image.new("RGB", (40, 30), colour).save(file, "PNG")
+        image = file.getvalue()
+        prompt = pipeline.encode_chat(Conversation((Message("user", "What is this?", image=image),)))
+        events = collect(pipeline.generate(Job([prompt.ids], 12, GREEDY, output=prompt.output, image=image)))
+        assert finished(events).completion_tokens > 0
+        answers.append([token for event in events if isinstance(event, Text) for token in event.ids])
+    # It looks at the pixels, and nothing of an image stays in the cache.
+    assert answers[0] != answers[1]
+    assert {slot["tokens"] for slot in pipeline.snapshot()["slots"]} == {0}
+
+
+def test_an_image_that_is_none_is_refused(make_pipeline: MakePipeline, model_file: Callable[..., Path]) -> None:
+    pipeline = make_pipeline(model_file("glm4v"))
+    prompt = pipeline.encode_chat(Conversation((Message("user", "What is this?", image=b"hello"),)))
+    with pytest.raises(PromptError, match="neither a PNG nor a JPEG"):
+        collect(pipeline.generate(Job([prompt.ids], 12, GREEDY, image=b"hello")))
+    assert collect(ask(pipeline, "hello", max_tokens=2))
 
 
 def test_several_prompts_are_answered_in_order_under_one_place(make_pipeline: MakePipeline) -> None:
