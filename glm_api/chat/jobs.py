@@ -14,8 +14,9 @@ from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Conversation, Message, Tool, ToolChoice
 from glm_api.pipeline.job import Job
 
-JSON_INSTRUCTION = "Answer with one JSON object and nothing else: no explanation, no Markdown."
-SCHEMA_INSTRUCTION = "Answer with JSON that fits this JSON schema and nothing else: no explanation, no Markdown.\n{}"
+# In the words that the bundled demo model has learnt; large models understand any.
+JSON_INSTRUCTION = "Respond with a single JSON object and nothing else."
+SCHEMA_INSTRUCTION = f"{JSON_INSTRUCTION} It must match this JSON schema:\n{{}}"
 
 
 def to_conversation(request: ChatRequest) -> Conversation:

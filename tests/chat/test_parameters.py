@@ -209,7 +209,7 @@ class TestResponseFormat:
         messages = [{"role": "system", "content": "Be brief."}, *HELLO]
         client.post(CHAT, json={"messages": messages, "response_format": {"type": "json_object"}})
         first, second = fake.conversations[0].messages
-        assert first.content.startswith("Be brief.\n\nAnswer with one JSON object")
+        assert first.content.startswith("Be brief.\n\nRespond with a single JSON object")
         assert second.position == 1
 
     @pytest.mark.parametrize(
