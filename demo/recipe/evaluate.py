@@ -13,8 +13,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tqdm import tqdm
-
 from . import cities, dialogues, prompts, tools, values
 from . import smalltalk as talk
 from .generate import DemoModel, parse_arguments
@@ -173,13 +171,13 @@ def report(model: DemoModel, only: str, show_wrong: bool) -> None:
             continue
         pairs = list(questions)
         right = 0
-        for dialogue, wanted in tqdm(pairs, desc=name, leave=False):
+        for dialogue, wanted in pairs:
             given = model.answer(dialogue)
             right += given == wanted
             if show_wrong and given != wanted:
-                tqdm.write(f"{dialogue[-1].content!r}: {given.metadata}{given.content!r}, not {wanted.metadata}{wanted.content!r}")
+                print(f"{dialogue[-1].content!r}: {given.metadata}{given.content!r}, not {wanted.metadata}{wanted.content!r}")
         rows.append(f"| {name} | {right} of {len(pairs)} | {100 * right / len(pairs):.1f} % |")
-        tqdm.write(rows[-1])
+        print(rows[-1], flush=True)
     print("\n| What | Right | |\n| --- | --- | --- |\n" + "\n".join(rows))
 
 

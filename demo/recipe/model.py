@@ -118,6 +118,28 @@ class ChatGLM3(nn.Module):
         return self.output(hidden if positions is None else hidden[positions])
 
     @torch.no_grad()
+    def install_offset_heads(self, amplitude: float = 8.0, pairs: int = 8) -> None:
+        """Make the last two query heads of the first layer attend one and two tokens back, whatever the tokens are.
+
+        With such heads below them the later layers learn at once to copy: to find what followed the same tokens before.
+        Of themselves they come late and blurred. The rotary embedding turns a pair of channels by its frequency times the
+        position; a constant key and, as the query, the same vector turned back by `offset` positions match best there.
+        """
+        config, layer = self.config, self.blocks[0].query_key_value
+        size = config.head_size
+        first_query = (config.num_attention_heads - 2) * size
+        key = config.hidden_size + (config.num_key_value_heads - 1) * size
+        layer.weight[first_query : config.hidden_size] = 0
+        layer.weight[key : key + size] = 0
+        layer.bias[first_query : config.hidden_size] = 0
+        layer.bias[key : key + size] = 0
+        layer.bias[key : key + 2 * pairs : 2] = amplitude
+        for head, offset in enumerate((1, 2)):
+            start = first_query + head * size
+            layer.bias[start : start + 2 * pairs : 2] = amplitude * self.cos[offset, :pairs]
+            layer.bias[start + 1 : start + 2 * pairs : 2] = -amplitude * self.sin[offset, :pairs]
+
+    @torch.no_grad()
     def greedy(self, prompt: list[int], stop_ids: set[int], max_new_tokens: int) -> list[int]:
         """The most probable continuation of `prompt`, up to and including the first stop id."""
         ids = list(prompt)

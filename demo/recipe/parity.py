@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
+import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -19,7 +20,7 @@ from .export import read_ggml, rounded_to_q8_0
 from .model import ChatGLM3
 from .prompt import NUM_SPECIAL_IDS, SpecialIds, encode_prompt, system, tools_system, user
 
-MAX_NEW_TOKENS = 160
+MAX_NEW_TOKENS = 80
 
 
 def round_inputs(model: ChatGLM3) -> None:
@@ -49,6 +50,7 @@ def greedy_answers(path: Path) -> list[dict[str, Any]]:
     """For each prompt its ids and the ids that PyTorch answers with the weights of the file at `path`."""
     model, tokenizer = read_ggml(path)
     round_inputs(model.eval())
+    torch.set_num_threads(1)  # single tokens are too little work to share
     special = SpecialIds.after(model.config.vocab_size - NUM_SPECIAL_IDS)
     stop_ids = {2, special.user, special.observation}
     return [

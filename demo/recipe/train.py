@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import dialogues, tools
+from . import dialogues, tools, values
 from .model import ChatGLM3, Config
 from .prompt import Dialogue, SpecialIds, encode_for_training
 
@@ -27,7 +29,9 @@ POOL_SIZE = 400  # dialogues that are sorted by length together
 MAX_TOKENS = 1024
 WARM_UP_STEPS = 60
 MUON_RATE, ADAM_RATE, FINAL_RATE = 0.02, 3e-3, 0.02
+CITIES_AT = 0.73  # part of the run after which the cities of the tables are trained more
 CHECKPOINT_SECONDS = 240
+OFFSET_HEADS_AT = 0.556  # part of the run after which the heads that copying needs are installed
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -63,14 +67,18 @@ class Muon(torch.optim.Optimizer):
 
 
 def chat_dialogue(rng: Random, progress: float) -> Dialogue:
-    """A dialogue without tools; while copying is not yet learnt, many do nothing else."""
-    if rng.random() < (0.5 if progress < 0.08 else 0.0):
+    """A dialogue without tools; many of the first ones, and of those late in the run, do nothing but copy."""
+    kind = rng.random()
+    if progress < 0.08 and kind < 0.5:
         return dialogues.copying(rng)
+    if CITIES_AT <= progress < 0.95 and kind < 0.35:
+        return dialogues.city_list(rng)
     return tools.without_tools(rng) if rng.random() < 0.05 else dialogues.chat(rng)
 
 
 def tool_dialogue(rng: Random, progress: float) -> Dialogue:
-    """A dialogue with tools; at first only one is declared."""
+    """A dialogue with tools; at first only one is declared, at last nearly all cities are those of the tables."""
+    values.extra_known_cities = 0.7 if progress >= CITIES_AT else 0.0
     return tools.tool_dialogue(rng, max_tools=1 if progress < 0.15 else 4)
 
 
@@ -120,6 +128,8 @@ def average_gradients(parameters: list[nn.Parameter], workers: int) -> None:
 
 def _work(rank: int, workers: int, rendezvous: str, tokenizer: bytes, minutes: float, checkpoint: Path) -> None:
     """One process of the training: every step each makes its own dialogues, and all average their gradients."""
+    with contextlib.suppress(OSError):
+        os.setsid()  # Linux may share the processor by sessions, not by processes
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=workers)
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
@@ -145,7 +155,11 @@ def _work(rank: int, workers: int, rendezvous: str, tokenizer: bytes, minutes: f
     }
     averages = dict.fromkeys(streams, 0.0)
     bar = tqdm(total=round(seconds), initial=round(seconds_before), unit="s", desc="training", mininterval=5, disable=rank > 0)
+    heads_installed = progress >= OFFSET_HEADS_AT
     while progress < 1:
+        if progress >= OFFSET_HEADS_AT and not heads_installed:
+            model.install_offset_heads()
+            heads_installed = True
         warm_up = min(1.0, (steps - steps_before + 1) / WARM_UP_STEPS)
         for optimizer, rate in zip(optimizers, base_rates, strict=True):
             optimizer.zero_grad(set_to_none=True)
