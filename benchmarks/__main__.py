@@ -36,7 +36,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 # Where a token takes next to nothing, that a model is deaf for so long cannot be seen; and a crowd would wait for hours
 # where it takes long.
 FOR_TINY = ("startup", "speed", "first_token", "waiting", "killing", "crowd")
-FOR_SYNTHETIC = ("startup", "speed", "responsiveness", "first_token", "freeing")
+FOR_SYNTHETIC = ("startup", "responsiveness", "freeing", "speed", "first_token")  # the longest last
 
 
 def main(arguments: list[str]) -> None:
@@ -59,6 +59,7 @@ def main(arguments: list[str]) -> None:
         "other_work_percent": [],
         "shapes": {},
     }
+    paths: list[Path] = []
     with tempfile.TemporaryDirectory() as logs, tqdm(total=len(plan), unit="part") as bar:
         for shape, name in plan:
             bar.set_description_str(f"{shape}: {name}")
@@ -73,14 +74,21 @@ def main(arguments: list[str]) -> None:
             found["other_work_percent"].append(machine.other_work())
             part = found["shapes"].setdefault(shape, {"model": shapes.DESCRIPTIONS[shape]})
             part[name] = MEASUREMENTS[name](bench)
+            # After each part, so that a run that is broken off leaves what it has found.
+            paths = _write(found, options.name)
             bar.update()
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    data, table = RESULTS / f"{options.name}.json", RESULTS / f"{options.name}.md"
-    data.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    pictures = plots.draw(found, RESULTS, options.name)
-    table.write_text(report.markdown(found, [picture.name for picture in pictures]))
-    for path in (data, table, *pictures):
+    for path in paths:
         print(path.relative_to(CHECKOUT))
+
+
+def _write(found: dict[str, Any], name: str) -> list[Path]:
+    """Write what is found so far, as data, table and plots; the paths."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    data, table = RESULTS / f"{name}.json", RESULTS / f"{name}.md"
+    data.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    pictures = plots.draw(found, RESULTS, name)
+    table.write_text(report.markdown(found, [picture.name for picture in pictures]))
+    return [data, table, *pictures]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from benchmarks.client import Exchange
 from benchmarks.figures import figure
 from benchmarks.sides import HttpServer, Messages
 
-RUNS = 5
+RUNS = 4
 LONG = 400  # tokens that nobody waits for
 # What a slow model is given up on: the ancestor answers to the end.
 LONG_OF_FULL = 48
