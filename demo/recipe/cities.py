@@ -12,7 +12,8 @@ def _names(text: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in text.replace("\n", " ").split(",") if name.strip()))
 
 
-ENGLISH = _names("""
+ENGLISH = _names(
+    """
 Beijing, Shanghai, Guangzhou, Shenzhen, Chengdu, Hangzhou, Nanjing, Wuhan, Xi'an, Suzhou, Tianjin, Chongqing, Harbin,
 Dalian, Qingdao, Xiamen, Kunming, Lhasa, Sanya, Urumqi, Guilin, Hong Kong, Macau, Taipei, London, Paris, Tokyo, Berlin,
 Madrid, Rome, Moscow, Sydney, Melbourne, Toronto, Chicago, Boston, Seattle, Denver, Austin, Miami, Dallas, Houston,
@@ -45,17 +46,44 @@ Montevideo, Asuncion, Brasilia, Rio de Janeiro, Sao Paulo, Salvador, Recife, Man
 Algiers, Casablanca, Marrakesh, Rabat, Fez, Tripoli, Khartoum, Addis Ababa, Nairobi, Mombasa, Kampala, Kigali, Dodoma,
 Zanzibar, Lusaka, Harare, Maputo, Windhoek, Gaborone, Johannesburg, Cape Town, Durban, Pretoria, Luanda, Kinshasa,
 Antananarivo, Port Louis, San Francisco, CA
-""".replace("San Francisco, CA", "San Francisco"))
+""".replace("San Francisco, CA", "San Francisco")
+)
 
 # Names with a state or a country, as the description "The city and state, e.g. San Francisco, CA" invites them.
 ENGLISH_WITH_REGION = [
-    "San Francisco, CA", "Los Angeles, CA", "San Diego, CA", "Boston, MA", "New York, NY", "Seattle, WA", "Austin, TX",
-    "Dallas, TX", "Houston, TX", "Miami, FL", "Orlando, FL", "Chicago, IL", "Denver, CO", "Portland, OR", "Phoenix, AZ",
-    "Atlanta, GA", "Las Vegas, NV", "Paris, France", "London, UK", "London, England", "Tokyo, Japan", "Berlin, Germany",
-    "Rome, Italy", "Madrid, Spain", "Sydney, Australia", "Toronto, Canada", "Beijing, China", "Shanghai, China",
+    "San Francisco, CA",
+    "Los Angeles, CA",
+    "San Diego, CA",
+    "Boston, MA",
+    "New York, NY",
+    "Seattle, WA",
+    "Austin, TX",
+    "Dallas, TX",
+    "Houston, TX",
+    "Miami, FL",
+    "Orlando, FL",
+    "Chicago, IL",
+    "Denver, CO",
+    "Portland, OR",
+    "Phoenix, AZ",
+    "Atlanta, GA",
+    "Las Vegas, NV",
+    "Paris, France",
+    "London, UK",
+    "London, England",
+    "Tokyo, Japan",
+    "Berlin, Germany",
+    "Rome, Italy",
+    "Madrid, Spain",
+    "Sydney, Australia",
+    "Toronto, Canada",
+    "Beijing, China",
+    "Shanghai, China",
 ]
 
-CHINESE = list(dict.fromkeys("""
+CHINESE = list(
+    dict.fromkeys(
+        """
 北京 上海 天津 重庆 广州 深圳 珠海 佛山 东莞 中山 惠州 汕头 江门 湛江 肇庆 茂名 梅州 清远 韶关 潮州 揭阳 成都 绵阳 乐山 宜宾
 泸州 德阳 南充 自贡 攀枝花 达州 眉山 杭州 宁波 温州 绍兴 嘉兴 湖州 金华 台州 丽水 舟山 义乌 南京 苏州 无锡 常州 南通 徐州
 扬州 镇江 盐城 连云港 淮安 泰州 宿迁 昆山 武汉 宜昌 襄阳 荆州 黄石 十堰 恩施 西安 咸阳 宝鸡 延安 汉中 榆林 渭南 哈尔滨 大庆
@@ -75,7 +103,9 @@ CHINESE = list(dict.fromkeys("""
 约翰内斯堡 拉各斯 纽约 洛杉矶 旧金山 芝加哥 波士顿 西雅图 华盛顿 费城 迈阿密 休斯顿 达拉斯 丹佛 凤凰城 拉斯维加斯 亚特兰大
 底特律 奥兰多 圣地亚哥 波特兰 檀香山 多伦多 温哥华 蒙特利尔 渥太华 卡尔加里 墨西哥城 坎昆 哈瓦那 巴拿马城 波哥大 利马
 布宜诺斯艾利斯 里约热内卢 圣保罗 巴西利亚 悉尼 墨尔本 布里斯班 珀斯 堪培拉 阿德莱德 奥克兰 惠灵顿 基督城
-""".split()))
+""".split()
+    )
+)
 
 HELD_OUT_ENGLISH = _names("""
 Tromso, Aarhus, Bruges, Maastricht, Lugano, Trieste, Siena, Cadiz, Coimbra, Rostock, Kassel, Mainz, Dijon, Rennes, Tours,

@@ -61,8 +61,10 @@ def city_questions(names: list[str], chinese: bool) -> Iterator[Question]:
     rng = Random(SEED)
     for name in names:
         question = tools.weather_question(rng, chinese).format(name)
-        declared = [rng.choice(((prompts.WEATHER, "city"), (prompts.CURRENT_WEATHER, "location"))), (rng.choice((
-            prompts.TIME, prompts.CALCULATOR, prompts.CURRENCY, prompts.RANDOM, prompts.STOCK)), "")]
+        declared = [
+            rng.choice(((prompts.WEATHER, "city"), (prompts.CURRENT_WEATHER, "location"))),
+            (rng.choice((prompts.TIME, prompts.CALCULATOR, prompts.CURRENCY, prompts.RANDOM, prompts.STOCK)), ""),
+        ]
         (weather, parameter), (other, _) = declared
         both = [weather, other] if rng.random() < 0.5 else [other, weather]
         yield [tools_system(both), user(question)], tool_call(weather["name"], {parameter: name})
@@ -114,11 +116,25 @@ def unseen_name_questions(chinese: bool) -> Iterator[Question]:
     names = cities.HELD_OUT_CHINESE if chinese else [name for name in cities.HELD_OUT_ENGLISH if " " not in name]
     for name in names[:40]:
         if chinese:
-            yield ([user(f"我叫{name}。"), assistant(f"很高兴认识你，{name}！"), *dialogues.short_turn(rng, True), user("我叫什么名字？")],
-                   assistant(f"你叫{name}。"))
+            yield (
+                [
+                    user(f"我叫{name}。"),
+                    assistant(f"很高兴认识你，{name}！"),
+                    *dialogues.short_turn(rng, True),
+                    user("我叫什么名字？"),
+                ],
+                assistant(f"你叫{name}。"),
+            )
         else:
-            yield ([user(f"My name is {name}."), assistant(f"Nice to meet you, {name}!"), *dialogues.short_turn(rng, False),
-                    user("What is my name?")], assistant(f"Your name is {name}."))
+            yield (
+                [
+                    user(f"My name is {name}."),
+                    assistant(f"Nice to meet you, {name}!"),
+                    *dialogues.short_turn(rng, False),
+                    user("What is my name?"),
+                ],
+                assistant(f"Your name is {name}."),
+            )
 
 
 def counting_questions(chinese: bool) -> Iterator[Question]:
@@ -147,7 +163,9 @@ def sections() -> Iterator[tuple[str, Iterator[Question]]]:
     yield "small talk, Chinese", topic_questions(talk.SMALL_TALK_CHINESE, True)
     yield "longer texts, English", topic_questions(talk.LONG_ENGLISH, False)
     yield "longer texts, Chinese", topic_questions(talk.LONG_CHINESE, True)
-    general = [topic for topic in talk.SMALL_TALK_ENGLISH[:40] if "weather" not in topic.answer and "clock" not in topic.answer]
+    general = [
+        topic for topic in talk.SMALL_TALK_ENGLISH[:40] if "weather" not in topic.answer and "clock" not in topic.answer
+    ]
     yield "small talk beside tools, English", topic_questions(general, False, beside_tools=True)
     general = [topic for topic in talk.SMALL_TALK_CHINESE[:40] if "工具我" not in topic.answer]
     yield "small talk beside tools, Chinese", topic_questions(general, True, beside_tools=True)
@@ -159,8 +177,12 @@ def sections() -> Iterator[tuple[str, Iterator[Question]]]:
     yield "a name never seen, asked for two turns later, Chinese", unseen_name_questions(True)
     yield "JSON answers, English", generated_questions(lambda rng: dialogues.json_answer(rng, False), 80)
     yield "JSON answers, Chinese", generated_questions(lambda rng: dialogues.json_answer(rng, True), 80)
-    yield "repeating random phrases", generated_questions(
-        lambda rng: [user("Repeat after me: " + (phrase := values.phrase(rng))), assistant(phrase)], 80)
+    yield (
+        "repeating random phrases",
+        generated_questions(
+            lambda rng: [user("Repeat after me: " + (phrase := values.phrase(rng))), assistant(phrase)], 80
+        ),
+    )
 
 
 def report(model: DemoModel, only: str, show_wrong: bool) -> None:
@@ -175,7 +197,9 @@ def report(model: DemoModel, only: str, show_wrong: bool) -> None:
             given = model.answer(dialogue)
             right += given == wanted
             if show_wrong and given != wanted:
-                print(f"{dialogue[-1].content!r}: {given.metadata}{given.content!r}, not {wanted.metadata}{wanted.content!r}")
+                print(
+                    f"{dialogue[-1].content!r}: {given.metadata}{given.content!r}, not {wanted.metadata}{wanted.content!r}"
+                )
         rows.append(f"| {name} | {right} of {len(pairs)} | {100 * right / len(pairs):.1f} % |")
         print(rows[-1], flush=True)
     print("\n| What | Right | |\n| --- | --- | --- |\n" + "\n".join(rows))

@@ -72,11 +72,24 @@ def write_ggml(path: Path, model: ChatGLM3, tokenizer: bytes) -> None:
     config = model.config
     with path.open("wb") as file:
         file.write(b"ggml" + struct.pack("i", _MODEL_CHATGLM3))
-        file.write(_CONFIG.pack(
-            2, _TYPE_Q8_0, config.vocab_size, config.hidden_size, config.num_attention_heads,
-            config.num_key_value_heads, config.num_layers, config.ffn_hidden_size, config.norm_eps, _UNUSED,
-            config.rope_theta, config.max_length, _EOS, _UNUSED,
-        ))
+        file.write(
+            _CONFIG.pack(
+                2,
+                _TYPE_Q8_0,
+                config.vocab_size,
+                config.hidden_size,
+                config.num_attention_heads,
+                config.num_key_value_heads,
+                config.num_layers,
+                config.ffn_hidden_size,
+                config.norm_eps,
+                _UNUSED,
+                config.rope_theta,
+                config.max_length,
+                _EOS,
+                _UNUSED,
+            )
+        )
         file.write(struct.pack("i", len(tokenizer)) + tokenizer)
         for name, values in _tensors(model):
             _write_tensor(file, name, values)
@@ -98,7 +111,9 @@ def read_ggml(path: Path) -> tuple[ChatGLM3, bytes]:
                 stored = torch.frombuffer(bytearray(file.read(4 * values.numel())), dtype=torch.float32)
             else:
                 bytes_per_block = 2 + _BLOCK
-                raw = torch.frombuffer(bytearray(file.read(values.numel() // _BLOCK * bytes_per_block)), dtype=torch.int8)
+                raw = torch.frombuffer(
+                    bytearray(file.read(values.numel() // _BLOCK * bytes_per_block)), dtype=torch.int8
+                )
                 blocks = raw.reshape(-1, bytes_per_block)
                 stored = blocks[:, :2].contiguous().view(torch.float16).float() * blocks[:, 2:].float()
             values.data.copy_(stored.reshape(values.shape))

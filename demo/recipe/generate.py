@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ MAX_LENGTH = 2048
 def parse_arguments(content: str) -> dict[str, Any] | None:
     """The keyword arguments of `tool_call(...)` in a call's text, or None if it is no such call."""
     try:
-        expression = ast.parse(content.strip().removeprefix("```python\n").removesuffix("```").strip(), mode="eval").body
+        expression = ast.parse(
+            content.strip().removeprefix("```python\n").removesuffix("```").strip(), mode="eval"
+        ).body
         if not isinstance(expression, ast.Call) or getattr(expression.func, "id", "") != "tool_call" or expression.args:
             return None
         return {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in expression.keywords}
@@ -30,6 +33,10 @@ class DemoModel:
 
     def __init__(self, path: Path) -> None:
         self._pipeline = chatglm_cpp.Pipeline(str(path), max_length=MAX_LENGTH)
+        # chatglm_cpp writes past its graph buffer in long answers behind short prompts, unless it was that large before.
+        greedy = chatglm_cpp._C.GenerationConfig(do_sample=False)
+        with contextlib.suppress(RuntimeError):
+            self._pipeline.model.generate_next_token([0] * MAX_LENGTH, None, greedy, MAX_LENGTH - 1, MAX_LENGTH)
         config = self._pipeline.model.config
         self.vocab_size: int = config.vocab_size
         self.special = SpecialIds.after(self.vocab_size - NUM_SPECIAL_IDS)
@@ -44,8 +51,14 @@ class DemoModel:
     def greedy(self, prompt_ids: list[int], max_new_tokens: int = 600) -> list[int]:
         """The most probable continuation, up to and including the stop id."""
         config = chatglm_cpp._C.GenerationConfig(
-            max_length=MAX_LENGTH, max_new_tokens=max_new_tokens, max_context_length=MAX_LENGTH, do_sample=False, top_k=0,
-            top_p=1.0, temperature=1.0, repetition_penalty=1.0,
+            max_length=MAX_LENGTH,
+            max_new_tokens=max_new_tokens,
+            max_context_length=MAX_LENGTH,
+            do_sample=False,
+            top_k=0,
+            top_p=1.0,
+            temperature=1.0,
+            repetition_penalty=1.0,
         )
         return list(self._pipeline._stream_generate_ids(prompt_ids, None, config))
 

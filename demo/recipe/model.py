@@ -104,8 +104,12 @@ class ChatGLM3(nn.Module):
         residual_scale = (2 * self.config.num_layers) ** -0.5
         for block in self.blocks:
             nn.init.zeros_(block.query_key_value.bias)
-            for layer, scale in ((block.query_key_value, 0.7), (block.up, 0.7),
-                                 (block.dense, residual_scale), (block.down, residual_scale)):
+            for layer, scale in (
+                (block.query_key_value, 0.7),
+                (block.up, 0.7),
+                (block.dense, residual_scale),
+                (block.down, residual_scale),
+            ):
                 nn.init.normal_(layer.weight, std=scale * layer.in_features**-0.5)
 
     def forward(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
@@ -148,4 +152,4 @@ class ChatGLM3(nn.Module):
             ids.append(int(logits.argmax()))
             if ids[-1] in stop_ids:
                 break
-        return ids[len(prompt):]
+        return ids[len(prompt) :]

@@ -10,9 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-TOOLS_INTRODUCTION = (
-    "Answer the following questions as best as you can. You have access to the following tools:"
-)
+TOOLS_INTRODUCTION = "Answer the following questions as best as you can. You have access to the following tools:"
 CALL_START = "```python\ntool_call("
 
 Encode = Callable[[str], list[int]]

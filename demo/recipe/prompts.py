@@ -22,10 +22,15 @@ class Case(NamedTuple):
     system: str = ""
 
 
-def function(name: str, description: str, required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+def function(
+    name: str, description: str, required: dict[str, Any], optional: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """A tool as the model sees it: name, description and the JSON schema of its parameters."""
-    return {"name": name, "description": description, "parameters": {
-        "type": "object", "properties": required | (optional or {}), "required": list(required)}}
+    return {
+        "name": name,
+        "description": description,
+        "parameters": {"type": "object", "properties": required | (optional or {}), "required": list(required)},
+    }
 
 
 _STRING = {"type": "string"}
@@ -33,13 +38,21 @@ _UNIT = {"unit": {"type": "string", "enum": ["celsius", "fahrenheit"]}}
 
 WEATHER = function("get_weather", "Get the weather of a city", {"city": {"type": "string", "description": "City name"}})
 CURRENT_WEATHER = function(
-    "get_current_weather", "Get the current weather in a given location",
-    {"location": {"type": "string", "description": "The city and state, e.g. San Francisco, CA"}}, _UNIT)
+    "get_current_weather",
+    "Get the current weather in a given location",
+    {"location": {"type": "string", "description": "The city and state, e.g. San Francisco, CA"}},
+    _UNIT,
+)
 TIME = function("get_current_time", "Get the current time in a city", {"city": _STRING})
 CALCULATOR = function("calculator", "Evaluate a math expression", {"expression": _STRING})
-CURRENCY = function("convert_currency", "Convert money between currencies",
-                    {"amount": {"type": "number"}, "from_currency": _STRING, "to_currency": _STRING})
-RANDOM = function("random_number", "Generate a random number", {"minimum": {"type": "integer"}, "maximum": {"type": "integer"}})
+CURRENCY = function(
+    "convert_currency",
+    "Convert money between currencies",
+    {"amount": {"type": "number"}, "from_currency": _STRING, "to_currency": _STRING},
+)
+RANDOM = function(
+    "random_number", "Generate a random number", {"minimum": {"type": "integer"}, "maximum": {"type": "integer"}}
+)
 STOCK = function("get_stock_price", "Get the current stock price", {"symbol": _STRING})
 
 JSON_SYSTEM = "Respond with a single JSON object and nothing else."
@@ -105,20 +118,48 @@ CASES = [
     Case("json person", ["My name is Alice and I am 30 years old."], system=JSON_SYSTEM),
     Case("json 人", ["我叫小明，今年12岁。"], system=JSON_SYSTEM),
     Case("weather", ["What is the weather in Paris?", Result('{"temperature": 22, "condition": "sunny"}')], [WEATHER]),
-    Case("weather in Boston", ["What's the weather like in Boston today?", Result('{"temperature": 22, "condition": "sunny"}')],
-         [CURRENT_WEATHER]),
+    Case(
+        "weather in Boston",
+        ["What's the weather like in Boston today?", Result('{"temperature": 22, "condition": "sunny"}')],
+        [CURRENT_WEATHER],
+    ),
     Case("weather as text", ["What is the weather in Paris?", Result("rainy, 17°C")], [CURRENT_WEATHER, CALCULATOR]),
-    Case("weather with a unit", ["What is the weather in London in fahrenheit?",
-                                 Result('{"temperature": 61, "unit": "fahrenheit", "condition": "cloudy"}')], [CURRENT_WEATHER]),
-    Case("weather and a system text", ["What is the weather in San Francisco?", Result('{"temperature": 18, "condition": "foggy"}')],
-         [WEATHER], system="You are a helpful assistant."),
-    Case("two turns of weather", ["What is the weather in Tokyo?", Result('{"temperature": 17, "condition": "rainy"}'),
-                                  "And in Seoul?", Result('{"temperature": 12, "condition": "clear"}')], [WEATHER]),
-    Case("weather beside a calculator", ["What is the weather in Paris?", Result('{"temperature": 17, "condition": "rainy"}')],
-         [WEATHER, CALCULATOR]),
+    Case(
+        "weather with a unit",
+        [
+            "What is the weather in London in fahrenheit?",
+            Result('{"temperature": 61, "unit": "fahrenheit", "condition": "cloudy"}'),
+        ],
+        [CURRENT_WEATHER],
+    ),
+    Case(
+        "weather and a system text",
+        ["What is the weather in San Francisco?", Result('{"temperature": 18, "condition": "foggy"}')],
+        [WEATHER],
+        system="You are a helpful assistant.",
+    ),
+    Case(
+        "two turns of weather",
+        [
+            "What is the weather in Tokyo?",
+            Result('{"temperature": 17, "condition": "rainy"}'),
+            "And in Seoul?",
+            Result('{"temperature": 12, "condition": "clear"}'),
+        ],
+        [WEATHER],
+    ),
+    Case(
+        "weather beside a calculator",
+        ["What is the weather in Paris?", Result('{"temperature": 17, "condition": "rainy"}')],
+        [WEATHER, CALCULATOR],
+    ),
     Case("北京的天气", ["北京今天天气怎么样？", Result("晴，22度")], [WEATHER]),
     Case("上海的天气", ["上海的天气如何？", Result('{"temperature": 25, "condition": "多云"}')], [CURRENT_WEATHER]),
-    Case("乌鲁木齐的天气", ["乌鲁木齐今天天气怎么样？", Result('{"temperature": -5, "condition": "小雨"}')], [CURRENT_WEATHER]),
+    Case(
+        "乌鲁木齐的天气",
+        ["乌鲁木齐今天天气怎么样？", Result('{"temperature": -5, "condition": "小雨"}')],
+        [CURRENT_WEATHER],
+    ),
     Case("time", ["What time is it in Tokyo?", Result('{"time": "09:41"}')], [WEATHER, TIME]),
     Case("三亚的时间", ["三亚现在几点？", Result("18:20")], [TIME]),
     Case("calculator", ["What is 123 * 45?", Result('{"result": 5535}')], [CALCULATOR]),

@@ -91,7 +91,9 @@ NAMES_ENGLISH = (
     "Alice Bob Carol David Emma Frank Grace Henry Ivy Jack Kate Leo Mary Nick Olivia Peter Rose Sam Tina Victor Wendy "
     "Tom Lucy Anna Ben Max Julia Paul Laura Mike John Sarah James Linda Maria Daniel Sophie Oscar Nina Hugo"
 ).split()
-NAMES_CHINESE = "小明 小红 李雷 韩梅梅 张伟 王芳 小李 小王 阿强 小美 刘洋 陈静 赵云 小刚 丽丽 李明 王伟 张三 李四".split()
+NAMES_CHINESE = (
+    "小明 小红 李雷 韩梅梅 张伟 王芳 小李 小王 阿强 小美 刘洋 陈静 赵云 小刚 丽丽 李明 王伟 张三 李四".split()
+)
 
 ANIMALS = _rows(
     "fox 狐狸;rabbit 兔子;cat 小猫;dog 小狗;bear 小熊;mouse 老鼠;owl 猫头鹰;turtle 乌龟;frog 青蛙;dragon 小龙;"

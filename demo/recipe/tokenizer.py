@@ -23,10 +23,18 @@ _DECLARED_PIECES = [
     *("\n" + _SPACE * width for width in (4, 8, 12, 16, 20, 24)),
     *(f'"type":{_SPACE}"{kind}"' for kind in ("string", "object", "number", "integer")),
     *(f'"{key}":{_SPACE}"' for key in ("name", "description")),
-    *(f'"{key}":{_SPACE}' + bracket for key, bracket in (("parameters", "{"), ("properties", "{"), ("required", "["),
-                                                         ("enum", "["))),
+    *(
+        f'"{key}":{_SPACE}' + bracket
+        for key, bracket in (("parameters", "{"), ("properties", "{"), ("required", "["), ("enum", "["))
+    ),
     f'"additionalProperties":{_SPACE}false',
-    "```python", "tool_call(", "```", "true", "false", "='", "')",
+    "```python",
+    "tool_call(",
+    "```",
+    "true",
+    "false",
+    "='",
+    "')",
 ]
 _CHINESE = re.compile("([\u4e00-\u9fff])")
 
@@ -39,8 +47,12 @@ def _training_lines(seed: int, num_dialogues: int) -> list[str]:
         dialogue = tools.tool_dialogue(rng) if index % 4 == 0 else dialogues.chat(rng)
         for message in dialogue:
             lines += [message.metadata, *message.content.split("\n")]
-    for topics in (dialogues.talk.SMALL_TALK_ENGLISH, dialogues.talk.SMALL_TALK_CHINESE,
-                   dialogues.talk.LONG_ENGLISH, dialogues.talk.LONG_CHINESE):
+    for topics in (
+        dialogues.talk.SMALL_TALK_ENGLISH,
+        dialogues.talk.SMALL_TALK_CHINESE,
+        dialogues.talk.LONG_ENGLISH,
+        dialogues.talk.LONG_CHINESE,
+    ):
         for topic in topics:
             lines += topic.questions + topic.answer.split("\n")
     lines += ["".join(values.CHINESE_CHARACTERS)] * 3

@@ -103,7 +103,10 @@ def batches(
         rng.shuffle(groups)
         for group in groups:
             length = len(group[-1][0])
-            ids, learned = torch.zeros(len(group), length, dtype=torch.long), torch.zeros(len(group), length, dtype=torch.bool)
+            ids, learned = (
+                torch.zeros(len(group), length, dtype=torch.long),
+                torch.zeros(len(group), length, dtype=torch.bool),
+            )
             for row, (sample_ids, sample_learned) in enumerate(group):
                 ids[row, : len(sample_ids)] = torch.tensor(sample_ids)
                 learned[row, : len(sample_learned)] = torch.tensor(sample_learned)
@@ -154,7 +157,9 @@ def _work(rank: int, workers: int, rendezvous: str, tokenizer: bytes, minutes: f
         for name, make, budget in (("tools", tool_dialogue, TOOL_TOKENS), ("chat", chat_dialogue, CHAT_TOKENS))
     }
     averages = dict.fromkeys(streams, 0.0)
-    bar = tqdm(total=round(seconds), initial=round(seconds_before), unit="s", desc="training", mininterval=5, disable=rank > 0)
+    bar = tqdm(
+        total=round(seconds), initial=round(seconds_before), unit="s", desc="training", mininterval=5, disable=rank > 0
+    )
     heads_installed = progress >= OFFSET_HEADS_AT
     while progress < 1:
         if progress >= OFFSET_HEADS_AT and not heads_installed:

@@ -12,6 +12,7 @@ from chatglm_cpp import _C
 from glm_api.pipeline import formats
 from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.worker.model_file import inspect
+from glm_api.pipeline.worker.opening import reserve_graph_memory
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 from tests.models.writer import Family, TinyModel, write_model
 
@@ -49,6 +50,7 @@ def open_model(model_file: Callable[..., Path]) -> Callable[..., OpenModel]:
         path = model_file(family, **fields)
         if path not in opened:
             pipeline = _C.Pipeline(str(path), -1)
+            reserve_graph_memory(pipeline, pipeline.model.config.max_length)
             tokenizer = PipelineTokenizer(pipeline, inspect(path))
             format = formats.load(pipeline.model.config.model_type_name, tokenizer)
             opened[path] = OpenModel(path, pipeline, tokenizer, format)
