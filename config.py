@@ -185,8 +185,9 @@ class Settings:
         most=512,
         shown="the CPUs that the process may use",
     )
+    # ggml has room for 64 contexts in a process, and each slot takes three.
     cache_slots: int = _integer(
-        4, "Conversations whose evaluated prompts are kept, each in memory of its own.", least=1, most=64
+        4, "Conversations whose evaluated prompts are kept, each in memory of its own.", least=1, most=16
     )
     prefill: Literal["auto", "step", "batch"] = _choice(
         "auto",

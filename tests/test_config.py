@@ -107,7 +107,7 @@ def test_a_relative_model_path_is_taken_from_the_current_directory(model: str, m
         ("GLM_MODEL_ALIASES", "ok,no good", "must be letters, digits and . : / @ + - _ only, not 'no good'"),
         ("GLM_QUEUE_SIZE", "many", "must be a whole number from 0 to 10000, not 'many'"),
         ("GLM_QUEUE_SIZE", "-1", "must be a whole number from 0 to 10000, not -1"),
-        ("GLM_CACHE_SLOTS", "65", "must be a whole number from 1 to 64, not 65"),
+        ("GLM_CACHE_SLOTS", "65", "must be a whole number from 1 to 16, not 65"),
         ("GLM_NUM_THREADS", "2.5", "must be a whole number from 1 to 512, not '2.5'"),
         ("GLM_QUEUE_TIMEOUT", "nan", "must be seconds from 1 to 86400"),
         ("GLM_PING_INTERVAL", "-1", "must be seconds from 0 to 3600, not -1.0"),

@@ -41,9 +41,12 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def open_model(model_file: Callable[..., Path]) -> Callable[..., OpenModel]:
-    """``open_model(family, **fields of TinyModel)``: the same file, opened in this process, once a session."""
+    """``open_model(family, **fields of TinyModel)``: the same file, opened in this process, once a module.
+
+    Not once a session: ggml has room for 64 contexts in a process, an open model takes three, and one too many crashes.
+    """
     opened: dict[Path, OpenModel] = {}
 
     def make(family: Family, **fields: Any) -> OpenModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable
 
@@ -49,22 +50,28 @@ class ScriptedConnection:
         return Cancel(self._current) if self.cancel_after == 0 else None
 
 
+@functools.cache
+def pipelines_of(model: OpenModel, count: int) -> list[_C.Pipeline]:
+    """``count`` pipelines over the model's file, opened as the engine opens its slots."""
+    pipelines = [_C.Pipeline(str(model.path), -1) for _ in range(count)]
+    for pipeline in pipelines:
+        reserve_graph_memory(pipeline, pipeline.model.config.max_length)
+    return pipelines
+
+
 class Bench:
     """An engine over an open model, and the answers of chatglm_cpp's own loop to compare with."""
 
     def __init__(self, model: OpenModel, mode: str, slots: int = 2, longest_batch: int = 10_000) -> None:
         self.model = model
         self.connection = ScriptedConnection()
+        # Reused, since ggml has room for about twenty open models in a process.
+        first, *others, self.reference = pipelines_of(model, slots + 1)
+        spare = iter(others)
         evaluator = Evaluator(mode, longest_batch, whole_prompts=not model.format.reuses_prefix)  # type: ignore[arg-type]
-        pool = SlotPool(slots, self.open, self.open())
+        pool = SlotPool(slots, lambda: next(spare), first)
         self.engine = Engine(self.connection, model.format, pool, evaluator, generation_config, decode_image)  # type: ignore[arg-type]
-        self.reference = self.open()
         self.number = 0
-
-    def open(self) -> _C.Pipeline:
-        pipeline = _C.Pipeline(str(self.model.path), -1)
-        reserve_graph_memory(pipeline, pipeline.model.config.max_length)
-        return pipeline
 
     def run(
         self, prompt: list[int], limit: int, cancel_after: int | None = None, output: OutputSpec | None = None
