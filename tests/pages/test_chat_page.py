@@ -511,6 +511,8 @@ def test_the_pages_work_under_a_path_prefix(open_page: OpenPage) -> None:
     expect(page.locator(".opblock")).to_have_count(2)
     page.get_by_role("link", name="GLM chat").click()
     expect(page.get_by_role("button", name="Hi", exact=True)).to_be_visible()
+    # Closed first, so that nothing that it still loads is cut off.
+    page.close()
     stub.close()
 
 
