@@ -56,7 +56,7 @@ $(RUNTIME): requirements.txt
 	.venv/bin/pip install -r requirements.txt
 	touch $@
 
-$(DEV): requirements-dev.txt $(RUNTIME)
+$(DEV): requirements-dev.txt requirements-hf.txt $(RUNTIME)
 	@.venv/bin/pip install -r requirements-dev.txt
 	touch $@
 

@@ -22,6 +22,10 @@ from dotenv import dotenv_values
 from environs import Env, EnvValidationError, ValidationError, validate
 from marshmallow import fields
 
+from hub import PREFIX as HUB_PREFIX
+from hub import SYNTAX as HUB_SYNTAX
+from hub import Fetch, HubError, HubFile, fetched
+
 PREFIX: Final = "GLM_"
 # The names of chatglm_cpp.openai_api, so that its users need to change nothing. A GLM_ name wins.
 ALIASES: Final = {"MODEL": "GLM_MODEL", "MAX_LENGTH": "GLM_MAX_LENGTH", "NUM_THREADS": "GLM_NUM_THREADS"}
@@ -113,6 +117,15 @@ def _readable_file(text: str) -> Path:
     return path
 
 
+def _model(text: str) -> Path | HubFile:
+    if not text.startswith(HUB_PREFIX):
+        return _readable_file(text)
+    file = HubFile.parse(text)
+    if file is None:
+        raise ValidationError(f"must be a path or {HUB_SYNTAX}, not {text!r}")
+    return file
+
+
 def _name(text: str) -> str:
     if not re.fullmatch(r"[\w.:/@+-]{1,200}", text):
         raise ValidationError(f"must be letters, digits and . : / @ + - _ only, not {text!r}")
@@ -159,7 +172,11 @@ class Settings:
     """The settings, checked. Times are in seconds. Keys do not show in its repr."""
 
     model: Path = _parsed(
-        "a path", DEMO_MODEL, "The GGML file to serve.", _readable_file, shown="the bundled demo model"
+        f"a path or {HUB_SYNTAX}",
+        DEMO_MODEL,
+        "The GGML file to serve; `hf:` is downloaded ([docs/models.md](docs/models.md)).",
+        _model,
+        shown="the bundled demo model",
     )
     model_name: str = _parsed(
         "a name", "", "The model's id in `/v1/models` and in answers.", _name, shown="from the file's name"
@@ -261,10 +278,11 @@ class _MappingEnv(Env):
         return self._mapping.get(env_key, default)
 
 
-def load_settings(environ: Mapping[str, str]) -> Settings:
+def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched) -> Settings:
     """Read the settings from ``environ``. Raises `SettingsError`, which tells everything that is wrong at once.
 
-    An empty variable counts as unset: that is how compose files and unit files leave one out.
+    An empty variable counts as unset: that is how compose files and unit files leave one out. A model of the Hub is
+    had from ``fetch`` when all else is right.
     """
     environ = _with_env_file(environ)
     sources = _sources(environ)
@@ -283,17 +301,22 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         lines.append(f"GLM_MODEL is not set, and the bundled model {DEMO_MODEL} is missing.")
     if lines:
         raise SettingsError(lines)
+    if isinstance(values.get("model"), HubFile):
+        try:
+            values["model"] = fetch(values["model"], environ)
+        except HubError as error:
+            raise SettingsError([f"{sources['GLM_MODEL']} {error}."]) from None
     return Settings(**values)
 
 
-def load_settings_or_keep(environ: Mapping[str, str]) -> Settings:
+def load_settings_or_keep(environ: Mapping[str, str], fetch: Fetch = fetched) -> Settings:
     """`load_settings`, except that settings which were right once are kept when a reload finds them wrong.
 
     gunicorn's master and the workers that it forks would otherwise end on a HUP, and all running answers with them.
     """
     global _in_force
     try:
-        _in_force = load_settings(environ)
+        _in_force = load_settings(environ, fetch)
     except SettingsError as error:
         if _in_force is None:
             raise

@@ -24,19 +24,23 @@ def test_chatglm_cpp_is_imported_in_the_worker_only() -> None:
     assert importers_of("chatglm_cpp", but=PACKAGE / "pipeline" / "worker") == []
 
 
+def test_huggingface_hub_is_imported_by_the_download_only() -> None:
+    assert importers_of("huggingface_hub") == [Path("glm_api/models/download.py")]
+
+
 def test_the_pipeline_knows_nothing_of_flask() -> None:
     assert [path for path in importers_of("flask") if "pipeline" in path.parts] == []
 
 
 def test_the_master_stays_free_of_what_a_worker_patches() -> None:
-    code = "import sys, config; print(sorted({'glm_api', 'flask', 'gevent'} & sys.modules.keys()))"
+    code = "import sys, config; print(sorted({'glm_api', 'flask', 'gevent', 'huggingface_hub'} & sys.modules.keys()))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
 
 
 def test_every_module_that_is_named_exists() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    named = re.findall(r"`((?:glm_api|demo|config\.py|wsgi\.py|gunicorn\.conf\.py)[\w/.]*)`", text)
+    named = re.findall(r"`((?:glm_api|demo|config\.py|hub\.py|wsgi\.py|gunicorn\.conf\.py)[\w/.]*)`", text)
     assert len(named) > 10
     paths = [name for name in named if "." not in name.split("/")[-1] or name.endswith((".py", ".c"))]
     assert [name for name in paths if not (ROOT / name).exists()] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from config import (
     model_name_of,
     remarks,
 )
+from hub import HubFile
 
 
 @pytest.fixture
@@ -137,6 +139,53 @@ def test_a_wrong_key_is_not_shown() -> None:
 def test_all_errors_come_at_once() -> None:
     lines = error_lines(GLM_QUEUE_SIZE="x", GLM_BIND="x", GLM_MODEL="/nowhere", GLM_LOG_LEVEL="loud")
     assert {line.split()[0] for line in lines} == {"GLM_QUEUE_SIZE", "GLM_BIND", "GLM_MODEL", "GLM_LOG_LEVEL"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hf:",
+        "hf:glm",
+        "hf:glm/demo",
+        "hf:glm/demo/",
+        "hf:glm/demo/../x.bin",
+        "hf:glm/demo/./x.bin",
+        "hf:glm/demo//x.bin",
+        "hf:glm/../x.bin",
+        "hf:glm/de--mo/x.bin",
+        "hf:-glm/demo/x.bin",
+        "hf:glm/demo@/x.bin",
+        "hf:glm/demo@../x.bin",
+        "hf://glm/demo/x.bin",
+        "hf:https://huggingface.co/glm/demo/x.bin",
+        "hf:glm/demo/x y.bin",
+        "hf:glm/demo/x\\y.bin",
+    ],
+)
+def test_a_file_of_the_hub_that_is_named_wrongly(value: str) -> None:
+    assert error_lines(GLM_MODEL=value) == [
+        f"GLM_MODEL must be a path or hf:OWNER/REPO[@REVISION]/FILE, not {value!r}."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "file"),
+    [
+        ("hf:glm/demo/x-q4_0.bin", HubFile("glm/demo", "main", "x-q4_0.bin")),
+        ("hf:glm/demo@main/x.bin", HubFile("glm/demo", "main", "x.bin")),
+        ("hf:glm_1/de.mo-2@v1.0/ggml/模型a@b.bin", HubFile("glm_1/de.mo-2", "v1.0", "ggml/模型a@b.bin")),
+    ],
+)
+def test_a_file_of_the_hub(value: str, file: HubFile, model: str) -> None:
+    asked = []
+
+    def fetch(file: HubFile, environ: Mapping[str, str]) -> Path:
+        asked.append((file, environ["HF_HOME"]))
+        return Path(model)
+
+    settings = load_settings({"GLM_MODEL": value, "HF_HOME": "/cache"}, fetch)
+    assert (settings.model, settings.model_name) == (Path(model), "glm-4-9b-chat")
+    assert asked == [(file, "/cache")]
 
 
 def test_a_model_that_may_not_be_read(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
