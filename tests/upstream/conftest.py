@@ -1,0 +1,142 @@
+"""A real upstream engine: llama.cpp's server with a tiny model, whose answers go on for as long as they are wanted."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.server.conftest import PATIENCE, ROOT, free_port, until
+from tests.upstream.gguf_model import NAME, write_model
+
+API_KEY = "upstream-key"
+
+
+@dataclass
+class Engine:
+    """A llama.cpp server that runs. ``url`` ends in /v1; ``log`` is the file that its output goes to."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+    api_key: str | None
+    model: str = NAME
+    http: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        self.http = httpx.Client(base_url=self.url.removesuffix("/v1"), headers=headers, timeout=PATIENCE)
+
+    def health(self) -> int:
+        """The status of /health: 503 while the model is being loaded; 0 when nobody answers."""
+        try:
+            return self.http.get("/health").status_code
+        except httpx.TransportError:
+            return 0
+
+    def slots(self) -> list[dict[str, Any]]:
+        """What llama.cpp tells of each slot: ``is_processing``, the request's ``params``, and more."""
+        slots: list[dict[str, Any]] = self.http.get("/slots").raise_for_status().json()
+        return slots
+
+    def busy(self) -> int:
+        """The number of slots that work on a request; back to 0 once it is answered or its client has gone.
+
+        Each question, this one, ``waiting`` and ``generated``, puts off llama.cpp's look, after a second without any
+        result, whether the client of a request that is not streamed is still there: wait for ``cancelled`` first.
+        """
+        return sum(slot["is_processing"] for slot in self.slots())
+
+    def waiting(self) -> int:
+        """The number of requests that no slot is free for."""
+        return self.metric("requests_deferred")
+
+    def generated(self) -> int:
+        """The number of tokens of all requests that were answered to their end or cancelled."""
+        return self.metric("tokens_predicted_total")
+
+    def cancelled(self) -> int:
+        """The number of requests whose client left before the answer's end, by the log; asks the server nothing."""
+        return self.log.read_bytes().count(b"cancel task")
+
+    def metric(self, name: str) -> int:
+        """A whole number from /metrics, named without its ``llamacpp:``."""
+        text = self.http.get("/metrics").raise_for_status().text
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"llamacpp:{name} "))
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal and wait; the exit status. At SIGTERM, a stream under way keeps it for half a minute."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+StartEngine = Callable[..., Engine]
+
+
+def start(
+    folder: Path,
+    *,
+    port: int | None = None,
+    api_key: str | None = API_KEY,
+    context: int = 4096,
+    endless: bool = True,
+    ready: bool = True,
+) -> Engine:
+    """Start an engine with two slots on ``port``, or on a free one.
+
+    ``context``: in tokens, half of it for each slot. ``endless``: an answer without ``max_tokens`` never ends, so that
+    only cancelling it frees its slot; otherwise it ends when the slot's context is full. ``ready``: wait for its model.
+    """
+    port = port or free_port()
+    log = folder / f"engine-{port}.log"
+    model = folder / f"{NAME}.gguf"
+    if not model.exists():
+        write_model(model)
+    options = ["--context", str(context)]
+    options += ["--api-key", api_key] if api_key else []
+    options += ["--endless"] if endless else []
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.upstream.llama_server", str(model), str(port), *options],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    engine = Engine(process, f"http://127.0.0.1:{port}/v1", log, api_key)
+    if ready:
+        until(lambda: process.poll() is not None or engine.health() == 200)
+        assert process.poll() is None, log.read_text()
+    return engine
+
+
+@pytest.fixture
+def start_engine(tmp_path: Path) -> Iterator[StartEngine]:
+    """``start_engine(**options of start)``: an engine of this test's own, for it to kill or to start again."""
+    started: list[Engine] = []
+
+    def make(**options: Any) -> Engine:
+        started.append(start(tmp_path, **options))
+        return started[-1]
+
+    yield make
+    for engine in started:
+        engine.http.close()
+        engine.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """One engine for a module's tests, which leave it idle."""
+    engine = start(tmp_path_factory.mktemp("engine"))
+    yield engine
+    engine.http.close()
+    engine.stop(signal.SIGKILL)
