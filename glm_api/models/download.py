@@ -45,6 +45,8 @@ def main() -> None:
     """Download what the command line names and print the result."""
     # What the parent sends to stop it. The stack is unwound, so that the progress bar ends its line.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    # On a terminal with `stty tostop` the progress bar, drawn from the background, would stop this process.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     repo, revision, path = sys.argv[1:]
     try:
