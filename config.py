@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from environs import Env, EnvValidationError, ValidationError, validate
@@ -153,6 +154,28 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or "@" in text or "?" in text or "#" in text or not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValidationError(f"must be http:// or https://, a host and the path before /models, not {text!r}")
+    return text.rstrip("/")
+
+
+def _key(text: str) -> str:
+    return ",".join(_keys(text))
+
+
+def _model_map(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = [entry.partition("=") for entry in _entries(text)]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValidationError(f"must be pairs such as glm-4=THUDM/glm-4-9b-chat, not {text!r}")
+    return tuple((_name(shown), _name(meant)) for shown, _, meant in pairs)
+
+
 def _bind(text: str) -> str:
     host, colon, port = text.rpartition(":")
     if text.startswith("unix:/") or (colon and host and port.isdecimal() and 0 < int(port) < 65536):
@@ -220,6 +243,30 @@ class Settings:
     )
     ping_interval: float = _seconds(
         15, "Silence after which a stream gets a comment to keep it open; 0: never.", least=0, most=3600
+    )
+    backend: Literal["chatglm-cpp", "openai"] = _choice(
+        "chatglm-cpp",
+        "What answers: the model of `GLM_MODEL`, or an OpenAI-compatible engine elsewhere.",
+        "chatglm-cpp",
+        "openai",
+    )
+    upstream_url: str = _parsed(
+        "an http or https URL",
+        "",
+        "Where that engine is, such as `http://10.0.0.5:8080/v1`.",
+        _url,
+        shown="none; needed with `GLM_BACKEND=openai`",
+    )
+    upstream_key: str = _parsed("a key", "", "The API key that the engine asks for.", _key, shown="none", secret=True)
+    upstream_models: tuple[tuple[str, str], ...] = _parsed(
+        "`name=engine's name`, by commas",
+        (),
+        "The models to offer, each with the engine's own name for it.",
+        _model_map,
+        shown="the engine's own",
+    )
+    upstream_concurrency: int = _integer(
+        8, "Requests that are with the engine at a time; the others wait in the queue.", least=1, most=1000
     )
     max_body_bytes: int = _integer(8 * 2**20, "Largest request body, in bytes.", least=1024, most=32 * 2**20)
     bind: str = _parsed(
@@ -299,6 +346,8 @@ def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched) -> Setting
         lines = [f"{sources[name]} {message}." for name in messages for message in messages[name]]
     if "model" not in values and not DEMO_MODEL.exists():
         lines.append(f"GLM_MODEL is not set, and the bundled model {DEMO_MODEL} is missing.")
+    if values.get("backend") == "openai" and "upstream_url" not in values:
+        lines.append("GLM_UPSTREAM_URL is not set, and GLM_BACKEND=openai needs it.")
     if lines:
         raise SettingsError(lines)
     if isinstance(values.get("model"), HubFile):

@@ -77,7 +77,7 @@ logconfig_dict = {
 
 
 def post_worker_init(worker: _Any) -> None:
-    """Start the pipeline, now that the worker is patched and its signal handlers are set."""
+    """Start the backend, now that the worker is patched and its signal handlers are set."""
     from glm_api.lifecycle import worker_started
 
     # Ctrl-C reaches the worker twice: from the terminal and from the master. One is enough, two end in a traceback.
@@ -86,7 +86,7 @@ def post_worker_init(worker: _Any) -> None:
 
 
 def worker_exit(server: _Any, worker: _Any) -> None:
-    """End the pipeline with the worker."""
+    """End the backend with the worker."""
     from glm_api.lifecycle import worker_stopped
 
-    worker_stopped()
+    worker_stopped(worker)

@@ -8,26 +8,22 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from config import Settings
-    from glm_api.pipeline.facade import Pipeline
+    from glm_api.backend import Backend
+    from glm_api.openapi import Blueprint
 
 __version__ = "0.1.0"
 
 
-def create_app(settings: Settings, pipeline: Pipeline | None = None) -> Flask:
-    """The application. ``pipeline`` is whoever configured and started it; the app only asks it things."""
+def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
+    """The application, over the backend of ``settings`` or another ``backend``, which somebody else starts."""
     # Imported here because the children of the pipeline import this package too: they start in half the time without
     # all that only the web side needs.
     from flask import Flask
     from flask.json.provider import DefaultJSONProvider
 
     from glm_api import auth, cors, errors, logs, metrics, pages, record
-    from glm_api.chat.routes import blueprint as chat_blueprint
-    from glm_api.completions.routes import blueprint as completions_blueprint
-    from glm_api.models.routes import blueprint as models_blueprint
     from glm_api.openapi import create_api, describe_metrics
-    from glm_api.ops.routes import blueprint as ops_blueprint
-    from glm_api.pipeline import pipeline as the_pipeline
-    from glm_api.responses.routes import blueprint as responses_blueprint
+    from glm_api.ops.probes import blueprint as probes_blueprint
 
     app = Flask(__name__, static_folder=None)
     json = DefaultJSONProvider(app)
@@ -35,19 +31,44 @@ def create_app(settings: Settings, pipeline: Pipeline | None = None) -> Flask:
     json.ensure_ascii = json.sort_keys = False
     app.config["GLM_SETTINGS"] = settings
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    app.extensions["glm_pipeline"] = pipeline = pipeline or the_pipeline
+    app.extensions["glm_backend"] = backend = backend or _backend_of(settings)
     app.json = json
 
     record.register(app)
     logs.register(app, settings)
-    metrics.register(app, pipeline)
+    metrics.register(app, backend)
     errors.register(app)
     cors.register(app, settings)
     auth.register(app, settings)
 
     api = create_api(app, __version__)
-    for blueprint in (chat_blueprint, completions_blueprint, responses_blueprint, models_blueprint, ops_blueprint):
+    for blueprint in (*_blueprints_of(settings), probes_blueprint):
         api.register_blueprint(blueprint)
     describe_metrics(api, app)
     app.register_blueprint(pages.blueprint)
     return app
+
+
+def _backend_of(settings: Settings) -> Backend:
+    if settings.backend == "openai":
+        from glm_api.upstream.engine import Engine
+
+        return Engine(settings)
+    from glm_api.pipeline import pipeline
+
+    return pipeline
+
+
+def _blueprints_of(settings: Settings) -> list[Blueprint]:
+    """The routes that depend on the backend."""
+    if settings.backend == "openai":
+        from glm_api.upstream.routes import blueprint
+
+        return [blueprint]
+    from glm_api.chat.routes import blueprint as chat
+    from glm_api.completions.routes import blueprint as completions
+    from glm_api.models.routes import blueprint as models
+    from glm_api.ops.routes import blueprint as ops
+    from glm_api.responses.routes import blueprint as responses
+
+    return [chat, completions, responses, models, ops]

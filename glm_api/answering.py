@@ -1,8 +1,8 @@
 """Puts work to the pipeline and makes an HTTP answer of its events: one body, or a stream of server-sent events.
 
-All endpoints that generate go through here. Whatever happens - end, error, client gone - the generation is closed:
-by the view when nothing is streamed, else by the stream and by ``Response.call_on_close``, because a stream that
-never starts does not run its ``finally``.
+All endpoints that generate go through here; `held` and `send` are for answers that come from elsewhere, too. Whatever
+happens - end, error, client gone - the work is closed: by the view when nothing is streamed, else by the stream and by
+``Response.call_on_close``, because a stream that never starts does not run its ``finally``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from flask import Response, current_app, g, request
 
@@ -70,14 +70,30 @@ class Answer:
         self.predicted_ms = event.predicted_ms
 
 
-class Stream(Protocol):
-    """Turns the events of one request into the bytes of its stream."""
+Batch = TypeVar("Batch", contravariant=True)
 
-    def render(self, batch: list[Event]) -> bytes:
-        """The bytes for events that came together; may be empty."""
+
+class Work(Protocol):
+    """A request's hold on what answers it."""
+
+    def cancel(self) -> None:
+        """The client is gone; called from another thread."""
+
+    def close(self) -> None:
+        """Give it back. Idempotent."""
+
+
+Held = TypeVar("Held", bound=Work)
+
+
+class Stream(Protocol[Batch]):
+    """Turns what arrives for one request into the bytes of its stream."""
+
+    def render(self, batch: Batch) -> bytes:
+        """The bytes for what came together; may be empty."""
 
     def end(self) -> bytes:
-        """The last bytes of a stream that went well."""
+        """The last bytes when all has arrived."""
 
     def fail(self, error: ApiError) -> bytes:
         """The last bytes of a stream that failed under way."""
@@ -108,7 +124,7 @@ def _add(answers: list[Answer], event: Event) -> None:
             answers[-1].finish(event)
 
 
-def stream(job: Job, make_stream: Callable[[Generation], Stream]) -> Response:
+def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -> Response:
     """Have ``job`` done and send what becomes of it as it comes. Raises `PipelineError`.
 
     Waits for the first sign of the pipeline, or the first ping if that is earlier: what fails before has a status of
@@ -122,15 +138,19 @@ def stream(job: Job, make_stream: Callable[[Generation], Stream]) -> Response:
         first = next(batches)
         # From here on the stream owns the place, and this view's end no longer gives it back.
         release = stack.pop_all().close
-    chunks = _chunks(chain([first], batches), make_stream(generation), release, record, current_app.logger)
-    response = Response(chunks, headers=SSE_HEADERS)
+    return send(chain([first], batches), make_stream(generation), release)
+
+
+def send(batches: Iterator[Any], stream: Stream[Any], release: Callable[[], None]) -> Response:
+    """The stream of ``batches``, a ping for each empty one; ``release`` is called at its end, maybe several times."""
+    response = Response(_chunks(batches, stream, release, g.record, current_app.logger), headers=SSE_HEADERS)
     response.call_on_close(release)
     return response
 
 
 def _chunks(
-    batches: Iterator[list[Event]],
-    stream: Stream,
+    batches: Iterator[Any],
+    stream: Stream[Any],
     release: Callable[[], None],
     record: RequestRecord,
     logger: logging.Logger,
@@ -150,6 +170,9 @@ def _chunks(
     except PipelineError as error:
         record.error = from_pipeline(error)
         yield stream.fail(record.error)
+    except ApiError as error:
+        record.error = error
+        yield stream.fail(error)
     except Exception as error:
         logger.exception("a stream failed", exc_info=error)
         record.error = unforeseen()
@@ -162,13 +185,19 @@ def _chunks(
 def _admitted(job: Job) -> Iterator[Generation]:
     """A place in the queue for ``job``, given back at the end or when the client leaves."""
     g.record.model = settings.model_name
-    generation = pipeline.generate(job)
-    stop_watching = disconnects.watch(request.environ, generation.cancel)
-    try:
+    with held(pipeline.generate(job)) as generation:
         yield generation
+
+
+@contextmanager
+def held(work: Held) -> Iterator[Held]:
+    """``work``, cancelled when the client leaves and closed at the end."""
+    stop_watching = disconnects.watch(request.environ, work.cancel)
+    try:
+        yield work
     finally:
         stop_watching()
-        generation.close()
+        work.close()
 
 
 def _noted(batches: Iterator[list[Event]], generation: Generation, record: RequestRecord) -> Iterator[list[Event]]:

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # Probes, and the pages with what they are made of; everything that tells of models or work needs a key.
 OPEN_BLUEPRINTS = frozenset({"pages"})
-OPEN_ENDPOINTS = frozenset({"ops.health", "ops.livez", "api-docs.openapi_json"})
+OPEN_ENDPOINTS = frozenset({"probes.health", "probes.livez", "api-docs.openapi_json"})
 METRICS_ENDPOINT = "metrics"
 
 _KEY = re.compile(r"[\x21-\x7e]+")

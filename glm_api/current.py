@@ -1,4 +1,4 @@
-"""What the running application stands on: its settings and its pipeline, as `create_app` was given them."""
+"""What the running application stands on: its settings and its backend, as `create_app` was given them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from werkzeug.local import LocalProxy
 
 if TYPE_CHECKING:
     from config import Settings
+    from glm_api.backend import Backend
     from glm_api.pipeline.facade import Pipeline
+    from glm_api.upstream.engine import Engine
+
+_backend = LocalProxy(lambda: current_app.extensions["glm_backend"])
 
 settings = cast("Settings", LocalProxy(lambda: current_app.config["GLM_SETTINGS"]))
-pipeline = cast("Pipeline", LocalProxy(lambda: current_app.extensions["glm_pipeline"]))
+backend = cast("Backend", _backend)
+# Which of the two it is, the blueprints that are registered know.
+pipeline = cast("Pipeline", _backend)
+engine = cast("Engine", _backend)

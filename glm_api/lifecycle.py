@@ -1,4 +1,4 @@
-"""Ties the pipeline's life to that of gunicorn's worker; called from ``gunicorn.conf.py``.
+"""Ties the backend's life to that of gunicorn's worker; called from ``gunicorn.conf.py``.
 
 gunicorn calls no hook when a worker is told to finish, and kills it at ``graceful_timeout``. So the worker's signal
 handler is wrapped here: new work is refused at once, and shortly before the end whatever still runs gets its error.
@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from config import Settings
+from glm_api.backend import Backend
 from glm_api.pipeline import pipeline
 from glm_api.pipeline.cpus import child_environment, usable_cpus
 from glm_api.pipeline.facade import PipelineSettings
@@ -33,26 +34,31 @@ class Worker(Protocol):
 
 
 def worker_started(worker: Worker) -> None:
-    """The application is loaded and the worker is about to serve: start the pipeline, without waiting for it."""
+    """The application is loaded and the worker is about to serve: start its backend, without waiting for it."""
+    settings: Settings = worker.wsgi.config["GLM_SETTINGS"]
+    backend: Backend = worker.wsgi.extensions["glm_backend"]
     told_to_finish = threading.Event()
 
     def finish(number: int, frame: FrameType | None) -> None:
         # gevent runs this inside its event loop, where nothing may block: not even a thread can be started.
-        pipeline.drain()
+        backend.drain()
         told_to_finish.set()
         worker.handle_exit(number, frame)
 
-    threading.Thread(target=_end_in_time, args=(told_to_finish, worker.cfg.graceful_timeout), daemon=True).start()
+    threading.Thread(
+        target=_end_in_time, args=(backend, told_to_finish, worker.cfg.graceful_timeout), daemon=True
+    ).start()
     signal.signal(signal.SIGTERM, finish)
-    pipeline.configure(pipeline_settings(worker.wsgi.config["GLM_SETTINGS"]))
-    pipeline.start()
+    if settings.backend == "chatglm-cpp":
+        pipeline.configure(pipeline_settings(settings))
+    backend.start()
 
 
-def _end_in_time(told_to_finish: threading.Event, grace: float) -> None:
+def _end_in_time(backend: Backend, told_to_finish: threading.Event, grace: float) -> None:
     """Once told, wait for most of the ``grace`` (seconds), then end what still runs with a proper error."""
     told_to_finish.wait()
     time.sleep(grace - min(_CLOSING_SECONDS, _CLOSING_SHARE * grace))
-    pipeline.stop()
+    backend.stop()
 
 
 def pipeline_settings(settings: Settings) -> PipelineSettings:
@@ -69,6 +75,8 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
     )
 
 
-def worker_stopped() -> None:
-    """The worker ends: so do its children."""
-    pipeline.stop()
+def worker_stopped(worker: Worker) -> None:
+    """The worker ends: so does its backend."""
+    if worker.wsgi is not None:
+        backend: Backend = worker.wsgi.extensions["glm_backend"]
+        backend.stop()

@@ -14,8 +14,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from glm_api.auth import METRICS_ENDPOINT
+from glm_api.backend import Backend
 from glm_api.errors import CLIENT_CLOSED_REQUEST
-from glm_api.pipeline.facade import Pipeline
 from glm_api.record import RequestRecord, request_over
 
 # From a tiny model to a large one on few CPUs, in seconds.
@@ -27,32 +27,26 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 REJECTIONS = frozenset({"queue_full", "model_loading", "shutting_down"})
 
 
-class PipelineCollector(Collector):
-    """What the pipeline is doing now."""
+class BackendCollector(Collector):
+    """What the backend is doing now."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges and counters of the pipeline."""
-        snapshot = self._pipeline.snapshot()
-        yield GaugeMetricFamily(
-            "glm_num_requests_running",
-            "Requests that the model works on.",
-            0 if snapshot["running"] is None else 1,
-        )
-        yield GaugeMetricFamily(
-            "glm_num_requests_waiting", "Requests that wait for their turn.", len(snapshot["waiting"])
-        )
+        """The gauges and counters of the backend."""
+        load = self._backend.load()
+        yield GaugeMetricFamily("glm_num_requests_running", "Requests that the model works on.", load.running)
+        yield GaugeMetricFamily("glm_num_requests_waiting", "Requests that wait for their turn.", load.waiting)
         restarts = CounterMetricFamily(
             "glm_pipeline_restarts", "Restarts of the pipeline process, by cause.", labels=["cause"]
         )
-        for cause, count in self._pipeline.restarts.items():
+        for cause, count in self._backend.restarts.items():
             restarts.add_metric([cause], count)
         yield restarts
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing is asked of the pipeline before it is set up."""
+        """Nothing is asked of the backend before it is set up."""
         return iter(())
 
 
@@ -116,10 +110,10 @@ class Metrics:
                 self.success.labels(reason).inc()
 
 
-def register(app: Flask, pipeline: Pipeline) -> None:
+def register(app: Flask, backend: Backend) -> None:
     """Count every request of ``app`` and serve ``/metrics``."""
     registry = CollectorRegistry()
-    registry.register(PipelineCollector(pipeline))
+    registry.register(BackendCollector(backend))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)

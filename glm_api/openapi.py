@@ -26,11 +26,13 @@ ERRORS = {
     415: "The request body is not declared to be JSON.",
     429: "The queue is full; `Retry-After` says when to come back.",
     500: "The server or the model process failed.",
+    502: "The engine behind this server failed (only with `GLM_BACKEND=openai`).",
     503: "The model is being loaded, or the server is shutting down; `Retry-After` says when to come back.",
     504: "The request waited or ran too long.",
 }
 READING = (400, 401, 413, 415)
 TOKENIZING = (*READING, 500, 503, 504)
+RELAYING = (*READING, 404, 429, 500, 502, 503, 504)
 GENERATING = (*READING, 404, 429, 500, 503, 504)
 
 

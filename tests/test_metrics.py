@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from config import Settings
 from glm_api import create_app
 from glm_api.pipeline.errors import ClientGone, EngineError, ModelLoading, QueueFull
+from glm_api.pipeline.health import Load
 from tests.fakes import FakePipeline, text
 
 CHAT = "/v1/chat/completions"
@@ -148,7 +149,7 @@ def test_a_failed_answer_is_no_success(app: Flask, fake: FakePipeline, value: Va
 
 
 def test_what_runs_and_waits_is_shown(fake: FakePipeline, value: Value, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fake, "snapshot", lambda: {"running": {"id": 1}, "waiting": [{"id": 2}, {"id": 3}]})
+    monkeypatch.setattr(fake, "load", lambda: Load(running=1, waiting=2))
     assert value("glm_num_requests_running") == 1
     assert value("glm_num_requests_waiting") == 2
 

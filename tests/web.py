@@ -44,7 +44,7 @@ def shared_app() -> Flask:
 @pytest.fixture
 def app(shared_app: Flask, fake: FakePipeline) -> Flask:
     """The application with the default settings, over this test's own pipeline."""
-    shared_app.extensions["glm_pipeline"] = fake
+    shared_app.extensions["glm_backend"] = fake
     return shared_app
 
 

@@ -8,7 +8,6 @@ from glm_api.chat import examples
 from glm_api.chat.jobs import declared
 from glm_api.chat.messages import to_messages
 from glm_api.current import pipeline
-from glm_api.errors import from_pipeline
 from glm_api.openapi import TOKENIZING, Blueprint
 from glm_api.ops import facts
 from glm_api.ops.schemas import (
@@ -18,7 +17,6 @@ from glm_api.ops.schemas import (
     PromptSchema,
     PropsSchema,
     SlotsSchema,
-    StatusSchema,
     TemplateRequest,
     TemplateRequestSchema,
     TokenizeRequest,
@@ -26,28 +24,8 @@ from glm_api.ops.schemas import (
     TokensSchema,
 )
 from glm_api.pipeline.conversation import Conversation
-from glm_api.pipeline.errors import ModelLoading, ShuttingDown
 
-blueprint = Blueprint("ops", __name__, description="Whether and how the server runs, and what it makes of a text")
-
-
-@blueprint.route("/health")
-@blueprint.response(200, StatusSchema)
-@blueprint.errors(503)
-def health() -> dict[str, str]:
-    """Whether the server takes requests now; a busy one does. Never waits, and needs no key."""
-    found = pipeline.health()
-    if found.state == "ready":
-        return {"status": "ok"}
-    reason = ShuttingDown if found.state == "draining" else ModelLoading
-    raise from_pipeline(reason(found.message, retry_after=2))
-
-
-@blueprint.route("/livez")
-@blueprint.response(200, StatusSchema)
-def livez() -> dict[str, str]:
-    """Whether the web process lives. Needs no key."""
-    return {"status": "ok"}
+blueprint = Blueprint("ops", __name__, description="How the server runs, and what it makes of a text")
 
 
 @blueprint.route("/props")

@@ -9,9 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from glm_api.pipeline.conversation import Conversation
+from glm_api.pipeline.deadlines import Deadlines
 from glm_api.pipeline.errors import (
     ContextLengthExceeded,
     EngineError,
@@ -35,6 +36,7 @@ from glm_api.pipeline.frames import (
     Text,
 )
 from glm_api.pipeline.generation import Generation
+from glm_api.pipeline.health import Health, Load
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import ModelInfo
 from glm_api.pipeline.process import Cause, ChildProcess
@@ -42,8 +44,6 @@ from glm_api.pipeline.semaphore import FairSemaphore, Full
 from glm_api.pipeline.tokenizing import TokenizerClient, image_to_json
 
 logger = logging.getLogger(__name__)
-
-State = Literal["loading", "ready", "restarting", "failed", "draining"]
 
 # No sign of life for this long means hung: a floor, and what each prompt token adds. A 6B model on one slow core reads
 # a token in about a second at the very worst.
@@ -54,14 +54,6 @@ RESTART_SECONDS = 2.0
 # What a request is assumed to take before one has been measured, for Retry-After. Seconds.
 ASSUMED_DURATION = 2.0
 LONGEST_RETRY_AFTER = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How the pipeline is. ``message`` says it in words that may be shown to anybody."""
-
-    state: State
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +153,11 @@ class Pipeline:
         """The process ids of the children."""
         return {"pipeline": self._process.pid, "tokenizer": self._tokenizer.process.pid}
 
+    def load(self) -> Load:
+        """How much there is to do."""
+        current = self._current
+        return Load(int(current is not None and current.sent), self._semaphore.waiting)
+
     def snapshot(self) -> dict[str, Any]:
         """What runs, what waits and what the cache slots hold, for ``/slots``. Times are in milliseconds."""
         now = time.monotonic()
@@ -228,8 +225,7 @@ class Pipeline:
             self._semaphore,
             self._on_turn,
             self._on_cancel,
-            self._settings.queue_timeout,
-            self._settings.request_timeout,
+            Deadlines(self._settings.queue_timeout, self._settings.request_timeout),
         )
         self._generations[generation.id] = generation
         try:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from glm_api.pipeline.deadlines import Deadlines
 from glm_api.pipeline.errors import AnswerError, ClientGone, DeadlineExceeded, EngineError, PipelineError, PromptError
 from glm_api.pipeline.frames import Event, Failed, Finished, Generate, Started
 
@@ -33,21 +34,19 @@ class Generation:
         semaphore: FairSemaphore,
         on_turn: Callable[[Generation], None],
         on_cancel: Callable[[Generation], None],
-        queue_timeout: float,
-        request_timeout: float,
+        deadlines: Deadlines,
     ) -> None:
         self.id = work.id
         self.work = work
         self.ticket = semaphore.ticket(lambda: on_turn(self))
-        self.created = time.monotonic()
+        self.created = deadlines.created
         self.turn_at: float | None = None
         self.sent = False
         self.remaining = len(work.prompts)
         self.completion_tokens = 0
         self.closed = False
         self._on_cancel = on_cancel
-        self._queue_timeout = queue_timeout
-        self._request_timeout = request_timeout
+        self._deadlines = deadlines
         self._events: queue.SimpleQueue[Event | PipelineError] = queue.SimpleQueue()
 
     @property
@@ -80,7 +79,7 @@ class Generation:
         batch: list[Event] = []
         quiet_until = None if silence is None else time.monotonic() + silence
         while True:
-            left, deadline_message = self._time_left()
+            left, deadline_message = self._deadlines.left(waiting=self.turn_at is None)
             if left <= 0:
                 self.close()
                 return [], DeadlineExceeded(deadline_message)
@@ -101,19 +100,6 @@ class Generation:
             except queue.Empty:
                 if batch:
                     return batch, None
-
-    def _time_left(self) -> tuple[float, str]:
-        """Seconds until this request has waited or run too long, and what to say then."""
-        waited = time.monotonic() - self.created
-        if self.turn_at is None and self._queue_timeout < self._request_timeout:
-            return self._queue_timeout - waited, (
-                f"The request waited {self._queue_timeout:g} seconds for the model and others are still before it. "
-                "Try again later."
-            )
-        return self._request_timeout - waited, (
-            f"The answer took longer than the {self._request_timeout:g} seconds that this server allows. "
-            "Ask for fewer tokens (max_tokens), or send a shorter prompt."
-        )
 
     def put(self, event: Event) -> None:
         """The pipeline has sent ``event``."""

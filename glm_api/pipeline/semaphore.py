@@ -1,4 +1,4 @@
-"""The semaphore in front of the one pipeline: fair, bounded, and aware of its own length.
+"""The semaphore in front of what answers: fair, bounded, and aware of its own length.
 
 The standard library's semaphores (and gevent's) let a waiter that polls lose its place, so the queue is explicit
 here: tickets are served strictly in the order in which they entered, and a ticket that leaves frees its place
@@ -38,16 +38,17 @@ class Ticket:
 
 
 class FairSemaphore:
-    """Admits one ticket at a time, first come, first served; at most ``max_waiting`` tickets wait behind it.
+    """Admits ``places`` tickets at a time, first come, first served; at most ``max_waiting`` tickets wait behind them.
 
     ``on_turn`` runs in the thread that brings the turn about (the one that enters, or the one that leaves), outside
     the lock; it must be quick and must not leave.
     """
 
-    def __init__(self, max_waiting: int = 64) -> None:
+    def __init__(self, max_waiting: int = 64, places: int = 1) -> None:
         self.max_waiting = max_waiting
+        self._places = places
         self._lock = threading.Lock()
-        self._holder: Ticket | None = None
+        self._holders: set[Ticket] = set()
         self._waiting: deque[Ticket] = deque()
 
     def ticket(self, on_turn: Callable[[], None]) -> Ticket:
@@ -59,33 +60,36 @@ class FairSemaphore:
         return len(self._waiting)
 
     @property
-    def held(self) -> bool:
-        """Whether a ticket has its turn."""
-        return self._holder is not None
+    def held(self) -> int:
+        """How many tickets have their turn."""
+        return len(self._holders)
 
     def enter(self, ticket: Ticket) -> None:
         with self._lock:
-            if self._holder is not None:
+            if len(self._holders) >= self._places:
                 if len(self._waiting) >= self.max_waiting:
                     raise Full
                 self._waiting.append(ticket)
                 return
-            self._holder = ticket
+            self._holders.add(ticket)
         ticket.on_turn()
 
     def leave(self, ticket: Ticket) -> None:
         with self._lock:
-            if ticket is not self._holder:
+            if ticket not in self._holders:
                 if ticket in self._waiting:
                     self._waiting.remove(ticket)
                 return
-            self._holder = following = self._waiting.popleft() if self._waiting else None
+            self._holders.remove(ticket)
+            following = self._waiting.popleft() if self._waiting else None
+            if following is not None:
+                self._holders.add(following)
         if following is not None:
             following.on_turn()
 
     def position(self, ticket: Ticket) -> int | None:
         with self._lock:
-            if ticket is self._holder:
+            if ticket in self._holders:
                 return 0
             try:
                 return self._waiting.index(ticket) + 1

@@ -1,0 +1,32 @@
+"""What stands behind the front, whichever ``GLM_BACKEND`` it is: the pipeline here, or an engine elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from glm_api.pipeline.health import Health, Load
+from glm_api.pipeline.process import Cause
+
+
+class Backend(Protocol):
+    """`glm_api.pipeline.facade.Pipeline` or `glm_api.upstream.engine.Engine`."""
+
+    def start(self) -> None:
+        """Get ready, without waiting for it."""
+
+    def drain(self) -> None:
+        """Take no new work; what is admitted already goes on. Must not block."""
+
+    def stop(self) -> None:
+        """End; what still runs or waits fails with `ShuttingDown`. Idempotent."""
+
+    def health(self) -> Health:
+        """The state now; never waits."""
+
+    def load(self) -> Load:
+        """How much there is to do."""
+
+    @property
+    def restarts(self) -> Mapping[Cause, int]:
+        """Restarts of the pipeline process, by cause."""

@@ -1,0 +1,30 @@
+"""Routes for whoever asks only whether the server lives and takes requests."""
+
+from __future__ import annotations
+
+from glm_api.current import backend
+from glm_api.errors import from_pipeline
+from glm_api.openapi import Blueprint
+from glm_api.ops.schemas import StatusSchema
+from glm_api.pipeline.errors import ModelLoading, ShuttingDown
+
+blueprint = Blueprint("probes", __name__, description="Whether the server runs")
+
+
+@blueprint.route("/health")
+@blueprint.response(200, StatusSchema)
+@blueprint.errors(503)
+def health() -> dict[str, str]:
+    """Whether the server takes requests now; a busy one does. Never waits, and needs no key."""
+    found = backend.health()
+    if found.state == "ready":
+        return {"status": "ok"}
+    reason = ShuttingDown if found.state == "draining" else ModelLoading
+    raise from_pipeline(reason(found.message, retry_after=2))
+
+
+@blueprint.route("/livez")
+@blueprint.response(200, StatusSchema)
+def livez() -> dict[str, str]:
+    """Whether the web process lives. Needs no key."""
+    return {"status": "ok"}

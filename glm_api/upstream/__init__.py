@@ -1,0 +1,5 @@
+"""``GLM_BACKEND=openai``: the same front before an engine elsewhere that speaks OpenAI's API already.
+
+Keys, queue, logs, metrics and the error envelope are this server's; prompts, sampling and answers the engine's. Bodies
+pass through but for the model's name.
+"""

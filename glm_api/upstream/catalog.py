@@ -1,0 +1,60 @@
+"""The engine's models, under the names that clients use for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glm_api.current import engine, settings
+from glm_api.errors import ApiError
+
+
+def chosen(requested: str | None) -> tuple[str | None, str | None]:
+    """The name that answers bear and the engine's own, for a request for ``requested``.
+
+    A name that is not in the map is the engine's to judge if there is no map; else it gets the first model of the map,
+    or, where names are strict, an `ApiError` (404). Both are None if there is nothing to go by.
+    """
+    names = _names()
+    if settings.strict_model and requested is not None and names and requested not in names:
+        raise unknown(requested)
+    if settings.upstream_models:
+        mapped = requested if requested is not None and requested in names else settings.upstream_models[0][0]
+        return mapped, names[mapped]
+    shown = requested or next(iter(names), None)
+    return shown, shown
+
+
+def entries() -> list[dict[str, Any]]:
+    """The model objects, in the order of the map or of the engine."""
+    return [entry(id) for id in _names()]
+
+
+def entry(id: str) -> dict[str, Any]:
+    """The model object of ``id``. Raises `ApiError` (404)."""
+    names = _names()
+    if id not in names:
+        raise unknown(id)
+    listed = next((model for model in engine.models if model["id"] == names[id]), {})
+    created, owner = listed.get("created"), listed.get("owned_by")
+    return {
+        "id": id,
+        "object": "model",
+        "created": created if isinstance(created, int) else 0,
+        "owned_by": owner if isinstance(owner, str) else "upstream",
+    }
+
+
+def unknown(id: str) -> ApiError:
+    """404 for a model that is not served."""
+    there = " and ".join(map(repr, _names())) or "none at the moment"
+    return ApiError(
+        404,
+        f"The model {id[:200]!r} does not exist. This server has {there[:2000]}.",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def _names() -> dict[str, str]:
+    """The engine's name of each model, by the name that clients use."""
+    return dict(settings.upstream_models) or {model["id"]: model["id"] for model in engine.models}

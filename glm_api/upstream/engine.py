@@ -1,0 +1,164 @@
+"""The engine behind this server: its queue here, its models, and whether it answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from config import Settings
+from glm_api.pipeline.deadlines import Deadlines
+from glm_api.pipeline.errors import QueueFull, ShuttingDown
+from glm_api.pipeline.health import Health, Load, State
+from glm_api.pipeline.process import Cause
+from glm_api.pipeline.semaphore import FairSemaphore, Full
+from glm_api.upstream.call import Call
+from glm_api.upstream.exchange import Arrival, Broken, End, Exchange, Head, Target
+
+logger = logging.getLogger(__name__)
+
+# Between two looks at the engine's /models: while all is well, and while it is not. Seconds.
+CHECK_SECONDS = 5.0
+RECHECK_SECONDS = 1.0
+# An engine that takes longer to list its models answers nothing else either.
+CHECK_TIMEOUT = 10.0
+LARGEST_LIST = 2**20
+# What a request is assumed to take before one has been measured, for Retry-After. Seconds.
+ASSUMED_DURATION = 10.0
+LONGEST_RETRY_AFTER = 120.0
+
+
+class Engine:
+    """An OpenAI-compatible engine at ``GLM_UPSTREAM_URL``. Methods may be called from any thread.
+
+    At most ``GLM_UPSTREAM_CONCURRENCY`` requests are with it at a time; the others wait in order of arrival. A request
+    is sent once, whatever becomes of it.
+    """
+
+    restarts: Mapping[Cause, int] = {}
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._places = settings.upstream_concurrency
+        self._semaphore = FairSemaphore(settings.queue_size, self._places)
+        self._target = Target(settings.upstream_url, settings.upstream_key)
+        self._calls: set[Call] = set()
+        self._stopped = threading.Event()
+        self._draining = False
+        self._duration = ASSUMED_DURATION
+        self._state: State = "loading"
+        self._message = "The engine behind this server has not been reached yet."
+        self.models: list[dict[str, Any]] = []
+
+    def start(self) -> None:
+        """Watch the engine from now on; returns at once."""
+        threading.Thread(target=self._watch, name="engine-watch", daemon=True).start()
+
+    def drain(self) -> None:
+        """Take no new work; what is admitted already goes on."""
+        self._draining = True
+
+    def stop(self) -> None:
+        """What still runs or waits fails with `ShuttingDown`. Idempotent."""
+        self.drain()
+        self._stopped.set()
+        for call in list(self._calls):
+            call.fail(ShuttingDown("The server is shutting down. Try again in a few seconds.", retry_after=5))
+
+    def health(self) -> Health:
+        """The state at the last look; never waits."""
+        return (
+            Health("draining", "The server is shutting down.") if self._draining else Health(self._state, self._message)
+        )
+
+    def load(self) -> Load:
+        """How many requests are with the engine, and how many wait here."""
+        return Load(self._semaphore.held, self._semaphore.waiting)
+
+    def call(self, endpoint: str, request_id: str, body: bytes) -> Call:
+        """Admit a request: the caller gets a place in the queue. Raises `QueueFull` or `ShuttingDown`.
+
+        An engine that could not be reached a moment ago is tried all the same.
+        """
+        if self._draining:
+            raise ShuttingDown("The server is shutting down. Try again in a few seconds.", retry_after=5)
+        deadlines = Deadlines(self._settings.queue_timeout, self._settings.request_timeout)
+        call = Call(self._target, endpoint, request_id, body, self._semaphore, deadlines, self._on_close)
+        self._calls.add(call)
+        try:
+            call.ticket.enter()
+        except Full:
+            self._calls.discard(call)
+            waiting = self._semaphore.waiting
+            raise QueueFull(
+                f"The model is busy and {waiting} requests wait already, which is all that the queue holds. "
+                "Try again later.",
+                retry_after=min(self._duration * (waiting + 1) / self._places, LONGEST_RETRY_AFTER),
+            ) from None
+        return call
+
+    def _on_close(self, call: Call) -> None:
+        self._calls.discard(call)
+        if call.turn_at is not None:
+            self._duration += 0.2 * (time.monotonic() - call.turn_at - self._duration)
+
+    # --- watching ---
+
+    def _watch(self) -> None:
+        while not self._stopped.is_set():
+            state, message, models = self._look()
+            if (state, message) != (self._state, self._message):
+                logger.log(logging.INFO if state == "ready" else logging.WARNING, "%s", message)
+            if state == "ready":
+                self.models = models
+            self._state, self._message = state, message
+            self._stopped.wait(CHECK_SECONDS if state == "ready" else RECHECK_SECONDS)
+
+    def _look(self) -> tuple[State, str, list[dict[str, Any]]]:
+        arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
+        exchange = Exchange(self._target, "/models", "health", None, arrivals.put)
+        exchange.start()
+        try:
+            status, body = _complete(arrivals)
+        except (queue.Empty, ConnectionError):
+            return "failed", "The engine behind this server cannot be reached.", []
+        finally:
+            exchange.cancel()
+        if status in (401, 403):
+            return "failed", "The engine behind this server refuses this server's key (GLM_UPSTREAM_KEY).", []
+        models = _entries(body) if status == 200 else []
+        if not models:
+            return "failed", f"The engine behind this server does not list its models (status {status}).", []
+        return "ready", "The engine behind this server is ready.", models
+
+
+def _complete(arrivals: queue.SimpleQueue[Arrival]) -> tuple[int, bytes]:
+    """Status and body of an answer. Raises `queue.Empty` after `CHECK_TIMEOUT`, and `ConnectionError`."""
+    deadline = time.monotonic() + CHECK_TIMEOUT
+    status, body = 0, b""
+    while True:
+        arrival = arrivals.get(timeout=max(0.0, deadline - time.monotonic()))
+        match arrival:
+            case Head():
+                status = arrival.status
+            case bytes():
+                body += arrival
+                if len(body) > LARGEST_LIST:
+                    raise ConnectionError
+            case End():
+                return status, body
+            case Broken():
+                raise ConnectionError
+
+
+def _entries(body: bytes) -> list[dict[str, Any]]:
+    """The model objects of a list; none if it is no such list."""
+    try:
+        listed = json.loads(body)["data"]
+        return [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return []

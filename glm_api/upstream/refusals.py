@@ -1,0 +1,93 @@
+"""What a client is told when the engine refuses or fails: the envelope, with nothing of its insides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from glm_api.errors import INVALID_REQUEST, NO_RETRY, SERVER_ERROR, ApiError
+from glm_api.upstream.exchange import Broken
+
+LONGEST_MESSAGE = 2000
+# What the client did, and can mend: passed on as it is. Anything else is between this server and its engine.
+CLIENTS_FAULTS = frozenset({400, 404, 409, 413, 415, 422, 429})
+
+
+def broken(failure: Broken) -> ApiError:
+    """The engine cannot be reached (503: safe to try again), or broke off (502: it may have worked on it)."""
+    if not failure.connected:
+        return ApiError(
+            503,
+            "The engine behind this server cannot be reached. Try again in a few seconds.",
+            type="unavailable_error",
+            code="upstream_unavailable",
+            headers={"Retry-After": "2"},
+        )
+    return cut_off()
+
+
+def cut_off() -> ApiError:
+    """The engine's answer ended before it was complete."""
+    return _failed("The engine behind this server broke off while it worked on this request.")
+
+
+def unreadable() -> ApiError:
+    """The engine answered, but not with what OpenAI's API has there."""
+    return _failed("The engine behind this server gave an answer that is not OpenAI's.")
+
+
+def of_status(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
+    """The error for an answer of the engine with ``status``, which is not 200."""
+    if status in (401, 403):
+        return _failed("The engine behind this server refuses this server's key (GLM_UPSTREAM_KEY).")
+    if status == 503:
+        return ApiError(
+            503,
+            "The engine behind this server is not ready. Try again in a few seconds.",
+            type="unavailable_error",
+            code="upstream_unavailable",
+            headers={"Retry-After": _seconds(headers)},
+        )
+    if status not in CLIENTS_FAULTS:
+        return _failed(f"The engine behind this server failed on this request (status {status}).")
+    found = _envelope(body)
+    return ApiError(
+        400 if status == 422 else status,
+        _text(found, "message") or f"The engine behind this server refused the request (status {status}).",
+        type=_text(found, "type") or ("rate_limit_error" if status == 429 else INVALID_REQUEST),
+        param=_text(found, "param"),
+        code=_text(found, "code"),
+        headers={"Retry-After": _seconds(headers)} if status == 429 else None,
+    )
+
+
+def in_stream(found: Mapping[str, Any]) -> ApiError:
+    """The error that the engine put into a stream as ``{"error": found}``, for logs and metrics."""
+    return ApiError(500, _text(found, "message") or "", type=SERVER_ERROR, code=_text(found, "code"))
+
+
+def _failed(message: str) -> ApiError:
+    return ApiError(502, message, type=SERVER_ERROR, code="upstream_error", headers=NO_RETRY)
+
+
+def _envelope(body: bytes) -> Mapping[str, Any]:
+    """The inside of an error envelope: OpenAI's, or an older vLLM's, which has its keys at the top."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    inside = document.get("error", document)
+    return inside if isinstance(inside, dict) else {"message": inside}
+
+
+def _text(found: Mapping[str, Any], key: str) -> str | None:
+    value = found.get(key)
+    return value[:LONGEST_MESSAGE] if isinstance(value, str) and value else None
+
+
+def _seconds(headers: Mapping[str, str]) -> str:
+    given = headers.get("retry-after", "")
+    return given if given.isascii() and given.isdecimal() and len(given) < 6 else "2"

@@ -1,0 +1,179 @@
+"""Sends a request on to the engine, and its answer back as it comes; on the way reads what logs and metrics tell.
+
+Of an answer only two things change: the model bears the name that the client knows, and the token counts of a stream,
+which this server always asks for, are left out for a client that did not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import chain
+from typing import Any
+
+from flask import Response, g
+
+from glm_api import answering
+from glm_api.answering import DONE
+from glm_api.current import engine, settings
+from glm_api.errors import ApiError
+from glm_api.record import RequestRecord
+from glm_api.upstream import catalog, refusals
+from glm_api.upstream.call import Call
+from glm_api.upstream.exchange import Head
+from glm_api.upstream.findings import Findings
+
+# More than any answer or event is; without a bound a broken engine could fill the memory.
+LARGEST_ANSWER = 64 * 2**20
+RESPONSES = "/responses"
+
+
+def relay(endpoint: str, body: dict[str, Any]) -> Response:
+    """The engine's answer to ``body`` at ``endpoint``. Raises `ApiError` and `PipelineError`."""
+    record: RequestRecord = g.record
+    shown, meant = catalog.chosen(body.get("model"))
+    record.model = shown
+    outgoing = body if meant is None else {**body, "model": meant}
+    record.streamed = body.get("stream") is True
+    if not record.streamed:
+        return _whole(endpoint, outgoing, shown, record)
+    options = body.get("stream_options") or {}
+    counted = endpoint == RESPONSES or options.get("include_usage") is True
+    if not counted:
+        outgoing = {**outgoing, "stream_options": {**options, "include_usage": True}}
+    return _streamed(endpoint, outgoing, EventRelay(shown, counted, endpoint == RESPONSES, record), record)
+
+
+def _call(endpoint: str, outgoing: dict[str, Any], record: RequestRecord) -> Call:
+    return engine.call(endpoint, record.id, json.dumps(outgoing, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _whole(endpoint: str, outgoing: dict[str, Any], shown: str | None, record: RequestRecord) -> Response:
+    with answering.held(_call(endpoint, outgoing, record)) as call:
+        content = b"".join(piece for piece in _pieces(call, None, record) if piece)
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):
+        raise refusals.unreadable() from None
+    if not isinstance(answer, dict):
+        raise refusals.unreadable()
+    findings = Findings(record)
+    findings.note(answer)
+    findings.end()
+    if shown is not None and "model" in answer:
+        answer["model"] = shown
+    return Response(json.dumps(answer, ensure_ascii=False), content_type="application/json")
+
+
+def _streamed(endpoint: str, outgoing: dict[str, Any], stream: EventRelay, record: RequestRecord) -> Response:
+    with ExitStack() as stack:
+        call = stack.enter_context(answering.held(_call(endpoint, outgoing, record)))
+        pieces = _pieces(call, settings.ping_interval or None, record)
+        # As for this server's own streams: what fails before the first ping has a status of its own.
+        first = next(pieces, b"")
+        release = stack.pop_all().close
+    return answering.send(chain([first], pieces), stream, release)
+
+
+def _pieces(call: Call, silence: float | None, record: RequestRecord) -> Iterator[bytes | None]:
+    """The bytes of an answer with status 200, None for each silence. Raises `ApiError` for any other status."""
+    arrivals = call.arrivals(silence)
+    size = 0
+    try:
+        for arrival in arrivals:
+            if isinstance(arrival, Head):
+                if arrival.status != 200:
+                    raise refusals.of_status(arrival.status, arrival.headers, _rest(arrivals))
+            else:
+                size += len(arrival or b"")
+                if size > LARGEST_ANSWER:
+                    raise refusals.unreadable()
+                yield arrival
+    finally:
+        if call.turn_at is not None:
+            record.started_at = call.turn_at
+            record.queue_ms = call.queue_ms
+
+
+def _rest(arrivals: Iterator[Head | bytes | None]) -> bytes:
+    """The body of a refusal, as far as it is of use."""
+    body = b""
+    for arrival in arrivals:
+        if isinstance(arrival, bytes):
+            body += arrival
+            if len(body) > 2**16:
+                break
+    return body
+
+
+class EventRelay:
+    """The engine's server-sent events on their way to the client. One for each stream.
+
+    ``counted``: the client wants the token counts. ``typed``: the events are those of the Responses API, whose stream
+    does not end in ``[DONE]``.
+    """
+
+    def __init__(self, shown: str | None, counted: bool, typed: bool, record: RequestRecord) -> None:
+        self._shown = shown
+        self._counted = counted
+        self._typed = typed
+        self._record = record
+        self._findings = Findings(record)
+        self._left = b""
+        self._complete = False
+
+    def render(self, batch: bytes) -> bytes:
+        """What becomes of the events that are complete with ``batch``. Raises `ApiError` if they are no events."""
+        text = (self._left + batch).replace(b"\r\n", b"\n")
+        *events, self._left = text.split(b"\n\n")
+        return b"".join(map(self._event, events))
+
+    def end(self) -> bytes:
+        """Nothing, if the stream is complete; else its error."""
+        if self._complete:
+            self._findings.end()
+            return b""
+        self._record.error = error = refusals.cut_off()
+        return self.fail(error)
+
+    def fail(self, error: ApiError) -> bytes:
+        """The last bytes of a stream that failed under way."""
+        if self._typed:
+            detail = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+            return b"event: error\n" + answering.data(detail)
+        return answering.data(error.body()) + DONE
+
+    def _event(self, event: bytes) -> bytes:
+        lines = event.split(b"\n")
+        data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+        if not data:
+            return event + b"\n\n" if event else b""
+        if data == b"[DONE]":
+            self._complete = True
+            return DONE
+        try:
+            payload = json.loads(data)
+        except (ValueError, RecursionError):
+            raise refusals.unreadable() from None
+        if not isinstance(payload, dict):
+            raise refusals.unreadable()
+        self._findings.note(payload)
+        self._complete = self._complete or self._findings.closed
+        if not self._wanted(payload):
+            return b""
+        self._name(payload)
+        others = [line + b"\n" for line in lines if not line.startswith(b"data:")]
+        return b"".join(others) + answering.data(payload)
+
+    def _wanted(self, payload: dict[str, Any]) -> bool:
+        """Leave out the counts if nobody asked for them; whether anything remains."""
+        if self._counted or "usage" not in payload:
+            return True
+        counts = payload.pop("usage")
+        return counts is None or bool(payload.get("choices"))
+
+    def _name(self, payload: dict[str, Any]) -> None:
+        inside = payload.get("response") if self._typed else payload
+        if self._shown is not None and isinstance(inside, dict) and "model" in inside:
+            inside["model"] = self._shown

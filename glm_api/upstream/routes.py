@@ -1,0 +1,59 @@
+"""Routes that the engine answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from glm_api.chat import examples
+from glm_api.models.schemas import ModelListSchema, ModelSchema
+from glm_api.openapi import RELAYING, Blueprint
+from glm_api.upstream import catalog
+from glm_api.upstream.relay import relay
+from glm_api.upstream.schemas import RelayedSchema
+
+blueprint = Blueprint("upstream", __name__, description="Answered by the engine behind this server")
+
+
+@blueprint.route("/v1/chat/completions", methods=["POST"])
+@blueprint.arguments(RelayedSchema, examples=examples.REQUESTS)
+@blueprint.response(200, description="A chat completion, or its stream.")
+@blueprint.errors(*RELAYING)
+def create_chat_completion(request: dict[str, Any]) -> Response:
+    """The model's next message in a conversation."""
+    return relay("/chat/completions", request)
+
+
+@blueprint.route("/v1/completions", methods=["POST"])
+@blueprint.arguments(RelayedSchema)
+@blueprint.response(200, description="A completion, or its stream.")
+@blueprint.errors(*RELAYING)
+def create_completion(request: dict[str, Any]) -> Response:
+    """The continuation of a text."""
+    return relay("/completions", request)
+
+
+@blueprint.route("/v1/responses", methods=["POST"])
+@blueprint.arguments(RelayedSchema)
+@blueprint.response(200, description="A response, or its stream.")
+@blueprint.errors(*RELAYING)
+def create_response(request: dict[str, Any]) -> Response:
+    """The model's answer, in the Responses API's form."""
+    return relay("/responses", request)
+
+
+@blueprint.route("/v1/models")
+@blueprint.response(200, ModelListSchema)
+@blueprint.errors(401)
+def list_models() -> dict[str, Any]:
+    """The models that can be asked for."""
+    return {"object": "list", "data": catalog.entries()}
+
+
+@blueprint.route("/v1/models/<path:id>")
+@blueprint.response(200, ModelSchema)
+@blueprint.errors(401, 404)
+def get_model(id: str) -> dict[str, Any]:
+    """One model, whose name may have slashes."""
+    return catalog.entry(id)

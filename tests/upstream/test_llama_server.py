@@ -1,0 +1,147 @@
+"""The real server before a real llama-server: OpenAI's client, clients that leave, and an engine that dies."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+
+import httpx
+import openai
+import pytest
+
+from tests.server.conftest import Serve, Server, serve, until
+from tests.upstream.conftest import Engine, StartEngine
+from tests.upstream.scripted import Script, scripted_engine
+
+__all__ = ["serve"]
+
+MESSAGES = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture
+def front(serve: Serve, engine: Engine) -> Server:
+    """The server, with room for two requests at the engine."""
+    return before(serve, engine, upstream_concurrency="2")
+
+
+def before(serve: Serve, engine: Engine, **settings: str) -> Server:
+    return serve(
+        backend="openai",
+        upstream_url=engine.url,
+        upstream_key=engine.api_key or "",
+        upstream_models=f"glm={engine.model}",
+        **settings,
+    )
+
+
+def address(front: Server) -> tuple[str, int]:
+    url = httpx.URL(front.url)
+    assert url.port is not None
+    return url.host, url.port
+
+
+def running(front: Server) -> int:
+    lines = front.http.get("/metrics").text.splitlines()
+    return next(int(float(line.split()[1])) for line in lines if line.startswith("glm_num_requests_running "))
+
+
+def test_openai_s_client(front: Server, engine: Engine) -> None:
+    sdk = front.sdk()
+    assert [model.id for model in sdk.models.list()] == ["glm"]
+    asked = {"model": "glm", "messages": MESSAGES, "max_tokens": 12, "temperature": 0}
+    whole = sdk.chat.completions.create(**asked)  # type: ignore[call-overload]
+    stream = sdk.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})  # type: ignore[call-overload]
+    chunks = list(stream)
+    assert whole.model == chunks[0].model == "glm"
+    assert whole.choices[0].finish_reason == "length"
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content != ""
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens == 12
+    direct = engine.http.post("/v1/chat/completions", json=asked).json()
+    assert direct["choices"][0]["message"]["content"] == text
+
+
+def test_the_engine_s_refusals_are_openai_s(front: Server) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        front.sdk().chat.completions.create(model="glm", messages=[{"role": "user", "content": "x" * 9000}])
+    assert caught.value.type == "exceed_context_size_error"
+
+
+def test_a_client_that_leaves_a_stream_frees_the_engine(front: Server, engine: Engine) -> None:
+    stream = front.sdk().chat.completions.create(model="glm", messages=MESSAGES, stream=True)  # type: ignore[call-overload]
+    for _, chunk in zip(range(5), stream, strict=False):
+        assert chunk.choices
+    assert engine.busy() == 1
+    stream.close()
+    until(lambda: engine.busy() == 0 and running(front) == 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_before_the_answer_begins_is_told_to_the_engine(serve: Serve, stream: bool) -> None:
+    with scripted_engine() as engine:
+        front = serve(backend="openai", upstream_url=engine.url)
+        engine.script = Script([threading.Event()])
+        with socket.create_connection(address(front)) as client:
+            body = json.dumps({"messages": MESSAGES, "stream": stream}).encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            client.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+            until(lambda: running(front) == 1 and bool(engine.asked))
+        until(lambda: engine.left.is_set() and running(front) == 0)
+        assert 'glm_client_disconnects_total{phase="prefill"} 1.0' in front.http.get("/metrics").text
+
+
+def test_an_engine_that_dies_ends_its_streams_and_the_next_one_serves(serve: Serve, start_engine: StartEngine) -> None:
+    engine = start_engine()
+    front = before(serve, engine)
+    with front.http.stream("POST", "/v1/chat/completions", json={"messages": MESSAGES, "stream": True}) as response:
+        lines = (line for line in response.iter_lines() if line)
+        assert json.loads(next(lines).removeprefix("data: "))["model"] == "glm"
+        engine.stop(signal.SIGKILL)
+        *_, failure, done = lines
+    assert json.loads(failure.removeprefix("data: "))["error"]["code"] == "upstream_error"
+    assert done == "data: [DONE]"
+    until(lambda: front.health() == 503)
+    assert front.http.post("/v1/chat/completions", json={"messages": MESSAGES}).status_code == 503
+    start_engine(port=int(engine.url.split(":")[2].removesuffix("/v1")))
+    until(lambda: front.health() == 200)
+    again = front.http.post("/v1/chat/completions", json={"messages": MESSAGES, "max_tokens": 2})
+    assert again.status_code == 200
+
+
+def test_a_key_that_the_engine_refuses(serve: Serve, engine: Engine) -> None:
+    front = serve(ready=False, backend="openai", upstream_url=engine.url, upstream_key="wrong")
+    until(lambda: front.health() == 503 and "GLM_UPSTREAM_KEY" in front.http.get("/health").text)
+    assert "wrong" not in front.log.read_text()
+
+
+def test_more_clients_than_places_are_served_in_turn(serve: Serve, engine: Engine) -> None:
+    front = before(serve, engine, upstream_concurrency="1")
+    body = {"messages": MESSAGES, "max_tokens": 20}
+    statuses: list[int] = []
+    clients = [
+        threading.Thread(
+            target=lambda: statuses.append(
+                httpx.post(f"{front.url}/v1/chat/completions", json=body, timeout=60).status_code
+            )
+        )
+        for _ in range(6)
+    ]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert statuses == [200] * 6
+
+
+def test_sigterm_lets_a_stream_finish(serve: Serve, engine: Engine) -> None:
+    front = before(serve, engine)
+    body = {"messages": MESSAGES, "stream": True, "max_tokens": 300}
+    with front.http.stream("POST", "/v1/chat/completions", json=body) as response:
+        lines = (line for line in response.iter_lines() if line)
+        next(lines)
+        front.process.send_signal(signal.SIGTERM)
+        *_, done = lines
+    assert done == "data: [DONE]"
+    assert front.stop() == 0

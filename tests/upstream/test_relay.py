@@ -1,0 +1,327 @@
+"""What clients get when an engine elsewhere answers, with an engine that does anything a test wants."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from config import Settings
+from glm_api import create_app
+from glm_api.upstream.engine import Engine
+from tests.server.conftest import free_port, until
+from tests.upstream.scripted import Script, ScriptedEngine, body, scripted_engine, sse
+from tests.web import CHAT, HELLO, chunks, error, events
+
+ANSWER = {
+    "id": "x",
+    "object": "chat.completion",
+    "model": "big-glm",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "你好"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 3}},
+}
+COUNTS = {"object": "chat.completion.chunk", "model": "big-glm", "choices": [], "usage": ANSWER["usage"]}
+
+Make = Callable[..., FlaskClient]
+
+
+def chunk(text: str, reason: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": reason}
+    return {"object": "chat.completion.chunk", "model": "big-glm", "choices": [choice]}
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedEngine]:
+    with scripted_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def make(upstream: ScriptedEngine) -> Iterator[Make]:
+    """``make(**settings)``: a client of an application before the scripted engine, which has been looked at."""
+    engines: list[Engine] = []
+
+    def made(**settings: Any) -> FlaskClient:
+        settings = {"upstream_url": upstream.url, **settings}
+        app = create_app(Settings(backend="openai", **settings))
+        engines.append(app.extensions["glm_backend"])
+        engines[-1].start()
+        until(lambda: engines[-1].health().state != "loading")
+        return app.test_client()
+
+    yield made
+    for engine in engines:
+        engine.stop()
+
+
+@pytest.fixture
+def client(make: Make) -> FlaskClient:
+    return make()
+
+
+def ask(client: FlaskClient, **more: Any) -> TestResponse:
+    return client.post(CHAT, json={"messages": HELLO, **more})
+
+
+def ask_to_the_end(client: FlaskClient, **more: Any) -> TestResponse:
+    """`ask`, and read the stream, so that logs and metrics know of it."""
+    return client.post(CHAT, json={"messages": HELLO, "stream": True, **more}, buffered=True)
+
+
+def metric(client: FlaskClient, line: str) -> float:
+    text = client.get("/metrics").get_data(as_text=True)
+    return next((float(found.split()[-1]) for found in text.splitlines() if found.startswith(line)), 0.0)
+
+
+class TestPassingOn:
+    def test_the_engine_gets_the_request_as_it_is_with_its_own_key(self, make: Make, upstream: ScriptedEngine) -> None:
+        client = make(upstream_key="theirs", api_keys=("ours",))
+        upstream.script = body(ANSWER)
+        sent = {"model": "big-glm", "messages": HELLO, "logit_bias": {"5": 1}, "top_k": 3, "nonsense": [None]}
+        headers = {"Authorization": "Bearer ours", "X-Request-Id": "mine"}
+        got = client.post(CHAT, json=sent, headers=headers)
+        assert got.status_code == 200
+        [(path, seen, asked)] = upstream.asked
+        assert path == "/v1/chat/completions"
+        assert asked == sent
+        assert (seen["authorization"], seen["x-request-id"]) == ("Bearer theirs", "mine")
+
+    def test_the_answer_comes_back_as_it_is(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
+        upstream.script = body(ANSWER)
+        assert ask(client).get_json() == ANSWER
+
+    @pytest.mark.parametrize("path", ["/v1/completions", "/v1/responses"])
+    def test_other_endpoints(self, client: FlaskClient, upstream: ScriptedEngine, path: str) -> None:
+        upstream.script = body({"object": "response", "status": "completed", "model": "big-glm"})
+        assert client.post(path, json={"prompt": "x", "input": "x"}).status_code == 200
+        assert upstream.asked[0][0] == path
+
+    def test_endpoints_of_the_pipeline_are_not_there(self, client: FlaskClient) -> None:
+        assert error(client.post("/tokenize", json={"content": "x"}))["message"]
+
+    def test_bodies_are_checked_before_they_are_sent(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
+        assert error(ask(client, stream="yes"))["param"] == "stream"
+        assert client.post(CHAT, data=b"{", content_type="application/json").status_code == 400
+        assert upstream.asked == []
+
+
+class TestStreams:
+    def test_events_pass_one_by_one(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
+        gates = [threading.Event(), threading.Event()]
+        first, second, end = (f"data: {json.dumps(c)}\n\n".encode() for c in (chunk("a"), chunk("b", "stop"), COUNTS))
+        upstream.script = Script([first, gates[0], second, gates[1], end, b"data: [DONE]\n\n"])
+        response = ask(client, stream=True)
+        stream = response.iter_encoded()
+        assert b'"a"' in next(stream)
+        gates[0].set()
+        assert b'"b"' in next(stream)
+        gates[1].set()
+        assert next(stream) == b"data: [DONE]\n\n"
+        response.close()
+
+    def test_counts_are_asked_for_and_kept_from_who_did_not(
+        self, client: FlaskClient, upstream: ScriptedEngine
+    ) -> None:
+        upstream.script = sse({**chunk("a"), "usage": None}, chunk("", "stop"), COUNTS)
+        got = chunks(ask_to_the_end(client))
+        assert got == [chunk("a"), chunk("", "stop")]
+        assert upstream.asked[0][2]["stream_options"] == {"include_usage": True}
+        assert metric(client, "glm_prompt_tokens_total") == 5
+
+    def test_counts_go_to_who_asked(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
+        upstream.script = sse(chunk("a", "stop"), COUNTS)
+        assert chunks(ask(client, stream=True, stream_options={"include_usage": True}))[-1] == COUNTS
+
+    @pytest.mark.parametrize("size", [1, 2, 7])
+    def test_events_in_any_pieces(self, client: FlaskClient, upstream: ScriptedEngine, size: int) -> None:
+        whole = (
+            b": hi\r\n\r\n"
+            + f"data: {json.dumps(chunk('你好'), ensure_ascii=False)}\r\n\r\ndata: [DONE]\r\n\r\n".encode()
+        )
+        upstream.script = Script([whole[at : at + size] for at in range(0, len(whole), size)])
+        assert chunks(ask(client, stream=True)) == [chunk("你好")]
+
+    def test_typed_events_keep_their_names(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
+        done = {"type": "response.completed", "response": {"object": "response", "status": "completed", "model": "m"}}
+        upstream.script = Script([b"event: response.completed\ndata: " + json.dumps(done).encode() + b"\n\n"])
+        got = client.post("/v1/responses", json={"model": "mine", "input": "x", "stream": True})
+        text = got.get_data(as_text=True)
+        assert text.startswith("event: response.completed\ndata: ")
+        assert json.loads(text.split("data: ")[1])["response"]["model"] == "mine"
+        assert "stream_options" not in upstream.asked[0][2]
+
+    def test_pings_while_the_engine_is_silent(self, make: Make, upstream: ScriptedEngine) -> None:
+        client = make(ping_interval=0.05)
+        gate = threading.Event()
+        upstream.script = Script([gate, *sse(chunk("a", "stop")).steps])
+        response = ask(client, stream=True)
+        stream = response.iter_encoded()
+        assert next(stream) == b": ping\n\n"
+        gate.set()
+        assert b"[DONE]" in b"".join(stream)
+
+
+class TestFailures:
+    def test_what_the_client_did_wrong_is_passed_on(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
+        fault = {"message": "too long", "type": "invalid_request_error", "param": "messages", "code": "context"}
+        upstream.script = body({"error": {**fault, "n_ctx": 5}}, 400)
+        for stream in (False, True):
+            response = ask(client, stream=stream)
+            assert (response.status_code, error(response)) == (400, fault)
+
+    def test_old_envelopes_and_none(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
+        upstream.script = body({"object": "error", "message": "bad", "code": 400}, 422)
+        assert (error(ask(client))["message"], ask(client).status_code) == ("bad", 400)
+        upstream.script = Script([b"<html>"], 404)
+        assert "status 404" in error(ask(client))["message"]
+
+    def test_a_full_engine(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
+        upstream.script = body({"error": {"message": "slow down"}}, 429, **{"Retry-After": "17"})
+        response = ask(client)
+        assert (response.status_code, response.headers["Retry-After"]) == (429, "17")
+
+    @pytest.mark.parametrize("status", [401, 403, 500, 302])
+    def test_what_is_not_the_clients_fault(self, client: FlaskClient, upstream: ScriptedEngine, status: int) -> None:
+        upstream.script = body({"error": {"message": "Traceback: secret"}}, status)
+        response = ask(client)
+        assert (response.status_code, error(response)["code"]) == (502, "upstream_error")
+        assert "secret" not in response.text
+        assert response.headers["x-should-retry"] == "false"
+
+    @pytest.mark.parametrize("content", [b"", b"no", b"[]", b'"x"'])
+    def test_an_answer_that_is_none(self, client: FlaskClient, upstream: ScriptedEngine, content: bytes) -> None:
+        upstream.script = Script([content])
+        assert ask(client).status_code == 502
+
+    def test_an_engine_that_cannot_be_reached(self, make: Make) -> None:
+        client = make(upstream_url=f"http://127.0.0.1:{free_port()}/v1")
+        response = ask(client)
+        assert (response.status_code, error(response)["code"]) == (503, "upstream_unavailable")
+        assert response.headers["Retry-After"] == "2"
+        assert client.get("/health").status_code == 503
+
+    def test_a_body_that_is_cut_off(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
+        upstream.script = Script([b'{"choices": []}'], length=100)
+        assert ask(client).status_code == 502
+
+    @pytest.mark.parametrize(
+        "broken", [sse(chunk("a"), done=False), Script([b"data: {\n\n"]), Script([b"data: []\n\n"])]
+    )
+    def test_a_stream_that_breaks(self, client: FlaskClient, upstream: ScriptedEngine, broken: Script) -> None:
+        upstream.script = broken
+        *_, failure, done = events(ask(client, stream=True))
+        assert json.loads(failure)["error"]["code"] == "upstream_error"
+        assert done == "[DONE]"
+
+    def test_an_error_in_a_stream_is_passed_on(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
+        upstream.script = sse(chunk("a"), {"error": {"message": "out of memory", "code": "oom"}})
+        assert chunks(ask(client, stream=True))[-1]["error"]["code"] == "oom"
+
+
+class TestQueue:
+    def test_only_so_many_are_with_the_engine_and_so_many_wait(self, make: Make, upstream: ScriptedEngine) -> None:
+        client = make(upstream_concurrency=2, queue_size=1)
+        gate = threading.Event()
+        upstream.script = Script([gate, json.dumps(ANSWER).encode()])
+        statuses: list[int] = []
+        askers = [threading.Thread(target=lambda: statuses.append(ask(client).status_code)) for _ in range(3)]
+        for asker in askers:
+            asker.start()
+        until(lambda: metric(client, "glm_num_requests_waiting") == 1)
+        assert metric(client, "glm_num_requests_running") == 2
+        refused = ask(client)
+        assert (refused.status_code, error(refused)["code"]) == (429, "queue_full")
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert len(upstream.asked) == 2
+        gate.set()
+        for asker in askers:
+            asker.join()
+        assert statuses == [200, 200, 200]
+        assert metric(client, "glm_num_requests_running") == 0
+
+    def test_a_deadline_ends_the_request_at_the_engine(self, make: Make, upstream: ScriptedEngine) -> None:
+        client = make(request_timeout=0.2)
+        upstream.script = Script([threading.Event()])
+        assert ask(client).status_code == 504
+        until(upstream.left.is_set)
+        assert metric(client, "glm_num_requests_running") == 0
+
+    def test_a_stream_that_is_closed_ends_the_request_at_the_engine(
+        self, client: FlaskClient, upstream: ScriptedEngine
+    ) -> None:
+        upstream.script = Script([b"data: " + json.dumps(chunk("a")).encode() + b"\n\n", threading.Event()])
+        response = ask(client, stream=True)
+        next(response.iter_encoded())
+        response.close()
+        until(upstream.left.is_set)
+
+    def test_draining_refuses_and_stopping_ends(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
+        app: Flask = client.application
+        engine: Engine = app.extensions["glm_backend"]
+        upstream.script = Script([b"data: " + json.dumps(chunk("a")).encode() + b"\n\n", threading.Event()])
+        response = ask(client, stream=True)
+        stream = response.iter_encoded()
+        next(stream)
+        engine.drain()
+        assert error(ask(client))["code"] == "shutting_down"
+        assert client.get("/health").status_code == 503
+        engine.stop()
+        assert b"shutting_down" in b"".join(stream)
+
+
+class TestModels:
+    def test_the_engines_own(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
+        [model] = client.get("/v1/models").get_json()["data"]
+        assert model == {"id": "big-glm", "object": "model", "created": 7, "owned_by": "lab"}
+        assert client.get("/v1/models/big-glm").get_json() == model
+        assert error(client.get("/v1/models/other"))["code"] == "model_not_found"
+        upstream.script = body(ANSWER)
+        ask(client)
+        ask(client, model="whatever")
+        assert [asked["model"] for _, _, asked in upstream.asked] == ["big-glm", "whatever"]
+
+    def test_mapped(self, make: Make, upstream: ScriptedEngine) -> None:
+        client = make(upstream_models=(("glm", "big-glm"), ("small", "x/y")))
+        assert [model["id"] for model in client.get("/v1/models").get_json()["data"]] == ["glm", "small"]
+        upstream.script = body(ANSWER)
+        assert ask(client, model="small").get_json()["model"] == "small"
+        assert ask(client, model="unheard-of").get_json()["model"] == "glm"
+        upstream.script = sse(chunk("a", "stop"))
+        assert chunks(ask(client, model="glm", stream=True))[0]["model"] == "glm"
+        assert [asked["model"] for _, _, asked in upstream.asked] == ["x/y", "big-glm", "big-glm"]
+
+    def test_strict_names(self, make: Make, upstream: ScriptedEngine) -> None:
+        client = make(strict_model=True)
+        assert error(ask(client, model="other"))["code"] == "model_not_found"
+        assert upstream.asked == []
+
+    @pytest.mark.parametrize("listed", [body({"data": []}), body({}), body({"data": "x"}, 401), Script([b"<html>"])])
+    def test_an_engine_without_models_is_not_ready(self, make: Make, upstream: ScriptedEngine, listed: Script) -> None:
+        upstream.models = listed
+        client = make()
+        assert client.get("/health").status_code == 503
+
+
+def test_logs_and_metrics_know_what_the_engine_told(
+    client: FlaskClient, upstream: ScriptedEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "glm_api.request")
+    upstream.script = sse(chunk("a"), chunk("b", "length"), COUNTS)
+    ask_to_the_end(client, model="big-glm")
+    [line] = [record for record in caplog.records if record.name == "glm_api.request"]
+    told = line.__dict__
+    assert (told["model"], told["prompt_tokens"], told["cached_tokens"], told["completion_tokens"]) == (
+        "big-glm",
+        5,
+        3,
+        2,
+    )
+    assert told["finish_reason"] == "length"
+    assert told["first_token_ms"] >= 0
+    assert metric(client, 'glm_request_success_total{finished_reason="length"}') == 1
