@@ -161,7 +161,8 @@ def _url(text: str) -> str:
     except ValueError:
         sound = False
     if not sound or "@" in text or "?" in text or "#" in text or not re.fullmatch(r"[\x21-\x7e]+", text):
-        raise ValidationError(f"must be http:// or https://, a host and the path before /models, not {text!r}")
+        # Not shown: people put passwords into addresses.
+        raise ValidationError("must be http:// or https://, a host, and the path before /models, without a user")
     return text.rstrip("/")
 
 
@@ -344,12 +345,15 @@ def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched) -> Setting
     except EnvValidationError as error:
         messages = cast(Mapping[str, list[str]], error.error_messages)
         lines = [f"{sources[name]} {message}." for name in messages for message in messages[name]]
-    if "model" not in values and not DEMO_MODEL.exists():
+    if "model" not in values and values.get("backend") != "openai" and not DEMO_MODEL.exists():
         lines.append(f"GLM_MODEL is not set, and the bundled model {DEMO_MODEL} is missing.")
     if values.get("backend") == "openai" and "upstream_url" not in values:
         lines.append("GLM_UPSTREAM_URL is not set, and GLM_BACKEND=openai needs it.")
     if lines:
         raise SettingsError(lines)
+    if values.get("backend") == "openai":
+        # Nothing reads it, so nothing is downloaded.
+        values.pop("model", None)
     if isinstance(values.get("model"), HubFile):
         try:
             values["model"] = fetch(values["model"], environ)

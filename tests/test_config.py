@@ -208,6 +208,28 @@ def test_any_value_is_read_or_refused_in_one_line(name: str, value: str) -> None
         assert line == "".join(line.splitlines())
 
 
+def test_an_engine_elsewhere_needs_its_address_and_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert error_lines(GLM_BACKEND="openai") == ["GLM_UPSTREAM_URL is not set, and GLM_BACKEND=openai needs it."]
+    monkeypatch.setattr("config.DEMO_MODEL", Path("/nowhere/demo.bin"))
+
+    def fetch(file: HubFile, environ: Mapping[str, str]) -> Path:
+        raise AssertionError("nothing would read the file")
+
+    environ = {"GLM_BACKEND": "openai", "GLM_UPSTREAM_URL": "https://engine:8443/v1/", "GLM_MODEL": "hf:a/b/c.bin"}
+    settings = load_settings(environ | {"GLM_UPSTREAM_MODELS": "glm=THUDM/glm-4, small=x"}, fetch)
+    assert settings.upstream_url == "https://engine:8443/v1"
+    assert settings.upstream_models == (("glm", "THUDM/glm-4"), ("small", "x"))
+
+
+@pytest.mark.parametrize(
+    "value", ["engine:8000", "ftp://engine/v1", "http://", "http://user:secret@engine", "http://e/v1?x=1", "http://e:x"]
+)
+def test_the_address_of_an_engine_is_checked(value: str) -> None:
+    [line] = error_lines(GLM_UPSTREAM_URL=value)
+    assert line.startswith("GLM_UPSTREAM_URL must be http:// or https://")
+    assert "secret" not in line
+
+
 def test_the_ancestors_names_work(model: str) -> None:
     environ = {"MODEL": model, "MAX_LENGTH": "512", "NUM_THREADS": "2"}
     settings = load_settings(environ)

@@ -1,0 +1,116 @@
+"""A real Prometheus, set up as docs/operations.md says, collects from the real server."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.server.conftest import Serve, Server, chat, free_port, until
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMETHEUS, PROMTOOL = (shutil.which(name) or name for name in ("prometheus", "promtool"))
+KEY = "key-of-prometheus"
+
+
+def blocks() -> dict[str, Any]:
+    """The YAML of docs/operations.md: what to collect, and the alerts."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    found: dict[str, Any] = {}
+    for block in re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL):
+        found |= yaml.safe_load(block)
+    return found
+
+
+def dashboard_queries() -> list[str]:
+    """What the panels ask for, with Grafana's variables filled in."""
+
+    def expressions(part: object) -> Iterator[str]:
+        if isinstance(part, dict):
+            if "expr" in part:
+                yield part["expr"]
+            for inner in part.values():
+                yield from expressions(inner)
+        elif isinstance(part, list):
+            for inner in part:
+                yield from expressions(inner)
+
+    found = expressions(json.loads((ROOT / "deploy" / "grafana-dashboard.json").read_text()))
+    values = {"$__rate_interval": "1m", "$job": ".*", "$instance": ".*"}
+    return [re.sub(r"\$\w+", lambda variable: values[variable.group()], query) for query in found]
+
+
+@pytest.fixture
+def server(serve: Serve) -> Server:
+    server = serve(api_keys=KEY)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    assert server.http.post("/v1/chat/completions", json=chat("Hello"), headers=headers).status_code == 200
+    return server
+
+
+def test_promtool_finds_nothing_wrong_with_the_metrics(server: Server) -> None:
+    metrics = server.http.get("/metrics", headers={"X-Api-Key": KEY}).content
+    assert b"glm_request_success_total" in metrics
+    result = subprocess.run([PROMTOOL, "check", "metrics"], input=metrics, capture_output=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+
+
+def test_prometheus_collects_and_answers_what_dashboard_and_alerts_ask(server: Server, tmp_path: Path) -> None:
+    told = blocks()
+    [job] = told["scrape_configs"]
+    job["authorization"]["credentials_file"] = str(tmp_path / "key")
+    job["static_configs"] = [{"targets": [server.url.removeprefix("http://")]}]
+    job["scrape_interval"] = "1s"
+    (tmp_path / "key").write_text(KEY)
+    (tmp_path / "alerts.yml").write_text(yaml.safe_dump({"groups": told["groups"]}))
+    config = tmp_path / "prometheus.yml"
+    config.write_text(yaml.safe_dump({"scrape_configs": [job], "rule_files": ["alerts.yml"]}))
+    subprocess.run([PROMTOOL, "check", "config", str(config)], check=True, capture_output=True)
+    address = f"127.0.0.1:{free_port()}"
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                PROMETHEUS,
+                f"--config.file={config}",
+                f"--web.listen-address={address}",
+                f"--storage.tsdb.path={tmp_path}/data",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        with httpx.Client(base_url=f"http://{address}") as client:
+
+            def ask(query: str) -> list[dict[str, Any]]:
+                answer = client.get("/api/v1/query", params={"query": query}).json()
+                assert answer["status"] == "success", (query, answer)
+                result: list[dict[str, Any]] = answer["data"]["result"]
+                return result
+
+            def collected() -> bool:
+                try:
+                    return bool(ask('up{job="glm-api"} == 1'))
+                except httpx.TransportError:
+                    return False
+
+            until(collected)
+            assert [sample["value"][1] for sample in ask("sum(glm_request_success_total)")] == ["1"]
+            for group in told["groups"]:
+                for rule in group["rules"]:
+                    assert ask(rule["expr"]) == [], rule["alert"]
+            queries = dashboard_queries()
+            assert [sample["value"][1] for sample in ask(queries[0])] == ["0"]
+            for query in queries:
+                ask(query)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
