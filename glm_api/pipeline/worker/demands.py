@@ -13,8 +13,6 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-import jsonschema
-
 # A schema may hold patterns that take exponential time; the pipeline must not hang for one.
 CHECK_SECONDS = 2.0
 _FENCED = re.compile(r"\A```(?:json)?[ \t]*\n(.*?)\n?```\Z", re.DOTALL)
@@ -26,6 +24,10 @@ class DemandNotMet(Exception):
 
 def json_answer(text: str, schema: dict[str, Any]) -> str:
     """The JSON object in ``text``, out of a Markdown fence if it stands in one. Raises `DemandNotMet`."""
+    # Here, because it takes a tenth of a second, which a restart must not, and few answers need it. And this one, not
+    # jsonschema-rs: only Python code can be interrupted when a schema is made to take for ever.
+    import jsonschema
+
     stripped = text.strip()
     if fenced := _FENCED.match(stripped):
         stripped = fenced.group(1).strip()
