@@ -380,7 +380,7 @@ def load_settings_or_keep(environ: Mapping[str, str], fetch: Fetch = fetched) ->
 
 def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, str]]:
     """What an operator should hear about settings that are valid all the same: (logging level, one line) each."""
-    environ = _with_env_file(environ)
+    given, environ = environ, _with_env_file(environ)
     heard = [
         (logging.INFO, f"{source} is taken for {name}.") for name, source in _sources(environ).items() if source != name
     ]
@@ -391,6 +391,9 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
             meant = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1)
             hint = f" Did you mean {PREFIX}{meant[0]}?" if meant else ""
             heard.append((logging.WARNING, f"{name} is no setting of this server and is ignored.{hint}"))
+    for name, value in _env_file_values(given).items():
+        if name.startswith(PREFIX) and given.get(name, "").strip() not in ("", value.strip()):
+            heard.append((logging.WARNING, f"{name} of GLM_ENV_FILE is overridden by the environment's own {name}."))
     if settings.public and not settings.api_keys and settings.api_keys_file is None:
         heard.append(
             (logging.WARNING, f"GLM_BIND={settings.bind} is open to other machines, and no GLM_API_KEYS are set.")
@@ -400,11 +403,15 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
 
 def _with_env_file(environ: Mapping[str, str]) -> Mapping[str, str]:
     """``environ`` on top of what its GLM_ENV_FILE holds; a file that cannot be read is found out with the settings."""
+    return {**_env_file_values(environ), **environ}
+
+
+def _env_file_values(environ: Mapping[str, str]) -> dict[str, str]:
     path = Path(environ.get("GLM_ENV_FILE", ""))
     if not path.is_file():
-        return environ
+        return {}
     held = dotenv_values(path, interpolate=False)
-    return {**{name: value for name, value in held.items() if value is not None}, **environ}
+    return {name: value for name, value in held.items() if value is not None}
 
 
 def _sources(environ: Mapping[str, str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ class Backend(Protocol):
         """Take no new work; what is admitted already goes on. Must not block."""
 
     def stop(self) -> None:
-        """End; what still runs or waits fails with `ShuttingDown`. Idempotent."""
+        """End; what runs fails with `Interrupted`, what waits with `ShuttingDown`. Idempotent."""
 
     def health(self) -> Health:
         """The state now; never waits."""

@@ -20,6 +20,7 @@ from glm_api.pipeline.errors import (
     ClientGone,
     ContextLengthExceeded,
     DeadlineExceeded,
+    Interrupted,
     ModelLoading,
     PipelineError,
     PromptError,
@@ -108,6 +109,9 @@ def from_pipeline(error: PipelineError) -> ApiError:
             return _busy(503, "unavailable_error", "model_loading", error)
         case ShuttingDown():
             return _busy(503, "unavailable_error", "shutting_down", error)
+        case Interrupted():
+            # Not 503, after which proxies send a request elsewhere: this one may have cost minutes already.
+            return ApiError(500, error.message, type=SERVER_ERROR, code="shutting_down")
         case DeadlineExceeded():
             return ApiError(504, error.message, type=SERVER_ERROR, code="timeout")
         case AnswerError():

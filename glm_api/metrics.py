@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from glm_api.auth import METRICS_ENDPOINT
 from glm_api.backend import Backend
 from glm_api.errors import CLIENT_CLOSED_REQUEST
+from glm_api.pipeline.process import Cause
 from glm_api.record import RequestRecord, request_over
 
 # From a tiny model to a large one on few CPUs, in seconds.
@@ -24,7 +25,9 @@ BETWEEN_TOKENS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2
 
 # Whatever a client sends as its method must not become a label.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-REJECTIONS = frozenset({"queue_full", "model_loading", "shutting_down"})
+REJECTIONS = ("queue_full", "model_loading", "shutting_down")
+PHASES = ("queued", "prefill", "decode")
+CAUSES: tuple[Cause, ...] = ("died", "hung", "abandoned", "load_failed")
 
 
 class BackendCollector(Collector):
@@ -36,13 +39,16 @@ class BackendCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The gauges and counters of the backend."""
         load = self._backend.load()
+        ready = self._backend.health().state == "ready"
+        yield GaugeMetricFamily("glm_ready", "1 while /health says 200, else 0.", int(ready))
         yield GaugeMetricFamily("glm_num_requests_running", "Requests that the model works on.", load.running)
         yield GaugeMetricFamily("glm_num_requests_waiting", "Requests that wait for their turn.", load.waiting)
         restarts = CounterMetricFamily(
             "glm_pipeline_restarts", "Restarts of the pipeline process, by cause.", labels=["cause"]
         )
-        for cause, count in self._backend.restarts.items():
-            restarts.add_metric([cause], count)
+        # Those that have not happened too: what appears with its first event has no increase for Prometheus.
+        for cause in CAUSES:
+            restarts.add_metric([cause], self._backend.restarts.get(cause, 0))
         yield restarts
 
     def describe(self) -> Iterator[Metric]:
@@ -72,6 +78,10 @@ class Metrics:
             "inter_token_latency_seconds", "Between two tokens, the mean of each request.", BETWEEN_TOKENS
         )
         self.total = histogram("e2e_request_latency_seconds", "From the request to the end of its answer.")
+        for reason in REJECTIONS:
+            self.rejected.labels(reason)
+        for phase in PHASES:
+            self.disconnects.labels(phase)
         self.queued = histogram("request_queue_time_seconds", "In the queue.")
         self.prefill = histogram("request_prefill_time_seconds", "For evaluating the prompt.")
         self.decode = histogram("request_decode_time_seconds", "For generating the answer.")

@@ -258,6 +258,13 @@ def test_an_unknown_name_is_remarked_on_with_what_was_meant() -> None:
     ]
 
 
+def test_only_a_setting_of_the_file_that_the_environment_changes_is_remarked_on(tmp_path: Path) -> None:
+    file = tmp_path / "settings"
+    file.write_text("GLM_PREFILL=step\n")
+    assert remark_texts({"GLM_ENV_FILE": str(file), "GLM_PREFILL": "step"}) == []
+    assert len(remark_texts({"GLM_ENV_FILE": str(file), "GLM_PREFILL": "batch"})) == 1
+
+
 @pytest.mark.parametrize("bind", ["0.0.0.0:8000", "[::]:8000", "192.0.2.1:80", "glm.example.org:80"])
 def test_a_public_address_without_keys_is_remarked_on(bind: str) -> None:
     environ = {"GLM_BIND": bind}
@@ -284,7 +291,10 @@ def test_a_file_may_hold_settings_and_the_environment_wins(tmp_path: Path) -> No
     environ = {"GLM_ENV_FILE": str(path), "GLM_CACHE_SLOTS": "3"}
     settings = load_settings(environ)
     assert (settings.queue_size, settings.cache_slots, settings.model_name) == (5, 3, "glm")
-    assert remark_texts(environ) == ["GLM_FOO is no setting of this server and is ignored."]
+    assert remark_texts(environ) == [
+        "GLM_FOO is no setting of this server and is ignored.",
+        "GLM_CACHE_SLOTS of GLM_ENV_FILE is overridden by the environment's own GLM_CACHE_SLOTS.",
+    ]
 
 
 def test_a_wrong_line_of_the_file_is_told_like_any_other(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ NAMES = {
     "glm_client_disconnects",
     "glm_pipeline_restarts",
     "glm_http_requests",
+    "glm_ready",
 }
 
 Value = Callable[..., float]
@@ -152,6 +153,22 @@ def test_what_runs_and_waits_is_shown(fake: FakePipeline, value: Value, monkeypa
     monkeypatch.setattr(fake, "load", lambda: Load(running=1, waiting=2))
     assert value("glm_num_requests_running") == 1
     assert value("glm_num_requests_waiting") == 2
+
+
+def test_readiness_is_shown(fake: FakePipeline, value: Value) -> None:
+    assert value("glm_ready") == 1
+    fake.state = "failed"
+    assert value("glm_ready") == 0
+
+
+def test_what_has_not_happened_yet_counts_as_none(app: Flask) -> None:
+    exposition = app.test_client().get("/metrics").get_data(as_text=True)
+    for sample in (
+        'glm_pipeline_restarts_total{cause="died"} 0.0',
+        'glm_queue_rejected_total{reason="queue_full"} 0.0',
+        'glm_client_disconnects_total{phase="prefill"} 0.0',
+    ):
+        assert sample in exposition.splitlines()
 
 
 def test_restarts_count_by_cause(fake: FakePipeline, value: Value) -> None:

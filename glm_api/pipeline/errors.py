@@ -54,6 +54,10 @@ class ShuttingDown(Busy):
     """The server is finishing what it has begun and takes nothing new."""
 
 
+class Interrupted(PipelineError):
+    """The server shut down while it worked on this request. Unlike `ShuttingDown`, something had begun."""
+
+
 class DeadlineExceeded(PipelineError):
     """The request waited or ran longer than the settings allow."""
 
@@ -68,3 +72,10 @@ class AnswerError(PipelineError):
 
 class ClientGone(PipelineError):
     """The client closed the connection; there is nobody to tell."""
+
+
+def shutting_down(begun: bool) -> PipelineError:
+    """What a request fails with when the server ends, after its work has ``begun`` or before."""
+    if begun:
+        return Interrupted("The server shut down while it worked on this request. Try again in a few seconds.")
+    return ShuttingDown("The server is shutting down. Try again in a few seconds.", retry_after=5)

@@ -19,7 +19,7 @@ from glm_api.pipeline.errors import (
     ModelLoading,
     PipelineError,
     QueueFull,
-    ShuttingDown,
+    shutting_down,
 )
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import (
@@ -87,7 +87,7 @@ class Pipeline:
 
     def _reset(self) -> None:
         self._draining = False
-        self._pipeline_ready = False
+        self._pipeline_ready = self._was_ready = False
         self._failure = ""
         self._model: ModelInfo | None = None
         self._duration = ASSUMED_DURATION
@@ -114,10 +114,10 @@ class Pipeline:
         self._draining = True
 
     def stop(self) -> None:
-        """End the children; what still runs or waits fails with `ShuttingDown`. Idempotent."""
+        """End the children; what runs fails with `Interrupted`, what waits with `ShuttingDown`. Idempotent."""
         self.drain()
         for generation in list(self._generations.values()):
-            generation.fail(ShuttingDown("The server is shutting down. Try again in a few seconds.", retry_after=5))
+            generation.fail(shutting_down(begun=generation.sent))
             generation.close()
         self._process.stop()
         self._tokenizer.process.stop()
@@ -137,7 +137,7 @@ class Pipeline:
             return Health("ready", "The model is ready.")
         if self._failure:
             return Health("failed", self._failure)
-        if self._model is not None:
+        if self._was_ready:
             return Health("restarting", "The model process is being restarted.")
         return Health("loading", "The model is being loaded.")
 
@@ -213,7 +213,7 @@ class Pipeline:
         """
         health = self.health()
         if health.state == "draining":
-            raise ShuttingDown("The server is shutting down. Try again in a few seconds.", retry_after=5)
+            raise shutting_down(begun=False)
         if health.state in ("loading", "failed"):
             raise ModelLoading(health.message + " Try again in a few seconds.", retry_after=2)
         context = self.model.context_length
@@ -334,7 +334,7 @@ class Pipeline:
         self._failure = ""
         self._slots = {}
         with self._lock:
-            self._pipeline_ready = True
+            self._pipeline_ready = self._was_ready = True
         self._dispatch()
 
     def on_frame(self, frame: Frame) -> None:

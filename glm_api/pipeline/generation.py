@@ -65,7 +65,8 @@ class Generation:
         With ``silence`` (seconds) an empty list comes whenever that time has passed without an event. Raises
         `DeadlineExceeded`, `EngineError`, `AnswerError`, `PromptError`, `ShuttingDown` or `ClientGone`.
         """
-        unfinished = self.remaining
+        # Not `remaining`: the answer may be complete before anybody asks for it.
+        unfinished = len(self.work.prompts)
         while unfinished:
             batch, failure = self._next_batch(silence)
             unfinished -= sum(isinstance(event, Finished) for event in batch)

@@ -125,8 +125,12 @@ class ChildProcess:
             try:
                 process, connection = self._spawn()
             except OSError as error:
-                # Too many processes or open files: nothing to mend from here, but it may pass.
+                # Too many processes or open files, or a Python that may not be run: nothing to mend from here, but it
+                # may pass. The log has the path, which /health must not show.
                 logger.error("The %s process cannot be started: %s", self.role, error)
+                self._listener.on_down(
+                    "load_failed", f"The {self.role} process cannot be started ({error.strerror or 'see the log'})."
+                )
                 self._stopping.wait(backoff)
                 backoff = min(2 * backoff, LONGEST_BACKOFF)
                 continue

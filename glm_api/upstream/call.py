@@ -35,6 +35,7 @@ class Call:
     ) -> None:
         self.ticket = semaphore.ticket(self._on_turn)
         self.turn_at: float | None = None
+        self._request_id = request_id
         self._created = deadlines.created
         self._deadlines = deadlines
         self._on_close = on_close
@@ -50,7 +51,7 @@ class Call:
     def arrivals(self, silence: float | None = None) -> Iterator[Head | bytes | None]:
         """Yield what arrives, first the head; None whenever ``silence`` (seconds) has passed without anything.
 
-        Raises `ApiError` (502, 503), `DeadlineExceeded`, `ShuttingDown` or `ClientGone`.
+        Raises `ApiError` (502, 503), `DeadlineExceeded`, `ShuttingDown`, `Interrupted` or `ClientGone`.
         """
         while True:
             left, message = self._deadlines.left(waiting=self.turn_at is None)
@@ -67,7 +68,7 @@ class Call:
                 case End():
                     return
                 case Broken():
-                    logger.warning("the engine's answer failed: %s", arrival.reason)
+                    logger.warning("%s: the engine's answer failed: %s", self._request_id, arrival.reason)
                     raise refusals.broken(arrival)
                 case PipelineError():
                     raise arrival

@@ -12,7 +12,7 @@ from typing import Any
 
 from config import Settings
 from glm_api.pipeline.deadlines import Deadlines
-from glm_api.pipeline.errors import QueueFull, ShuttingDown
+from glm_api.pipeline.errors import QueueFull, shutting_down
 from glm_api.pipeline.health import Health, Load, State
 from glm_api.pipeline.process import Cause
 from glm_api.pipeline.semaphore import FairSemaphore, Full
@@ -63,11 +63,11 @@ class Engine:
         self._draining = True
 
     def stop(self) -> None:
-        """What still runs or waits fails with `ShuttingDown`. Idempotent."""
+        """What runs fails with `Interrupted`, what waits with `ShuttingDown`. Idempotent."""
         self.drain()
         self._stopped.set()
         for call in list(self._calls):
-            call.fail(ShuttingDown("The server is shutting down. Try again in a few seconds.", retry_after=5))
+            call.fail(shutting_down(begun=call.turn_at is not None))
 
     def health(self) -> Health:
         """The state at the last look; never waits."""
@@ -85,7 +85,7 @@ class Engine:
         An engine that could not be reached a moment ago is tried all the same.
         """
         if self._draining:
-            raise ShuttingDown("The server is shutting down. Try again in a few seconds.", retry_after=5)
+            raise shutting_down(begun=False)
         deadlines = Deadlines(self._settings.queue_timeout, self._settings.request_timeout)
         call = Call(self._target, endpoint, request_id, body, self._semaphore, deadlines, self._on_close)
         self._calls.add(call)
@@ -132,7 +132,8 @@ class Engine:
             return "failed", "The engine behind this server refuses this server's key (GLM_UPSTREAM_KEY).", []
         models = _entries(body) if status == 200 else []
         if not models:
-            return "failed", f"The engine behind this server does not list its models (status {status}).", []
+            hint = " Does GLM_UPSTREAM_URL end where /models comes after it, mostly in /v1?" if status == 404 else ""
+            return "failed", f"The engine behind this server does not list its models (status {status}).{hint}", []
         return "ready", "The engine behind this server is ready.", models
 
 

@@ -33,7 +33,7 @@ class Findings:
         if isinstance(found := payload.get("error"), dict):
             record.error = refusals.in_stream(found)
         for text in _texts(payload):
-            if record.first_token_at is None:
+            if record.streamed and record.first_token_at is None:
                 record.first_token_at = time.monotonic()
             if record.answer is not None:
                 record.answer.append(text)

@@ -20,6 +20,7 @@ from glm_api.pipeline.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
     EngineError,
+    Interrupted,
     ModelLoading,
     PromptError,
     QueueFull,
@@ -345,6 +346,14 @@ def test_progress_is_reported_to_who_asks(make_pipeline: MakePipeline, model_fil
     assert all(report.processed <= report.total == len(ids) for report in reports)
 
 
+def test_an_answer_that_is_complete_before_anybody_reads_it(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO)
+    generation = ask(pipeline, "hello")
+    until(lambda: pipeline.load().running == 0)
+    assert text_of(events := collect(generation))
+    assert finished(events).completion_tokens > 0
+
+
 def test_shutting_down_ends_what_runs_and_refuses_what_comes(make_pipeline: MakePipeline) -> None:
     pipeline = make_pipeline(DEMO)
     running, waiting = (ask(pipeline, "count from 1 to 60") for _ in range(2))
@@ -352,6 +361,19 @@ def test_shutting_down_ends_what_runs_and_refuses_what_comes(make_pipeline: Make
     with pytest.raises(ShuttingDown):
         pipeline.generate(Job([[1, 2]], 1))
     pipeline.stop()
-    for generation in (running, waiting):
-        with pytest.raises(ShuttingDown):
-            collect(generation)
+    with pytest.raises(Interrupted):
+        collect(running)
+    with pytest.raises(ShuttingDown):
+        collect(waiting)
+
+
+def test_a_process_that_cannot_be_started_is_told_and_counted(
+    make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/nowhere/python")
+        pipeline = make_pipeline(DEMO, ready=False)
+        await_state(pipeline, "failed")
+        assert pipeline.health().message == "The pipeline process cannot be started (No such file or directory)."
+        assert pipeline.restarts["load_failed"] >= 1
+    await_state(pipeline, "ready")
