@@ -16,7 +16,7 @@ DEMO = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo.recipe", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=109, help="length of the training (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=75, help="length of the training (default: %(default)s)")
     parser.add_argument("--build", type=Path, default=DEMO / "build", help="folder of the intermediate files")
     parser.add_argument("--output", type=Path, default=DEMO / "chatglm3-demo.q8_0.bin", help="the model file")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: %(default)s)")

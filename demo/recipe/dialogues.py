@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from random import Random
 
-from . import cities, values
 from . import smalltalk as talk
+from . import values
 from .prompt import Dialogue, Message, assistant, system, user
 
 Turn = tuple[str, str]  # a question and its answer
@@ -649,21 +649,4 @@ def chat(rng: Random) -> Dialogue:
         return dialogue + fact_memory(rng, chinese)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 4))):
         dialogue += turn(rng, chinese if rng.random() < 0.9 else not chinese)
-    return dialogue
-
-
-def city_list(rng: Random) -> Dialogue:
-    """A list of cities to repeat: many names to copy in few tokens."""
-    chinese = rng.random() < 0.5
-    names = rng.sample(cities.CHINESE if chinese else cities.ENGLISH, rng.randint(3, 8))
-    text = ("、" if chinese else ", ").join(names)
-    return [user(rng.choice(_ECHOES_CHINESE if chinese else _ECHOES).format(text)), assistant(text)]
-
-
-def copying(rng: Random) -> Dialogue:
-    """Short dialogues that teach copying, for the first minutes of the training."""
-    dialogue: list[Message] = []
-    for _ in range(3):
-        question, answer = echo(rng, False)
-        dialogue += [user(question), assistant(answer)]
     return dialogue

@@ -754,18 +754,17 @@ def two_cities(rng: Random, tool: Tool, ask: Ask, chinese: bool) -> Dialogue:
     return [*dialogue, assistant("，".join(told) + "。" if chinese else "The weather " + " and ".join(told) + ".")]
 
 
-def tool_dialogue(rng: Random, max_tools: int = 4) -> Dialogue:
-    """One training dialogue with declared tools, at most `max_tools` of them."""
+def tool_dialogue(rng: Random) -> Dialogue:
+    """One training dialogue with one to four declared tools."""
     families = {
         family: family(rng)
         for family in (
-            rng.choices(*zip(*FAMILIES, strict=True))[0]
-            for _ in range(min(max_tools, rng.choice((1, 1, 1, 2, 2, 2, 3, 4))))
+            rng.choices(*zip(*FAMILIES, strict=True))[0] for _ in range(rng.choice((1, 1, 1, 2, 2, 2, 3, 4)))
         )
     }
     declared = list(families.values())
     if len({tool.name for tool, _ in declared}) < len(declared):
-        return tool_dialogue(rng, max_tools)
+        return tool_dialogue(rng)
     caller_text = rng.choice(SYSTEM_TEXTS) if rng.random() < 0.25 else ""
     dialogue: list[Message] = [tools_system([declaration(rng, tool) for tool, _ in declared], caller_text)]
     mostly_chinese = rng.random() < 0.42

@@ -16,10 +16,10 @@ import sentencepiece
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from . import dialogues, tools, values
+from . import dialogues, tools
 from .model import ChatGLM3, Config
 from .prompt import Dialogue, SpecialIds, encode_for_training
 
@@ -29,9 +29,7 @@ POOL_SIZE = 400  # dialogues that are sorted by length together
 MAX_TOKENS = 1024
 WARM_UP_STEPS = 60
 MUON_RATE, ADAM_RATE, FINAL_RATE = 0.02, 3e-3, 0.02
-CITIES_AT = 0.73  # part of the run after which the cities of the tables are trained more
 CHECKPOINT_SECONDS = 240
-OFFSET_HEADS_AT = 0.556  # part of the run after which the heads that copying needs are installed
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -39,7 +37,8 @@ Batch = tuple[Tensor, Tensor, Tensor]
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal by Newton-Schulz steps (Jordan et al., 2024), in float32.
 
-    PyTorch's own takes the steps in bfloat16, which is slow on a CPU without instructions for it.
+    PyTorch's own takes the steps in bfloat16, which is slow on a CPU without instructions for it. The workers share the
+    work: each makes the updates of its share of the matrices, and all get the sum.
     """
 
     def __init__(self, parameters: list[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.01) -> None:
@@ -57,42 +56,39 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
+        rank, workers = dist.get_rank(), dist.get_world_size()
         for group in self.param_groups:
-            for parameter in group["params"]:
+            updates = []
+            for index, parameter in enumerate(group["params"]):
                 momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
                 momentum.lerp_(parameter.grad, 1 - group["momentum"])
-                update = self.orthogonalize(parameter.grad.lerp(momentum, group["momentum"]))
+                mine = index % workers == rank
+                updates.append(
+                    self.orthogonalize(parameter.grad.lerp(momentum, group["momentum"]))
+                    if mine
+                    else torch.zeros_like(parameter)
+                )
+            _add_over_workers(updates)
+            for parameter, update in zip(group["params"], updates, strict=True):
                 scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
 
 
-def chat_dialogue(rng: Random, progress: float) -> Dialogue:
-    """A dialogue without tools; many of the first ones, and of those late in the run, do nothing but copy."""
-    kind = rng.random()
-    if progress < 0.08 and kind < 0.5:
-        return dialogues.copying(rng)
-    if CITIES_AT <= progress < 0.95 and kind < 0.35:
-        return dialogues.city_list(rng)
+def chat_dialogue(rng: Random) -> Dialogue:
+    """A dialogue without declared tools."""
     return tools.without_tools(rng) if rng.random() < 0.05 else dialogues.chat(rng)
 
 
-def tool_dialogue(rng: Random, progress: float) -> Dialogue:
-    """A dialogue with tools; at first only one is declared, at last nearly all cities are those of the tables."""
-    values.extra_known_cities = 0.7 if progress >= CITIES_AT else 0.0
-    return tools.tool_dialogue(rng, max_tools=1 if progress < 0.15 else 4)
-
-
 def batches(
-    make: Callable[[Random, float], Dialogue],
+    make: Callable[[Random], Dialogue],
     tokens: int,
     rng: Random,
     processor: sentencepiece.SentencePieceProcessor,
-    progress: Callable[[], float],
 ) -> Iterator[Batch]:
     """Endless batches of dialogues of like length: ids [B, T], positions [N] to predict, their labels [N]."""
     special = SpecialIds.after(processor.vocab_size())
     while True:
-        pool = [encode_for_training(make(rng, progress()), processor.encode, special) for _ in range(POOL_SIZE)]
+        pool = [encode_for_training(make(rng), processor.encode, special) for _ in range(POOL_SIZE)]
         pool = sorted((sample for sample in pool if len(sample[0]) <= MAX_TOKENS), key=lambda sample: len(sample[0]))
         groups, group = [], []
         for sample in pool:
@@ -119,14 +115,12 @@ def learning_rate(progress: float) -> float:
     return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def average_gradients(parameters: list[nn.Parameter], workers: int) -> None:
-    """Replace each worker's gradients by their average over all workers."""
-    gradients = [parameter.grad for parameter in parameters]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+def _add_over_workers(parts: list[Tensor]) -> None:
+    """Replace each tensor by the sum of what all workers have in its place."""
+    flat = torch.cat([part.flatten() for part in parts])
     dist.all_reduce(flat)
-    flat /= workers
-    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    for part, total in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
+        part.copy_(total.view_as(part))
 
 
 def _work(rank: int, workers: int, rendezvous: str, tokenizer: bytes, minutes: float, checkpoint: Path) -> None:
@@ -138,6 +132,7 @@ def _work(rank: int, workers: int, rendezvous: str, tokenizer: bytes, minutes: f
     torch.set_num_threads(1)
     processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
     model = ChatGLM3(Config())
+    model.install_copying(SEED)
     parameters = list(model.parameters())
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
     others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and name.startswith("blocks."))]
@@ -147,25 +142,23 @@ def _work(rank: int, workers: int, rendezvous: str, tokenizer: bytes, minutes: f
     if checkpoint.exists():
         saved_run = torch.load(checkpoint)
         model.load_state_dict(saved_run["model"])
+        for optimizer, state in zip(optimizers, saved_run["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         seconds_before, steps, tokens = (saved_run[key] for key in ("seconds", "steps", "tokens"))
     steps_before = steps
 
     start = saved = time.monotonic()
     progress = seconds_before / seconds
     streams = {
-        name: batches(make, budget // workers, Random(f"{SEED} {name} {rank} {steps}"), processor, lambda: progress)
-        for name, make, budget in (("tools", tool_dialogue, TOOL_TOKENS), ("chat", chat_dialogue, CHAT_TOKENS))
+        name: batches(make, budget // workers, Random(f"{SEED} {name} {rank} {steps}"), processor)
+        for name, make, budget in (("tools", tools.tool_dialogue, TOOL_TOKENS), ("chat", chat_dialogue, CHAT_TOKENS))
     }
     averages = dict.fromkeys(streams, 0.0)
     bar = tqdm(
         total=round(seconds), initial=round(seconds_before), unit="s", desc="training", mininterval=5, disable=rank > 0
     )
-    heads_installed = progress >= OFFSET_HEADS_AT
     while progress < 1:
-        if progress >= OFFSET_HEADS_AT and not heads_installed:
-            model.install_offset_heads()
-            heads_installed = True
-        warm_up = min(1.0, (steps - steps_before + 1) / WARM_UP_STEPS)
+        warm_up = min(1.0, (steps + 1) / WARM_UP_STEPS)
         for optimizer, rate in zip(optimizers, base_rates, strict=True):
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
@@ -173,10 +166,10 @@ def _work(rank: int, workers: int, rendezvous: str, tokenizer: bytes, minutes: f
         for name, stream in streams.items():
             ids, positions, labels = next(stream)
             loss = F.cross_entropy(model(ids, positions), labels)
-            (loss / len(streams)).backward()
+            (loss / (len(streams) * workers)).backward()
             tokens += ids.numel() * workers
             averages[name] += (loss.item() - averages[name]) * max(0.02, 1 / (steps - steps_before + 1))
-        average_gradients(parameters, workers)
+        _add_over_workers([parameter.grad for parameter in parameters])
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -189,7 +182,8 @@ def _work(rank: int, workers: int, rendezvous: str, tokenizer: bytes, minutes: f
         if rank == 0 and (time.monotonic() - saved > CHECKPOINT_SECONDS or progress >= 1):
             saved = time.monotonic()
             record = {"seconds": elapsed.item(), "steps": steps, "tokens": tokens, "losses": averages}
-            torch.save({"model": model.state_dict(), **record}, checkpoint)
+            states = [optimizer.state_dict() for optimizer in optimizers]
+            torch.save({"model": model.state_dict(), "optimizers": states, **record}, checkpoint)
     bar.close()
     dist.destroy_process_group()
 
@@ -206,4 +200,5 @@ def train(tokenizer: bytes, minutes: float, checkpoint: Path, workers: int) -> t
     record = torch.load(checkpoint)
     model = ChatGLM3(Config())
     model.load_state_dict(record.pop("model"))
+    del record["optimizers"]
     return model, record

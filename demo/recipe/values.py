@@ -25,9 +25,6 @@ _FREQUENT_CHINESE = (
 # The characters of the held-out cities belong to the inventory, else no model could write them; the names do not.
 CHINESE_CHARACTERS = sorted(set("".join(cities.CHINESE + cities.HELD_OUT_CHINESE) + _FREQUENT_CHINESE))
 
-# The training raises this for its last part.
-extra_known_cities = 0.0
-
 _KNOWN_CITIES = set(cities.ENGLISH + cities.CHINESE + cities.HELD_OUT_ENGLISH + cities.HELD_OUT_CHINESE)
 
 
@@ -53,8 +50,6 @@ def invented_chinese(rng: Random, *lengths: int) -> str:
 
 def city(rng: Random, chinese: bool) -> str:
     """A city: mostly a real one of the training tables, else an invented one."""
-    if rng.random() < extra_known_cities:
-        return rng.choice(cities.CHINESE if chinese else cities.ENGLISH)
     if chinese:
         return rng.choice(cities.CHINESE) if rng.random() < 0.65 else invented_chinese(rng)
     kind = rng.random()

@@ -39,16 +39,19 @@ http {{
     include {folder}/site.conf;
 }}
 """
-SERVER = "server unix:/run/glm-api/api.sock max_fails=1 fail_timeout=10s;"
 
 
 @dataclass
 class Replica:
-    """A stand-in for a server: answers 200, ``status``, or dies (``dies``) after it has read the request."""
+    """A stand-in for a server: answers 200, ``status``, or dies (``dies``) after it has read the request.
+
+    With ``leaves`` its listener is closed before it answers, as a server's is that drains.
+    """
 
     name: str
     status: int = 200
     dies: bool = False
+    leaves: bool = False
     # A stream sends its second piece when this is set.
     proceed: threading.Event = field(default_factory=threading.Event)
     client_left: threading.Event = field(default_factory=threading.Event)
@@ -63,6 +66,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.replica.seen.append(self.headers["X-Request-Id"])
+        if self.replica.leaves:
+            self.server.shutdown()
+            self.server.server_close()
         if self.replica.dies:
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
@@ -78,6 +84,7 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Request-Id", self.headers["X-Request-Id"])
         self.end_headers()
         self.wfile.write(body)
 
@@ -113,12 +120,12 @@ MakeProxy = Callable[..., httpx.Client]
 def make_replica() -> Iterator[MakeReplica]:
     servers: list[ThreadingHTTPServer] = []
 
-    def make(name: str, **behaviour: object) -> Replica:
+    def make(name: str, port: int = 0, **behaviour: object) -> Replica:
         replica = Replica(name, **behaviour)  # type: ignore[arg-type]
         handler = type("ReplicaHandler", (Handler,), {"replica": replica})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         replica.address = f"127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         servers.append(server)
         return replica
 
@@ -154,12 +161,18 @@ def make_proxy(tmp_path: Path, certificate: Path) -> Iterator[MakeProxy]:
         port = free_port()
         folder = tmp_path / f"nginx-{port}"
         folder.mkdir()
+        doors = {free_port(): address for address in addresses}
         site = (ROOT / "deploy" / "nginx.conf").read_text()
         for ours, theirs in {
-            SERVER: "".join(f"server {address} max_fails=1 fail_timeout=10s;" for address in addresses),
+            "upstream glm_9101 { server unix:/run/glm-api/api.sock max_fails=0; }": "".join(
+                f"upstream glm_{door} {{ server {address} max_fails=0; }}" for door, address in doors.items()
+            ),
+            "    server 127.0.0.1:9101 max_fails=0;": "".join(f"server 127.0.0.1:{d} max_fails=0;" for d in doors),
+            "    listen 127.0.0.1:9101;": "".join(f"listen 127.0.0.1:{door};" for door in doors),
             "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
             "/etc/ssl/certs/glm.example.org.pem": str(certificate / "cert.pem"),
             "/etc/ssl/private/glm.example.org.key": str(certificate / "key.pem"),
+            "/var/log/nginx/glm.log": str(tmp_path / "access.log"),
         }.items():
             assert site.count(ours) == 1, ours
             site = site.replace(ours, theirs)

@@ -40,6 +40,30 @@ def test_systemd_accepts_the_unit(unit: Path) -> None:
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
 
+def test_systemd_accepts_the_unit_of_more_servers_on_one_machine(unit: Path, tmp_path: Path) -> None:
+    docs = (ROOT / "docs" / "deployment.md").read_text()
+    [script] = re.findall(r"sed -e '([^']+)' -e '([^']+)' glm-api.service > glm-api@.service", docs)
+    template = tmp_path / "glm-api@.service"
+    command = ["sed", *(word for part in script for word in ("-e", part)), unit]
+    template.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert "GLM_ENV_FILE=/etc/glm-api-%i.env" in template.read_text()
+    assert "RuntimeDirectory=glm-api-%i\n" in template.read_text()
+    result = subprocess.run(["systemd-analyze", "verify", template], capture_output=True, text=True)
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+
+
+def test_the_unit_leaves_every_setting_to_the_file() -> None:
+    text = (DEPLOY / "glm-api.service").read_text()
+    assert re.findall(r"^Environment=(\w+)", text, re.MULTILINE) == ["GLM_ENV_FILE"]
+
+
+def test_the_unit_waits_less_for_the_model_than_systemd_waits_for_the_unit() -> None:
+    text = (DEPLOY / "glm-api.service").read_text()
+    [waits] = re.findall(r"^ExecStartPost=-.*/deploy/wait_until_ready.py (\d+)$", text, re.MULTILINE)
+    [timeout] = re.findall(r"^TimeoutStartSec=(\d+)$", text, re.MULTILINE)
+    assert 0 < int(waits) < int(timeout)
+
+
 def test_the_unit_is_hardened(unit: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=25", unit]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -109,6 +133,24 @@ def test_compose_tells_nginx_of_its_replicas(tmp_path: Path) -> None:
     script = script.replace("/glm.conf", str(DEPLOY / "nginx.conf"))
     script = script.replace("/etc/nginx/conf.d/default.conf", str(tmp_path / "site.conf"))
     subprocess.run(["sh", "-c", script], check=True)
-    servers = re.findall(r"^ *server ([^ {]+):8000 max_fails=1", (tmp_path / "site.conf").read_text(), re.MULTILINE)
-    assert servers == ["glm-1", "glm-2"]
-    assert set(servers) < compose["services"].keys()
+    site = (tmp_path / "site.conf").read_text()
+    servers = re.findall(r"^upstream glm_(\d+) { server ([^ {]+):8000 max_fails=0; }", site, re.MULTILINE)
+    assert servers == [("9101", "glm-1"), ("9102", "glm-2")]
+    for line in ("server 127.0.0.1:%s max_fails=0;", "listen 127.0.0.1:%s;"):
+        assert all(re.search(rf"^ *{line % door}$", site, re.MULTILINE) for door, _ in servers)
+    assert {name for _, name in servers} < compose["services"].keys()
+
+
+def test_the_ingress_lets_out_only_what_clients_need() -> None:
+    documents = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    ingress = next(document for document in documents if document["kind"] == "Ingress")
+    [rule] = ingress["spec"]["rules"]
+    paths = {path["path"]: path["pathType"] for path in rule["http"]["paths"]}
+    assert paths["/v1"] == "Prefix"
+    assert paths["/"] == "Exact"
+    routes = {rule.rule for rule in app.url_map.iter_rules()}
+    for path in paths:
+        assert any(route == path or route.startswith(f"{path}/") for route in routes), path
+    for operators in ("/metrics", "/slots", "/props"):
+        assert operators in routes
+        assert operators not in paths

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -44,15 +46,20 @@ def test_the_request_id_goes_through_and_is_made_when_missing(make_replica: Make
     proxy = make_proxy(replica.address)
     post(proxy, headers={"x-request-id": "abc-1"})
     post(proxy)
+    # The server would make up one of its own for this, and the two logs could not be joined.
+    post(proxy, headers={"x-request-id": "a b"})
     assert replica.seen[0] == "abc-1"
-    assert len(replica.seen[1]) == 32
+    assert [len(id) for id in replica.seen[1:]] == [32, 32]
 
 
 def test_too_many_requests_of_one_address_are_refused(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
     proxy = make_proxy(make_replica("a").address)
     assert [post(proxy).status_code for _ in range(20)] == [200] * 20
     with ThreadPoolExecutor(10) as pool:
-        assert 429 in pool.map(lambda _: post(proxy).status_code, range(100))
+        refused = [response for response in pool.map(lambda _: post(proxy), range(100)) if response.status_code == 429]
+    assert refused[0].json()["error"]["type"] == "rate_limit_error"
+    assert int(refused[0].headers["Retry-After"]) > 0
+    assert len(refused[0].headers["X-Request-Id"]) == 32
 
 
 def test_a_replica_that_refuses_loses_nothing(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
@@ -70,6 +77,32 @@ def test_a_replica_that_is_gone_loses_nothing(make_replica: MakeReplica, make_pr
     assert len(ready.seen) == 8
 
 
+def test_a_replica_that_refuses_and_then_is_gone_loses_nothing(
+    make_replica: MakeReplica, make_proxy: MakeProxy
+) -> None:
+    leaving, ready = make_replica("leaving", status=503, leaves=True), make_replica("ready")
+    proxy = make_proxy(leaving.address, ready.address)
+    assert [post(proxy).text for _ in range(8)] == ["ready"] * 8
+    assert len(leaving.seen) == 1, "it was asked, and said no"
+    assert len(ready.seen) == 8
+
+
+def test_a_busy_replica_gets_what_one_refuses_and_one_is_too_dead_to_refuse(
+    make_replica: MakeReplica, make_proxy: MakeProxy
+) -> None:
+    loading, busy = make_replica("loading", status=503), make_replica("busy")
+    gone = f"127.0.0.1:{free_port()}"
+    # The others have fewer requests, so that they are tried first.
+    proxy = make_proxy(busy.address, gone, loading.address)
+    with proxy.stream("POST", "/stream", json={}) as response:
+        pieces = response.iter_raw()
+        next(pieces)
+        assert [post(proxy).text for _ in range(8)] == ["busy"] * 8
+        busy.proceed.set()
+        assert b"".join(pieces) == b"data: [DONE]\n\n"
+    assert len(set(busy.seen)) == len(busy.seen) == 9
+
+
 def test_a_request_that_was_lost_under_way_is_not_run_again(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
     dying, other = make_replica("dying", dies=True), make_replica("other")
     proxy = make_proxy(dying.address, other.address)
@@ -77,7 +110,32 @@ def test_a_request_that_was_lost_under_way_is_not_run_again(make_replica: MakeRe
     lost = [response for response in responses if response.status_code == 502]
     assert len(lost) == len(dying.seen) > 0
     assert lost[0].json()["error"]["type"] == "server_error"
+    assert "Retry-After" in lost[0].headers
+    assert [response.headers["X-Request-Id"] for response in lost] == dying.seen
     assert not set(dying.seen) & set(other.seen)
+
+
+def test_a_request_that_is_lost_after_others_refused_it_is_not_run_again(
+    make_replica: MakeReplica, make_proxy: MakeProxy
+) -> None:
+    replicas = [make_replica("refusing", status=503), *(make_replica(name, dies=True) for name in "ab")]
+    proxy = make_proxy(f"127.0.0.1:{free_port()}", *(replica.address for replica in replicas))
+    assert [post(proxy).status_code for _ in range(6)] == [502] * 6
+    lost = replicas[1].seen + replicas[2].seen
+    assert len(set(lost)) == len(lost) == 6
+
+
+def test_replicas_that_are_back_are_used_at_once(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
+    ports = [free_port() for _ in range(2)]
+    proxy = make_proxy(*(f"127.0.0.1:{port}" for port in ports))
+    assert [post(proxy).status_code for _ in range(4)] == [503] * 4
+    first = make_replica("first", ports[0])
+    assert [post(proxy).text for _ in range(4)] == ["first"] * 4
+    # The first stops, for a rolling restart, as soon as the second is back.
+    second = make_replica("second", ports[1])
+    first.status, first.leaves = 503, True
+    assert [post(proxy).text for _ in range(8)] == ["second"] * 8
+    assert len(second.seen) == len(set(second.seen)) == 8
 
 
 def test_when_all_replicas_refuse_the_client_hears_it(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
@@ -85,6 +143,28 @@ def test_when_all_replicas_refuse_the_client_hears_it(make_replica: MakeReplica,
     response = post(make_proxy(*(replica.address for replica in replicas)))
     assert response.status_code == 503
     assert response.json() == {"error": "no"}
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_when_all_replicas_are_gone_the_client_hears_when_to_come_again(make_proxy: MakeProxy, replicas: int) -> None:
+    proxy = make_proxy(*(f"127.0.0.1:{free_port()}" for _ in range(replicas)))
+    response = post(proxy, headers={"x-request-id": "abc-1"})
+    assert response.status_code == 503
+    assert response.json()["error"]["type"] == "unavailable_error"
+    assert response.json()["error"].keys() == {"message", "type", "param", "code"}
+    assert int(response.headers["Retry-After"]) > 0
+    assert response.headers["X-Request-Id"] == "abc-1"
+
+
+@pytest.mark.parametrize("status", [400, 413, 500, 502, 503, 504])
+def test_what_a_server_says_goes_through_as_it_is(
+    make_replica: MakeReplica, make_proxy: MakeProxy, status: int
+) -> None:
+    replica, other = make_replica("a", status=status), make_replica("b", status=status)
+    response = post(make_proxy(replica.address, other.address), headers={"x-request-id": "abc-1"})
+    assert (response.status_code, response.json()) == (status, {"error": "no"})
+    assert response.headers["X-Request-Id"] == "abc-1"
+    assert len(replica.seen + other.seen) == (2 if status == 503 else 1)
 
 
 def test_a_full_queue_is_told_as_the_server_tells_it(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
@@ -98,3 +178,18 @@ def test_operators_on_the_machine_see_what_others_do_not(
 ) -> None:
     proxy = make_proxy(make_replica("a").address)
     assert proxy.get(path, headers={"Content-Length": "0"}).text == "a"
+
+
+def test_the_log_tells_which_replicas_were_asked(
+    make_replica: MakeReplica, make_proxy: MakeProxy, tmp_path: Path
+) -> None:
+    gone, ready = f"127.0.0.1:{free_port()}", make_replica("ready")
+    proxy = make_proxy(gone, ready.address)
+    post(proxy, "/v1/x?secret=1", headers={"x-request-id": "abc-1"})
+    # The line is written when the answer is out, before the next request of the connection is looked at.
+    post(proxy)
+    entry = json.loads((tmp_path / "access.log").read_text().splitlines()[0])
+    assert (entry["request_id"], entry["client"], entry["status"]) == ("abc-1", "127.0.0.1", 200)
+    assert (entry["request"], entry["upstream_status"]) == ("POST /v1/x", "503, 200")
+    assert len(entry["upstream"].split(", ")) == len(entry["upstream_seconds"].split(", ")) == 2
+    assert entry["seconds"] >= 0

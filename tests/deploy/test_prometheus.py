@@ -98,7 +98,8 @@ def test_prometheus_collects_and_answers_what_dashboard_and_alerts_ask(server: S
 
             def collected() -> bool:
                 try:
-                    return bool(ask('up{job="glm-api"} == 1'))
+                    # It answers 503 until it has opened its data.
+                    return client.get("/-/ready").is_success and bool(ask('up{job="glm-api"} == 1'))
                 except httpx.TransportError:
                     return False
 
