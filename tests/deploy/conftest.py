@@ -169,10 +169,16 @@ def make_proxy(tmp_path: Path, certificate: Path) -> Iterator[MakeProxy]:
             ),
             "    server 127.0.0.1:9101 max_fails=0;": "".join(f"server 127.0.0.1:{d} max_fails=0;" for d in doors),
             "    listen 127.0.0.1:9101;": "".join(f"listen 127.0.0.1:{door};" for door in doors),
+            "# server { listen 10.0.0.1:9101; location = /metrics { proxy_pass http://127.0.0.1:9101; }": "".join(
+                f"server {{ listen 127.0.0.1:{free_port()};"
+                f" location = /metrics {{ proxy_pass http://127.0.0.1:{door}; }} location / {{ return 404; }} }}\n"
+                for door in doors
+            )
+            + "#",
             "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
             "/etc/ssl/certs/glm.example.org.pem": str(certificate / "cert.pem"),
             "/etc/ssl/private/glm.example.org.key": str(certificate / "key.pem"),
-            "/var/log/nginx/glm.log": str(tmp_path / "access.log"),
+            "/var/log/nginx/glm.log": str(tmp_path / "glm.log"),
         }.items():
             assert site.count(ours) == 1, ours
             site = site.replace(ours, theirs)

@@ -44,7 +44,7 @@ def test_systemd_accepts_the_unit_of_more_servers_on_one_machine(unit: Path, tmp
     docs = (ROOT / "docs" / "deployment.md").read_text()
     [script] = re.findall(r"sed -e '([^']+)' -e '([^']+)' glm-api.service > glm-api@.service", docs)
     template = tmp_path / "glm-api@.service"
-    command = ["sed", *(word for part in script for word in ("-e", part)), unit]
+    command = ["sed", *(f"--expression={part}" for part in script), str(unit)]
     template.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert "GLM_ENV_FILE=/etc/glm-api-%i.env" in template.read_text()
     assert "RuntimeDirectory=glm-api-%i\n" in template.read_text()

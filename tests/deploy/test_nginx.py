@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.deploy.conftest import MakeProxy, MakeReplica, free_port
+from tests.deploy.conftest import MAIN, NGINX, ROOT, MakeProxy, MakeReplica, free_port
 
 
 def post(proxy: httpx.Client, path: str = "/v1/x", **more: object) -> httpx.Response:
@@ -188,8 +190,39 @@ def test_the_log_tells_which_replicas_were_asked(
     post(proxy, "/v1/x?secret=1", headers={"x-request-id": "abc-1"})
     # The line is written when the answer is out, before the next request of the connection is looked at.
     post(proxy)
-    entry = json.loads((tmp_path / "access.log").read_text().splitlines()[0])
+    entry = json.loads((tmp_path / "glm.log").read_text().splitlines()[0])
     assert (entry["request_id"], entry["client"], entry["status"]) == ("abc-1", "127.0.0.1", 200)
     assert (entry["request"], entry["upstream_status"]) == ("POST /v1/x", "503, 200")
     assert len(entry["upstream"].split(", ")) == len(entry["upstream_seconds"].split(", ")) == 2
     assert entry["seconds"] >= 0
+
+
+def test_prometheus_elsewhere_sees_the_metrics_of_each_replica_and_nothing_else(
+    make_replica: MakeReplica, make_proxy: MakeProxy, tmp_path: Path
+) -> None:
+    names = ["a", "b"]
+    make_proxy(*(make_replica(name).address for name in names))
+    [site] = tmp_path.glob("nginx-*/site.conf")
+    ports = re.findall(r"listen 127.0.0.1:(\d+); location = /metrics", site.read_text())
+    for name, port in zip(names, ports, strict=True):
+        empty = {"Content-Length": "0"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as prometheus:
+            assert [prometheus.get("/metrics", headers=empty).text for _ in range(3)] == [name] * 3
+            assert prometheus.get("/slots", headers=empty).status_code == post(prometheus).status_code == 404
+
+
+def test_what_is_a_comment_for_more_replicas_is_right_too(certificate: Path, tmp_path: Path) -> None:
+    site = (ROOT / "deploy" / "nginx.conf").read_text()
+    site, count = re.subn(r"(?m)^( *)# (?=upstream |server |listen )", r"\1", site)
+    assert count == 5
+    for ours, theirs in {
+        "10.0.0.1:": "127.0.0.2:",
+        "listen 443": f"listen {free_port()}",
+        "/etc/ssl/certs/glm.example.org.pem": str(certificate / "cert.pem"),
+        "/etc/ssl/private/glm.example.org.key": str(certificate / "key.pem"),
+        "/var/log/nginx/glm.log": str(tmp_path / "glm.log"),
+    }.items():
+        site = site.replace(ours, theirs)
+    (tmp_path / "site.conf").write_text(re.sub(r"\b91(?=0[12]\b)", "391", site))
+    (tmp_path / "nginx.conf").write_text(MAIN.format(folder=tmp_path))
+    subprocess.run([NGINX, "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], check=True)

@@ -54,3 +54,16 @@ def test_a_replica_is_drained_and_one_is_killed(serve: Serve, make_proxy: MakePr
         assert set(statuses) == {200, 502}
         assert statuses.count(502) <= CLIENTS / 2 + 1
         assert ask(proxy).status_code == 200
+
+
+def test_what_a_replica_has_no_time_for_is_answered_by_the_other(serve: Serve, make_proxy: MakeProxy) -> None:
+    first, second = serve(graceful_timeout="0"), serve()
+    proxy = make_proxy(address(first), address(second))
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = under_load(pool, proxy, first, second)
+        first.process.send_signal(signal.SIGTERM)
+        lost = [answer.result() for answer in answers if answer.result().status_code != 200]
+    # Only the one that the model worked on; the server says so itself.
+    assert len(lost) <= 1
+    for response in lost:
+        assert (response.status_code, response.json()["error"]["code"]) == (500, "shutting_down")
