@@ -148,8 +148,11 @@ def test_when_all_replicas_refuse_the_client_hears_it(make_replica: MakeReplica,
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_when_all_replicas_are_gone_the_client_hears_when_to_come_again(make_proxy: MakeProxy, replicas: int) -> None:
-    proxy = make_proxy(*(f"127.0.0.1:{free_port()}" for _ in range(replicas)))
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "unix:{folder}/{port}.sock"])
+def test_when_all_replicas_are_gone_the_client_hears_when_to_come_again(
+    make_proxy: MakeProxy, tmp_path: Path, address: str, replicas: int
+) -> None:
+    proxy = make_proxy(*(address.format(folder=tmp_path, port=free_port()) for _ in range(replicas)))
     response = post(proxy, headers={"x-request-id": "abc-1"})
     assert response.status_code == 503
     assert response.json()["error"]["type"] == "unavailable_error"

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
+import pytest
 
-from tests.deploy.conftest import MakeProxy
+from tests.deploy.conftest import ROOT, MakeProxy
 from tests.server.conftest import Serve, Server, chat, until
 
 CHAT = "/v1/chat/completions"
@@ -67,3 +73,29 @@ def test_what_a_replica_has_no_time_for_is_answered_by_the_other(serve: Serve, m
     assert len(lost) <= 1
     for response in lost:
         assert (response.status_code, response.json()["error"]["code"]) == (500, "shutting_down")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder for sockets, which nginx can open whatever user it runs as."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
+
+
+def test_replicas_on_unix_sockets_are_restarted_one_after_the_other(
+    serve: Serve, make_proxy: MakeProxy, open_folder: Path
+) -> None:
+    sockets = [open_folder / name for name in "ab"]
+    servers = [serve(ready=False, bind=f"unix:{socket}") for socket in sockets]
+    proxy = make_proxy(*(f"unix:{socket}" for socket in sockets))
+    for index, socket in enumerate(sockets):
+        for awaited in sockets:
+            command = [sys.executable, ROOT / "deploy" / "wait_until_ready.py", "60"]
+            subprocess.run(command, env={"GLM_BIND": f"unix:{awaited}"}, check=True)
+        servers[index].stop()
+        assert ask(proxy).status_code == 200
+        # While it loads, too.
+        servers[index] = serve(ready=False, bind=f"unix:{socket}")
+        assert [ask(proxy).status_code for _ in range(3)] == [200] * 3
