@@ -243,14 +243,13 @@ class TestQueue:
         for asker in askers:
             asker.join()
         assert statuses == [200, 200, 200]
-        assert metric(client, "glm_num_requests_running") == 0
+        until(lambda: metric(client, "glm_num_requests_running") == 0)
 
     def test_a_deadline_ends_the_request_at_the_engine(self, make: Make, upstream: ScriptedEngine) -> None:
         client = make(request_timeout=0.2)
         upstream.script = Script([threading.Event()])
         assert ask(client).status_code == 504
-        until(upstream.left.is_set)
-        assert metric(client, "glm_num_requests_running") == 0
+        until(lambda: upstream.left.is_set() and metric(client, "glm_num_requests_running") == 0)
 
     def test_a_stream_that_is_closed_ends_the_request_at_the_engine(
         self, client: FlaskClient, upstream: ScriptedEngine
