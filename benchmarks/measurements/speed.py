@@ -10,7 +10,7 @@ from benchmarks.processes import Use
 from benchmarks.sides import Ancestor, Messages, ThisServer
 
 RUNS = 7
-RUNS_OF_LARGE = 2
+RUNS_OF_LARGE = 5
 
 
 def measure(bench: Bench) -> dict[str, Any]:
