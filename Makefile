@@ -42,7 +42,7 @@ lint: $(DEV) ## Check style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-bench: $(BENCH_TOOLS) $(SHIM) ## Measure beside the bare loop and chatglm-cpp's own server (a quarter of an hour)
+bench: $(BENCH_TOOLS) $(SHIM) ## Measure beside the bare loop and chatglm-cpp's own server (half an hour or more)
 	@.venv-bench/bin/python -m benchmarks $(BENCH)
 
 demo-model: $(DEMO) ## Train the demo model anew (up to two hours)
