@@ -137,12 +137,16 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(_name(name) for name in _entries(text))
 
 
-def _keys(text: str) -> tuple[str, ...]:
-    keys = _entries(text)
+def _key(text: str) -> str:
+    text = text.strip()
     # Anything else cannot be sent in a header. The message must not show the key.
-    if not all(re.fullmatch(r"[\x21-\x7e]+", key) for key in keys):
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ValidationError("may hold visible ASCII characters only")
-    return keys
+    return text
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    return tuple(map(_key, _entries(text)))
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -164,10 +168,6 @@ def _url(text: str) -> str:
         # Not shown: people put passwords into addresses.
         raise ValidationError("must be http:// or https://, a host, and the path before /models, without a user")
     return text.rstrip("/")
-
-
-def _key(text: str) -> str:
-    return ",".join(_keys(text))
 
 
 def _model_map(text: str) -> tuple[tuple[str, str], ...]:
@@ -345,15 +345,15 @@ def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched) -> Setting
     except EnvValidationError as error:
         messages = cast(Mapping[str, list[str]], error.error_messages)
         lines = [f"{sources[name]} {message}." for name in messages for message in messages[name]]
-    if "model" not in values and values.get("backend") != "openai" and not DEMO_MODEL.exists():
-        lines.append(f"GLM_MODEL is not set, and the bundled model {DEMO_MODEL} is missing.")
-    if values.get("backend") == "openai" and "upstream_url" not in values:
-        lines.append("GLM_UPSTREAM_URL is not set, and GLM_BACKEND=openai needs it.")
-    if lines:
-        raise SettingsError(lines)
     if values.get("backend") == "openai":
         # Nothing reads it, so nothing is downloaded.
         values.pop("model", None)
+        if "upstream_url" not in values:
+            lines.append("GLM_UPSTREAM_URL is not set, and GLM_BACKEND=openai needs it.")
+    elif "model" not in values and not DEMO_MODEL.exists():
+        lines.append(f"GLM_MODEL is not set, and the bundled model {DEMO_MODEL} is missing.")
+    if lines:
+        raise SettingsError(lines)
     if isinstance(values.get("model"), HubFile):
         try:
             values["model"] = fetch(values["model"], environ)

@@ -22,6 +22,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     from flask.json.provider import DefaultJSONProvider
 
     from glm_api import auth, cors, errors, logs, metrics, pages, record
+    from glm_api.backend import backend_of
     from glm_api.openapi import create_api, describe_metrics
     from glm_api.ops.probes import blueprint as probes_blueprint
 
@@ -31,7 +32,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     json.ensure_ascii = json.sort_keys = False
     app.config["GLM_SETTINGS"] = settings
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    app.extensions["glm_backend"] = backend = backend or _backend_of(settings)
+    app.extensions["glm_backend"] = backend = backend or backend_of(settings)
     app.json = json
 
     record.register(app)
@@ -47,16 +48,6 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     describe_metrics(api, app)
     app.register_blueprint(pages.blueprint)
     return app
-
-
-def _backend_of(settings: Settings) -> Backend:
-    if settings.backend == "openai":
-        from glm_api.upstream.engine import Engine
-
-        return Engine(settings)
-    from glm_api.pipeline import pipeline
-
-    return pipeline
 
 
 def _blueprints_of(settings: Settings) -> list[Blueprint]:

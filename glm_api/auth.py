@@ -11,7 +11,7 @@ import hmac
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from flask import Flask, request
@@ -57,7 +57,7 @@ class KeyFile:
             kept = "the keys that it held before stay valid" if self._digests else "it lets nobody in"
             logger.warning("GLM_API_KEYS_FILE cannot be read (%s); %s.", reason, kept)
             return
-        logger.info("GLM_API_KEYS_FILE holds %s.", _counted(keys))
+        logger.info("GLM_API_KEYS_FILE holds %d %s.", len(keys), "key" if len(keys) == 1 else "keys")
         self._digests = frozenset(map(_digest, keys))
 
 
@@ -130,10 +130,6 @@ def _parse(text: str) -> list[str]:
     if not all(_KEY.fullmatch(key) for key in keys):
         raise ValueError("a line holds something else than one key of visible ASCII characters")
     return keys
-
-
-def _counted(keys: Collection[object]) -> str:
-    return "1 key" if len(keys) == 1 else f"{len(keys)} keys"
 
 
 def _digest(key: str) -> bytes:

@@ -12,11 +12,7 @@ import time
 from types import FrameType
 from typing import Any, Protocol
 
-from config import Settings
 from glm_api.backend import Backend
-from glm_api.pipeline import pipeline
-from glm_api.pipeline.cpus import child_environment, usable_cpus
-from glm_api.pipeline.facade import PipelineSettings
 
 # What it takes to write the last frames of all streams, in seconds, and the most of the grace that it may use up.
 _CLOSING_SECONDS = 2.0
@@ -35,7 +31,6 @@ class Worker(Protocol):
 
 def worker_started(worker: Worker) -> None:
     """The application is loaded and the worker is about to serve: start its backend, without waiting for it."""
-    settings: Settings = worker.wsgi.config["GLM_SETTINGS"]
     backend: Backend = worker.wsgi.extensions["glm_backend"]
     told_to_finish = threading.Event()
 
@@ -49,8 +44,6 @@ def worker_started(worker: Worker) -> None:
         target=_end_in_time, args=(backend, told_to_finish, worker.cfg.graceful_timeout), daemon=True
     ).start()
     signal.signal(signal.SIGTERM, finish)
-    if settings.backend == "chatglm-cpp":
-        pipeline.configure(pipeline_settings(settings))
     backend.start()
 
 
@@ -59,20 +52,6 @@ def _end_in_time(backend: Backend, told_to_finish: threading.Event, grace: float
     told_to_finish.wait()
     time.sleep(grace - min(_CLOSING_SECONDS, _CLOSING_SHARE * grace))
     backend.stop()
-
-
-def pipeline_settings(settings: Settings) -> PipelineSettings:
-    """What the pipeline reads of the settings."""
-    return PipelineSettings(
-        model=str(settings.model),
-        max_length=settings.max_length,
-        cache_slots=settings.cache_slots,
-        prefill=settings.prefill,
-        queue_size=settings.queue_size,
-        queue_timeout=settings.queue_timeout,
-        request_timeout=settings.request_timeout,
-        environment=child_environment(settings.num_threads or usable_cpus()),
-    )
 
 
 def worker_stopped(worker: Worker) -> None:

@@ -5,6 +5,8 @@ Messages are written for the person who sent the request: they say what to do an
 
 from __future__ import annotations
 
+LONGEST_RETRY_AFTER = 120.0
+
 
 class PipelineError(Exception):
     """Base of everything that the pipeline refuses or fails at."""
@@ -79,3 +81,11 @@ def shutting_down(begun: bool) -> PipelineError:
     if begun:
         return Interrupted("The server shut down while it worked on this request. Try again in a few seconds.")
     return ShuttingDown("The server is shutting down. Try again in a few seconds.", retry_after=5)
+
+
+def queue_full(waiting: int, seconds: float) -> QueueFull:
+    """What a request fails with that finds ``waiting`` others; ``seconds`` until they are probably all served."""
+    return QueueFull(
+        f"The model is busy and {waiting} requests wait already, which is all that the queue holds. Try again later.",
+        retry_after=min(seconds, LONGEST_RETRY_AFTER),
+    )

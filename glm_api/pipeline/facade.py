@@ -18,7 +18,7 @@ from glm_api.pipeline.errors import (
     EngineError,
     ModelLoading,
     PipelineError,
-    QueueFull,
+    queue_full,
     shutting_down,
 )
 from glm_api.pipeline.formats.base import Prompt
@@ -53,7 +53,6 @@ HUNG_AFTER_PER_TOKEN = 1.0
 RESTART_SECONDS = 2.0
 # What a request is assumed to take before one has been measured, for Retry-After. Seconds.
 ASSUMED_DURATION = 2.0
-LONGEST_RETRY_AFTER = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +232,7 @@ class Pipeline:
         except Full:
             del self._generations[generation.id]
             waiting = self._semaphore.waiting
-            raise QueueFull(
-                f"The model is busy and {waiting} requests wait already, which is all that the queue holds. "
-                "Try again later.",
-                retry_after=min(self._duration * (waiting + 1), LONGEST_RETRY_AFTER),
-            ) from None
+            raise queue_full(waiting, self._duration * (waiting + 1)) from None
         self._abandon_prefill_if_worthwhile()
         return generation
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from config import Settings
 from glm_api.pipeline.deadlines import Deadlines
-from glm_api.pipeline.errors import QueueFull, shutting_down
+from glm_api.pipeline.errors import queue_full, shutting_down
 from glm_api.pipeline.health import Health, Load, State
 from glm_api.pipeline.process import Cause
 from glm_api.pipeline.semaphore import FairSemaphore, Full
@@ -29,7 +29,6 @@ CHECK_TIMEOUT = 10.0
 LARGEST_LIST = 2**20
 # What a request is assumed to take before one has been measured, for Retry-After. Seconds.
 ASSUMED_DURATION = 10.0
-LONGEST_RETRY_AFTER = 120.0
 
 
 class Engine:
@@ -94,11 +93,7 @@ class Engine:
         except Full:
             self._calls.discard(call)
             waiting = self._semaphore.waiting
-            raise QueueFull(
-                f"The model is busy and {waiting} requests wait already, which is all that the queue holds. "
-                "Try again later.",
-                retry_after=min(self._duration * (waiting + 1) / self._places, LONGEST_RETRY_AFTER),
-            ) from None
+            raise queue_full(waiting, self._duration * (waiting + 1) / self._places) from None
         return call
 
     def _on_close(self, call: Call) -> None:

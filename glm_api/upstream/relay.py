@@ -52,12 +52,7 @@ def _call(endpoint: str, outgoing: dict[str, Any], record: RequestRecord) -> Cal
 def _whole(endpoint: str, outgoing: dict[str, Any], shown: str | None, record: RequestRecord) -> Response:
     with answering.held(_call(endpoint, outgoing, record)) as call:
         content = b"".join(piece for piece in _pieces(call, None, record) if piece)
-    try:
-        answer = json.loads(content)
-    except (ValueError, RecursionError):
-        raise refusals.unreadable() from None
-    if not isinstance(answer, dict):
-        raise refusals.unreadable()
+    answer = _object(content)
     findings = Findings(record)
     findings.note(answer)
     findings.end()
@@ -107,6 +102,17 @@ def _rest(arrivals: Iterator[Head | bytes | None]) -> bytes:
     return body
 
 
+def _object(content: bytes) -> dict[str, Any]:
+    """The JSON object that ``content`` is. Raises `ApiError` (502) if it is none."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        raise refusals.unreadable() from None
+    if not isinstance(document, dict):
+        raise refusals.unreadable()
+    return document
+
+
 class EventRelay:
     """The engine's server-sent events on their way to the client. One for each stream.
 
@@ -152,12 +158,7 @@ class EventRelay:
         if data == b"[DONE]":
             self._complete = True
             return DONE
-        try:
-            payload = json.loads(data)
-        except (ValueError, RecursionError):
-            raise refusals.unreadable() from None
-        if not isinstance(payload, dict):
-            raise refusals.unreadable()
+        payload = _object(data)
         self._findings.note(payload)
         self._complete = self._complete or self._findings.closed
         if not self._wanted(payload):
