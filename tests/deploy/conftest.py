@@ -17,9 +17,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.server.conftest import free_port, serve
+from tests.running import free_port
+from tests.server.conftest import serve
 
-__all__ = ["free_port", "serve"]
+__all__ = ["serve"]
 
 ROOT = Path(__file__).resolve().parents[2]
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"

@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from tests.deploy.conftest import ROOT, MakeProxy
-from tests.server.conftest import Serve, Server, chat, until
+from tests.running import until
+from tests.server.conftest import Serve, Server, chat
 
 CHAT = "/v1/chat/completions"
 CLIENTS = 12

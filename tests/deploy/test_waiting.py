@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import Serve, free_port
+from tests.running import free_port
+from tests.server.conftest import Serve
 
 SCRIPT = Path(__file__).resolve().parents[2] / "deploy" / "wait_until_ready.py"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,9 @@ from glm_api.pipeline.frames import Event, Text
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.health import State
 from glm_api.pipeline.semaphore import FairSemaphore
-
-PATIENCE = 60.0
+from tests.running import PATIENCE, until
 
 MakePipeline = Callable[..., Pipeline]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what happens in another process, of which no event tells."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
 
 
 def await_state(pipeline: Pipeline, state: State) -> None:

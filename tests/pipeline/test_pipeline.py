@@ -30,8 +30,9 @@ from glm_api.pipeline.facade import Pipeline
 from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.job import Job, Sampling
+from tests.running import until
 
-from .conftest import MakePipeline, await_state, collect, text_of, until
+from .conftest import MakePipeline, await_state, collect, text_of
 
 DEMO = Path(__file__).parents[2] / "demo" / "chatglm3-demo.q8_0.bin"
 GREEDY = Sampling(temperature=0)

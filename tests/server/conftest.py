@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +14,12 @@ import httpx
 import pytest
 from openai import OpenAI
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
+from tests.running import PATIENCE, ROOT, Running, free_port
 
 
 @dataclass
-class Server:
-    """A server that runs. ``log`` is the file that its output goes to."""
+class Server(Running):
+    """Our server."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -62,36 +59,11 @@ class Server:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
 
-    def health(self) -> int:
-        """The status of /health; 0 when nobody answers."""
-        try:
-            return self.http.get("/health").status_code
-        except httpx.TransportError:
-            return 0
-
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send the signal and wait; the exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
+        return super().stop(number)
 
 
 Serve = Callable[..., Server]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what happens in another process, of which no event tells."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def start(folder: Path, *, ready: bool = True, **settings: str) -> Server:
@@ -112,8 +84,7 @@ def start(folder: Path, *, ready: bool = True, **settings: str) -> Server:
         )
     server = Server(process, f"http://127.0.0.1:{port}", log)
     if ready:
-        until(lambda: process.poll() is not None or server.health() == 200)
-        assert process.poll() is None, log.read_text()
+        server.await_ready()
     return server
 
 
@@ -128,8 +99,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     yield make
     for server in started:
-        server.http.close()
-        server.stop(signal.SIGQUIT)
+        server.end(signal.SIGQUIT)
 
 
 @pytest.fixture(scope="session")
@@ -137,8 +107,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server with the demo model, for tests that leave it as they found it."""
     server = start(tmp_path_factory.mktemp("demo"))
     yield server
-    server.http.close()
-    server.stop(signal.SIGQUIT)
+    server.end(signal.SIGQUIT)
 
 
 def chat(text: str, **more: object) -> dict[str, object]:

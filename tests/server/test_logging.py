@@ -7,7 +7,8 @@ import json
 import httpx
 import pytest
 
-from tests.server.conftest import Serve, Server, chat, until
+from tests.running import until
+from tests.server.conftest import Serve, Server, chat
 
 CHAT = "/v1/chat/completions"
 

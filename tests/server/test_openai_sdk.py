@@ -6,7 +6,9 @@ import httpx
 import openai
 import pytest
 
-from .conftest import Server, chat, until
+from tests.running import until
+
+from .conftest import Server, chat
 
 
 @pytest.mark.parametrize("text", ["hello", "你好", "Tell me a short story", "讲个笑话"])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.server.conftest import Serve, Server, chat, until
+from tests.running import until
+from tests.server.conftest import Serve, Server, chat
 
 CHAT = "/v1/chat/completions"
 STREAMS = 8

@@ -12,7 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .conftest import Serve, Server, chat, until
+from tests.running import until
+
+from .conftest import Serve, Server, chat
 
 COMPLETIONS = "/v1/chat/completions"
 

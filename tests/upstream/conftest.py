@@ -13,15 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.conftest import PATIENCE, ROOT, free_port, until
+from tests.running import PATIENCE, ROOT, Running, free_port
 from tests.upstream.gguf_model import NAME, write_model
 
 API_KEY = "upstream-key"
 
 
 @dataclass
-class Engine:
-    """A llama.cpp server that runs. ``url`` ends in /v1; ``log`` is the file that its output goes to."""
+class Engine(Running):
+    """A llama.cpp server that runs. ``url`` ends in /v1. While its model is being loaded /health is 503."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -33,13 +33,6 @@ class Engine:
     def __post_init__(self) -> None:
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         self.http = httpx.Client(base_url=self.url.removesuffix("/v1"), headers=headers, timeout=PATIENCE)
-
-    def health(self) -> int:
-        """The status of /health: 503 while the model is being loaded; 0 when nobody answers."""
-        try:
-            return self.http.get("/health").status_code
-        except httpx.TransportError:
-            return 0
 
     def slots(self) -> list[dict[str, Any]]:
         """What llama.cpp tells of each slot: ``is_processing``, the request's ``params``, and more."""
@@ -72,10 +65,8 @@ class Engine:
         return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"llamacpp:{name} "))
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send the signal and wait; the exit status. At SIGTERM, a stream under way keeps it for half a minute."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
+        """As in `Running`. At SIGTERM, a stream under way keeps it for half a minute."""
+        return super().stop(number)
 
 
 StartEngine = Callable[..., Engine]
@@ -113,8 +104,7 @@ def start(
         )
     engine = Engine(process, f"http://127.0.0.1:{port}/v1", log, api_key)
     if ready:
-        until(lambda: process.poll() is not None or engine.health() == 200)
-        assert process.poll() is None, log.read_text()
+        engine.await_ready()
     return engine
 
 
@@ -129,8 +119,7 @@ def start_engine(tmp_path: Path) -> Iterator[StartEngine]:
 
     yield make
     for engine in started:
-        engine.http.close()
-        engine.stop(signal.SIGKILL)
+        engine.end(signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -138,5 +127,4 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """One engine for a module's tests, which leave it idle."""
     engine = start(tmp_path_factory.mktemp("engine"))
     yield engine
-    engine.http.close()
-    engine.stop(signal.SIGKILL)
+    engine.end(signal.SIGKILL)

@@ -11,7 +11,8 @@ import httpx
 import openai
 import pytest
 
-from tests.server.conftest import Serve, Server, serve, until
+from tests.running import until
+from tests.server.conftest import Serve, Server, serve
 from tests.upstream.conftest import Engine, StartEngine
 from tests.upstream.scripted import Script, scripted_engine
 

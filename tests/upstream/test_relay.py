@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from config import Settings
 from glm_api import create_app
 from glm_api.upstream.engine import Engine
-from tests.server.conftest import free_port, until
+from tests.running import free_port, until
 from tests.upstream.scripted import Script, ScriptedEngine, body, scripted_engine, sse
 from tests.web import CHAT, HELLO, chunks, error, events
 
