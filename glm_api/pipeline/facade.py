@@ -23,6 +23,7 @@ from glm_api.pipeline.errors import (
 )
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import (
+    Alive,
     Cancel,
     Event,
     Failed,
@@ -45,9 +46,11 @@ from glm_api.pipeline.tokenizing import TokenizerClient, image_to_json
 
 logger = logging.getLogger(__name__)
 
-# No sign of life for this long means hung: a floor, and what each prompt token adds. A 6B model on one slow core reads
-# a token in about a second at the very worst.
-HUNG_AFTER = 60.0
+# A process that computes and says nothing for this long is hung: a token takes a large model on one slow core about a
+# second at the very worst. A call that evaluates many tokens may take longer by this many times its estimate, or, while
+# no such call has been measured, by this much for each of its tokens. Seconds.
+HUNG_AFTER = 30.0
+HUNG_AFTER_ESTIMATES = 10.0
 HUNG_AFTER_PER_TOKEN = 1.0
 # From killing the pipeline process to a new one that is ready, roughly: Python, chatglm_cpp, mapping the file. Seconds.
 RESTART_SECONDS = 2.0
@@ -132,12 +135,14 @@ class Pipeline:
         """The state now; never waits."""
         if self._draining:
             return Health("draining", "The server is shutting down.")
-        if self._pipeline_ready and self._tokenizer.ready:
+        unresponsive = [child.role for child in (self._process, self._tokenizer.process) if not child.responsive]
+        if self._pipeline_ready and self._tokenizer.ready and not unresponsive:
             return Health("ready", "The model is ready.")
         if self._failure:
             return Health("failed", self._failure)
         if self._was_ready:
-            return Health("restarting", "The model process is being restarted.")
+            what = "does not respond and is being replaced" if unresponsive else "is being restarted"
+            return Health("restarting", f"The model process {what}.")
         return Health("loading", "The model is being loaded.")
 
     @property
@@ -267,14 +272,11 @@ class Pipeline:
             if generation is None or generation.sent or not self._pipeline_ready:
                 return
             generation.sent = True
-        self._expect_life(generation)
+        self._process.expect_within(HUNG_AFTER)
         self._process.send(generation.work)
         if generation.closed:
             # Closed while the work was on its way: the Cancel may have overtaken it.
             self._process.send(Cancel(generation.id))
-
-    def _expect_life(self, generation: Generation) -> None:
-        self._process.expect_within(HUNG_AFTER + HUNG_AFTER_PER_TOKEN * generation.prompt_tokens)
 
     def _on_cancel(self, generation: Generation) -> None:
         with self._lock:
@@ -338,9 +340,11 @@ class Pipeline:
         generation = self._current
         if generation is None:
             return
-        self._expect_life(generation)
+        self._process.expect_within(_longest_silence(frame))
         if isinstance(frame, Text):
             generation.put(frame)
+            return
+        if isinstance(frame, Alive):
             return
         self._note(frame, generation)
         over = isinstance(frame, Failed) or generation.remaining == 0
@@ -386,3 +390,12 @@ class Pipeline:
         for generation in list(self._generations.values()):
             generation.fail(error)
             generation.close()
+
+
+def _longest_silence(event: Event) -> float:
+    """Seconds within which another event follows ``event`` unless the process is hung."""
+    if not isinstance(event, Started) or not event.batch_tokens:
+        return HUNG_AFTER
+    if event.batch_ms:
+        return HUNG_AFTER + HUNG_AFTER_ESTIMATES * event.batch_ms / 1000
+    return HUNG_AFTER + HUNG_AFTER_PER_TOKEN * event.batch_tokens

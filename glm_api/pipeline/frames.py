@@ -167,13 +167,21 @@ class Event(Frame):
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """A prompt's evaluation begins; ``cached_tokens`` of it need none. ``batch_ms``: how long the process will
-    probably be deaf, in milliseconds, because it evaluates the prompt in one call; 0 when it goes token by token."""
+    """A prompt's evaluation begins; ``cached_tokens`` of it need none. The first ``batch_tokens`` are evaluated in one
+    call, during which the process says nothing, for about ``batch_ms`` milliseconds (0: not measured yet)."""
 
     TAG: ClassVar[str] = "started"
     prompt_tokens: int
     cached_tokens: int
     batch_ms: float
+    batch_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alive(Event):
+    """The process is at work on an answer of which there is nothing to send at the moment."""
+
+    TAG: ClassVar[str] = "alive"
 
 
 @dataclass(frozen=True, slots=True)

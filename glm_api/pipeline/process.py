@@ -23,6 +23,7 @@ from typing import IO, Literal, Protocol
 
 from glm_api.pipeline.frames import Frame, FrameBuffer, LoadFailed, Open, Ready, pack
 from glm_api.pipeline.model_info import ModelInfo
+from glm_api.pipeline.stall import StallDetector
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ LONGEST_BACKOFF = 30.0
 # A child that was ready for this long has recovered: the next restart is quick again. Seconds.
 RECOVERED_AFTER = 60.0
 WATCH_INTERVAL = 1.0
+# A child that has work and does nothing at so many looks of the watchdog in a row is not responsive, and then hung.
+UNRESPONSIVE_LOOKS = 2
+HUNG_LOOKS = 5
 # Opening maps the file; only a cold disk with a very large model makes it take minutes.
 LOAD_TIMEOUT = 600.0
 RECEIVE_BYTES = 256 * 1024
@@ -65,8 +69,13 @@ class ChildProcess:
         self._send_lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        # Seconds that the watchdog has watched, and the count at which the child is hung.
+        self._watched = 0.0
         self._deadline: float | None = None
         self._killed_for: Cause | None = None
+        self._loaded = False
+        self.responsive = True
+        """False while the child has work and does nothing; it is killed if it stays so."""
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -106,8 +115,11 @@ class ChildProcess:
             return True
 
     def expect_within(self, seconds: float | None) -> None:
-        """Kill the child as hung unless it is told something else within ``seconds``; None: it may be silent."""
-        self._deadline = None if seconds is None else time.monotonic() + seconds
+        """Expect a sign of life within ``seconds``, or kill the child as hung; None: it has no work and may be silent.
+
+        This is for a child that computes for ever. One that has work and does nothing is found out sooner.
+        """
+        self._deadline = None if seconds is None else self._watched + WATCH_INTERVAL + seconds
 
     def kill(self, cause: Cause) -> None:
         """Kill the child that runs now, if any; `Listener.on_down` hears ``cause``."""
@@ -168,6 +180,7 @@ class ChildProcess:
         with self._lock:
             self._process = process
             self._killed_for = None
+        self._loaded = False
         self.expect_within(LOAD_TIMEOUT)
         with self._send_lock:
             self._socket = ours
@@ -202,6 +215,7 @@ class ChildProcess:
                 if isinstance(frame, Ready):
                     ready_since = time.monotonic()
                     self.expect_within(None)
+                    self._loaded = True
                     self._listener.on_ready(ModelInfo.from_json(frame.info))
                 elif isinstance(frame, LoadFailed):
                     failure = frame.message
@@ -228,16 +242,28 @@ class ChildProcess:
         if failure is not None:
             return "load_failed", failure
         if cause == "hung":
-            return cause, f"The {self.role} process gave no sign of life and was killed; a new one is started."
+            return cause, f"The {self.role} process stopped responding and was killed; a new one is started."
         if cause == "abandoned":
             return cause, f"The {self.role} process was restarted: nobody waits for what it was reading any more."
         described = _exit_description(process.returncode)
         return "died", f"The {self.role} process died ({described}); a new one is started."
 
     def _watch(self) -> None:
+        detector: StallDetector | None = None
+        looked_at = time.monotonic()
         while not self._stopping.wait(WATCH_INTERVAL):
+            now = time.monotonic()
+            # A server that was stopped itself (Ctrl-Z) did not watch meanwhile.
+            self._watched += min(now - looked_at, 2 * WATCH_INTERVAL)
+            looked_at = now
+            pid = self.pid
+            if detector is None or detector.pid != pid:
+                detector = StallDetector(pid)
             deadline = self._deadline
-            if deadline is not None and time.monotonic() > deadline:
+            # A child that loads may wait for a file system, in ways that look like doing nothing.
+            idle_looks = detector.look(has_work=deadline is not None and self._loaded)
+            self.responsive = idle_looks < UNRESPONSIVE_LOOKS
+            if idle_looks >= HUNG_LOOKS or (deadline is not None and self._watched > deadline):
                 self._deadline = None
                 self.kill("hung")
 

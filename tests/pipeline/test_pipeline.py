@@ -210,15 +210,54 @@ def test_a_request_that_comes_during_a_restart_waits_for_it(make_pipeline: MakeP
     assert finished(collect(ask(pipeline, "hello"))).reason == "stop"
 
 
-def test_a_child_that_hangs_is_killed(make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facade, "HUNG_AFTER", 0.5)
-    monkeypatch.setattr(facade, "HUNG_AFTER_PER_TOKEN", 0.0)
-    pipeline = make_pipeline(DEMO)
+@pytest.mark.parametrize("prefill", ["step", "batch"])
+def test_a_child_that_is_stopped_at_work_is_replaced_however_long_its_prompt_is(
+    prefill: str, make_pipeline: MakePipeline, model_file: Callable[..., Path]
+) -> None:
+    pipeline = make_pipeline(model_file("chatglm3", max_length=16384), max_length=16384, prefill=prefill)
+    running = pipeline.generate(Job([pipeline.encode_text("word " * 3000)], 1, GREEDY))
+    queued = ask(pipeline, "hello", max_tokens=1)
+    next(running.events())
     old = kill(pipeline, "pipeline", signal.SIGSTOP)
+    await_state(pipeline, "restarting")
+    assert pipeline.health().message == "The model process does not respond and is being replaced."
     with pytest.raises(EngineError):
-        collect(ask(pipeline, "hello"))
-    await_state(pipeline, "ready")
+        collect(running)
+    assert finished(collect(queued)).completion_tokens == 1
     assert pipeline.pids["pipeline"] != old
+    assert pipeline.restarts["hung"] == 1
+
+
+def test_a_child_that_is_stopped_in_an_answer_is_replaced(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO)
+    running = ask(pipeline, "count from 1 to 60")
+    first_text(running)
+    kill(pipeline, "pipeline", signal.SIGSTOP)
+    with pytest.raises(EngineError):
+        list(running.events())
+    await_state(pipeline, "ready")
+
+
+@pytest.mark.parametrize("child", ["pipeline", "tokenizer"])
+def test_a_child_that_is_stopped_while_idle_is_replaced(child: str, make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(DEMO)
+    old = kill(pipeline, child, signal.SIGSTOP)
+    await_state(pipeline, "restarting")
+    await_state(pipeline, "ready")
+    assert pipeline.pids[child] != old
+    assert finished(collect(ask(pipeline, "hello"))).reason == "stop"
+
+
+def test_a_child_that_computes_for_ever_is_replaced(
+    make_pipeline: MakePipeline, model_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As long as no call has been measured, the time of a batch counts by its tokens.
+    monkeypatch.setattr(facade, "HUNG_AFTER", 0.0)
+    monkeypatch.setattr(facade, "HUNG_AFTER_PER_TOKEN", 0.0)
+    pipeline = make_pipeline(model_file("chatglm3", max_length=16384), max_length=16384, prefill="batch")
+    with pytest.raises(EngineError):
+        collect(pipeline.generate(Job([pipeline.encode_text("word " * 3000)] * 20, 1, GREEDY)))
+    assert pipeline.restarts["hung"] == 1
 
 
 def test_a_tokenizer_that_dies_is_replaced(make_pipeline: MakePipeline) -> None:

@@ -99,6 +99,22 @@ def test_a_model_process_killed_while_it_writes_ends_the_stream_with_an_error(se
     assert "data: [DONE]" in rest
 
 
+@pytest.mark.parametrize("role", ["pipeline", "tokenizer"])
+def test_a_process_that_is_stopped_is_replaced_and_health_tells_the_truth(role: str, slow_reader: Server) -> None:
+    server = slow_reader
+    stopped = server.children()[role]
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(server.http.post, COMPLETIONS, json=chat(LONG_PROMPT, max_tokens=1))
+        until(lambda: server.http.get("/slots").json()["running"] is not None)
+        os.kill(stopped, signal.SIGSTOP)
+        until(lambda: server.health() == 503)
+        until(lambda: server.health() == 200)
+        assert server.children()[role] != stopped
+        # Only the process that does the work can lose it.
+        assert running.result().status_code == (500 if role == "pipeline" else 200)
+    assert server.http.post(COMPLETIONS, json=chat("hello", max_tokens=2)).status_code == 200
+
+
 def test_everything_else_is_answered_while_the_model_reads(slow_reader: Server) -> None:
     server = slow_reader
     with server.http.stream("POST", COMPLETIONS, json=chat(LONG_PROMPT, stream=True, max_tokens=1)) as reading:

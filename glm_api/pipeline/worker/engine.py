@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.formats.base import AnswerReader, Format
 from glm_api.pipeline.frames import (
+    Alive,
     Cancel,
     Event,
     Failed,
@@ -31,6 +32,8 @@ from glm_api.pipeline.worker.slots import Slot, SlotPool
 ATTEMPTS = 3
 # A greedy answer would come again just the same: further attempts are sampled at least this freely.
 RETRY_TEMPERATURE = 0.7
+# How often an answer that is held back is said to be under way.
+ALIVE_SECONDS = 1.0
 
 ConfigMaker = Callable[[float, float, int, float], object]
 
@@ -145,7 +148,8 @@ class Engine:
         if not self._format.reuses_prefix or image is not None:
             cached = 0
         plan = self._evaluator.plan(len(prompt), cached)
-        self._connection.send(Started(len(prompt), 0 if plan.batch else cached, plan.batch_ms))
+        batch = plan.batch if image is None else len(prompt)
+        self._connection.send(Started(len(prompt), 0 if plan.batch else cached, plan.batch_ms, batch))
         task = Task(work, output, prompt, limit, slot, cached, plan, image, time.perf_counter())
         tokens = 0
         reason: FinishReason = "length"
@@ -194,10 +198,15 @@ class Engine:
         token = self._prefill(task, config)
         task.read = task.read or time.perf_counter()
         length = len(task.prompt)
+        said_alive = time.perf_counter()
         while True:
             self._outbox.put(demand.admit(answer.feed(token)))
             if answer.reason is not None:
                 break
+            now = time.perf_counter()
+            if now - said_alive >= ALIVE_SECONDS:
+                said_alive = now
+                self._connection.send(Alive())
             if self._is_cancelled(task.work):
                 answer.reason = "cancelled"
                 return

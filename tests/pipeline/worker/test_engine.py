@@ -11,8 +11,9 @@ from chatglm_cpp import _C
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glm_api.pipeline.frames import Cancel, Event, Failed, Finished, Frame, Generate, Started, Text
+from glm_api.pipeline.frames import Alive, Cancel, Event, Failed, Finished, Frame, Generate, Started, Text
 from glm_api.pipeline.model_info import OutputSpec
+from glm_api.pipeline.worker import engine
 from glm_api.pipeline.worker.__main__ import generation_config
 from glm_api.pipeline.worker.connection import ParentGone
 from glm_api.pipeline.worker.engine import ATTEMPTS, Engine
@@ -186,3 +187,14 @@ def test_a_demand_that_is_never_met_is_a_failure_after_a_bounded_number_of_attem
     assert events[-1].kind == "answer"
     assert str(ATTEMPTS) in events[-1].message
     assert not any(isinstance(event, Text) for event in events)
+
+
+def test_an_answer_that_is_held_back_is_said_to_be_under_way(
+    open_demo: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "ALIVE_SECONDS", 0.0)
+    bench = Bench(open_demo, "auto")
+    prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
+    events = bench.run(prompt, 3, output=OutputSpec(required=True, tools=("get_weather", "get_time")))
+    # Three tokens make two steps, in each attempt.
+    assert sum(isinstance(event, Alive) for event in events) == 2 * ATTEMPTS

@@ -1,0 +1,63 @@
+"""Tells a process that computes or reads its file from one that does nothing, by what the kernel counts of it.
+
+A child that evaluates a prompt in one call says nothing until it is done, which may take minutes. But it uses the CPU
+meanwhile. So a child that was stopped, or waits for ever, is found within seconds however long its work may take.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+# States of proc(5): on a CPU or waiting for one, and waiting for a disk. In these a process makes progress by itself.
+_PROGRESSING = frozenset("RD")
+_STOPPED = "T"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """State of the main thread, and a count that grows while any thread computes or faults in pages."""
+
+    state: str
+    activity: int
+
+
+class StallDetector:
+    """Watches the process ``pid``; None stands for no process, which never stalls."""
+
+    def __init__(self, pid: int | None) -> None:
+        self.pid = pid
+        self._last: _Sample | None = None
+        self._looks = 0
+
+    def look(self, *, has_work: bool) -> int:
+        """Return how many looks in a row, this one included, found the process doing nothing.
+
+        Without work only a process that was stopped by a signal counts as stalled.
+        """
+        sample = _sample(self.pid)
+        last, self._last = self._last, sample
+        if sample is None or last is None:
+            self._looks = 0
+        elif sample.state == _STOPPED or (has_work and _idle(last, sample)):
+            self._looks += 1
+        else:
+            self._looks = 0
+        return self._looks
+
+
+def _idle(last: _Sample, now: _Sample) -> bool:
+    return now.state not in _PROGRESSING and now.activity == last.activity
+
+
+def _sample(pid: int | None) -> _Sample | None:
+    if pid is None:
+        return None
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The second field, the name, may hold spaces and parentheses; what is counted here begins behind it.
+    fields = stat.rpartition(")")[2].split()
+    minor_faults, major_faults, user_ticks, system_ticks = (int(fields[index]) for index in (7, 9, 11, 12))
+    return _Sample(fields[0], minor_faults + major_faults + user_ticks + system_ticks)

@@ -1,0 +1,57 @@
+"""A process that does nothing is told from one that computes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from glm_api.pipeline.stall import StallDetector
+from tests.running import until
+
+COMPUTE = "print(flush=True)\nwhile True: pass"
+WAIT = "import sys; print(flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def process(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs the parameter's code and has said that it does."""
+    with subprocess.Popen(
+        [sys.executable, "-c", request.param], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as started:
+        assert started.stdout is not None
+        started.stdout.readline()
+        yield started
+        started.kill()
+
+
+@pytest.mark.parametrize("process", [COMPUTE], indirect=True)
+def test_a_process_that_computes_is_not_stalled(process: subprocess.Popen[bytes]) -> None:
+    detector = StallDetector(process.pid)
+    assert [detector.look(has_work=True) for _ in range(100)] == [0] * 100
+
+
+@pytest.mark.parametrize("process", [WAIT], indirect=True)
+def test_a_process_that_waits_is_stalled_only_when_it_has_work(process: subprocess.Popen[bytes]) -> None:
+    detector = StallDetector(process.pid)
+    until(lambda: detector.look(has_work=True) > 3)
+    assert detector.look(has_work=False) == 0
+    assert detector.look(has_work=True) == 1
+
+
+@pytest.mark.parametrize("process", [COMPUTE, WAIT], indirect=True)
+def test_a_stopped_process_is_stalled_with_or_without_work(process: subprocess.Popen[bytes]) -> None:
+    detector = StallDetector(process.pid)
+    process.send_signal(signal.SIGSTOP)
+    until(lambda: detector.look(has_work=False) > 3)
+    process.send_signal(signal.SIGCONT)
+    until(lambda: detector.look(has_work=False) == 0)
+
+
+def test_no_process_is_never_stalled() -> None:
+    for pid in (None, 2**22 + 1):
+        detector = StallDetector(pid)
+        assert [detector.look(has_work=True) for _ in range(3)] == [0, 0, 0]
