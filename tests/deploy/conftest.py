@@ -80,14 +80,15 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._send(200, self.replica.name.encode())
 
-    do_GET = do_POST
+    do_GET = do_HEAD = do_OPTIONS = do_POST
 
     def _send(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Request-Id", self.headers["X-Request-Id"])
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def _stream(self) -> None:
         self.send_response(200)

@@ -65,6 +65,16 @@ def test_too_many_requests_of_one_address_are_refused(make_replica: MakeReplica,
     assert len(refused[0].headers["X-Request-Id"]) == 32
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_requests_that_cost_the_model_nothing_are_not_limited(
+    make_replica: MakeReplica, make_proxy: MakeProxy, method: str
+) -> None:
+    proxy = make_proxy(make_replica("a").address)
+    with ThreadPoolExecutor(10) as pool:
+        responses = pool.map(lambda _: proxy.request(method, "/", headers={"Content-Length": "0"}), range(100))
+    assert {response.status_code for response in responses} == {200}
+
+
 def test_a_replica_that_refuses_loses_nothing(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
     draining, ready = make_replica("draining", status=503), make_replica("ready")
     proxy = make_proxy(draining.address, ready.address)
