@@ -15,7 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
+from tests.deploy.conftest import certificate, make_proxy
+from tests.server.conftest import demo
+
 from .stub import Stub
+
+__all__ = ["certificate", "demo", "make_proxy"]
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -29,8 +34,11 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 
-# Chromium logs each answer with an error's status; the tests of those say themselves what the page must make of them.
-FAILED_RESPONSE = re.compile(r"Failed to load resource: the server responded with a status of \d+")
+# Chromium logs each answer with an error's status, and each that does not come because the server is gone; the tests of
+# those say themselves what the page must make of them.
+FAILED_RESPONSE = re.compile(
+    r"Failed to load resource: (the server responded with a status of \d+|net::ERR_CONNECTION_REFUSED)"
+)
 
 OpenPage = Callable[..., Page]
 

@@ -97,6 +97,9 @@ class Stub:
         self.requests: list[dict[str, Any]] = []
         self.key: str | None = None
         self.health: Failure | None = None
+        self.models = [MODEL]
+        # What the list of models answers first.
+        self.models_fail: list[Failure] = []
         self.client_left = threading.Event()
         self._server = make_server("127.0.0.1", 0, self._under(prefix), threaded=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}{prefix}/"
@@ -132,7 +135,9 @@ class Stub:
 
         @app.get("/v1/models")
         def models() -> Response:
-            return jsonify(object="list", data=[{"id": MODEL, "object": "model"}])
+            if self.models_fail:
+                return self.models_fail.pop(0).response()
+            return jsonify(object="list", data=[{"id": id, "object": "model"} for id in self.models])
 
         @app.post("/v1/chat/completions")
         def complete() -> Response:

@@ -267,73 +267,410 @@ def test_conversations_can_be_renamed_and_deleted(stub: Stub, open_page: OpenPag
     expect(page.get_by_text("Conversations stay in this browser.")).to_be_visible()
 
 
-def test_only_so_many_conversations_are_kept(stub: Stub, open_page: OpenPage) -> None:
+def stored(page: Page) -> list[dict[str, Any]]:
+    """The conversations that the browser keeps."""
+    entries = page.evaluate(
+        "Object.entries(localStorage).filter(([name]) => name.startsWith('glm.conversation.')).map(([, text]) => text)"
+    )
+    return [json.loads(entry) for entry in entries]
+
+
+def texts(conversation: dict[str, Any]) -> list[str]:
+    return [message["content"] for message in conversation["messages"]]
+
+
+def keep(page: Page, **conversation: Any) -> None:
+    """Put a conversation into the browser, in the form in which it is kept."""
+    entry = {"title": conversation["id"], "updated": 1, "system": "", "messages": []} | conversation
+    page.evaluate(
+        "([name, text]) => localStorage.setItem(name, text)", [f"glm.conversation.{entry['id']}", json.dumps(entry)]
+    )
+
+
+def edit_question(page: Page, text: str) -> None:
+    question = page.get_by_role("article", name="You").last
+    question.hover()
+    question.get_by_role("button", name="Edit").click()
+    question.get_by_role("textbox", name="Message").fill(text)
+    question.get_by_role("button", name="Send").click()
+
+
+def test_no_number_of_conversations_makes_the_oldest_go(stub: Stub, open_page: OpenPage) -> None:
     stub.replies.append(answer("Hello"))
     page = open_page(stub.url)
-    limit = page.evaluate("import('/assets/conversations.js').then((module) => module.LIMIT)")
-    page.evaluate(
-        """(limit) => import('/assets/conversations.js').then(({ create, save }) => {
-             for (let age = 0; age < limit; age += 1) {
-               save({ ...create(''), id: `old${age}`, title: `old ${age}`, updated: 1000 - age });
-             }
-           })""",
-        limit,
-    )
+    for age in range(150):
+        keep(page, id=f"old{age}", updated=1000 - age, messages=[{"role": "user", "content": "Hi"}])
     ask(page, "One more")
     expect_finished(page)
-    names = page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('glm.conversation.'))")
-    assert len(names) == limit
-    assert f"glm.conversation.old{limit - 1}" not in names
+    assert {conversation["title"] for conversation in stored(page)} == {f"old{age}" for age in range(150)} | {
+        "One more"
+    }
+    expect(page.get_by_role("complementary").get_by_role("listitem")).to_have_count(151)
 
 
-def test_a_full_browser_drops_the_oldest_conversation(stub: Stub, open_page: OpenPage) -> None:
-    stub.replies.append(answer("Hello"))
-    page = open_page(stub.url)
+def fill(page: Page, free: int) -> None:
+    """Fill the browser's storage but for so many characters."""
     page.evaluate(
-        """() => import('/assets/conversations.js').then(({ create, save }) => {
-             const filler = [{ role: 'user', content: 'x'.repeat(2_500_000) }];
-             save({ ...create(''), id: 'older', title: 'older', updated: 1, messages: filler });
-             save({ ...create(''), id: 'newer', title: 'newer', updated: 2, messages: filler });
-           })"""
+        """(free) => {
+             let text = '';
+             for (let size = 8_000_000; size >= 1; size = Math.floor(size / 2)) {
+               const longer = text + 'x'.repeat(size);
+               try {
+                 localStorage.setItem('other', longer);
+                 text = longer;
+               } catch {
+                 // Less of it then.
+               }
+             }
+             localStorage.setItem('other', text.slice(free));
+           }""",
+        free,
     )
-    ask(page, "y" * 500_000)
-    expect_finished(page)
-    expect(page.get_by_role("button", name="newer")).to_be_visible()
-    expect(page.get_by_role("button", name="older")).to_have_count(0)
 
 
-def test_a_conversation_too_large_for_the_browser_goes_on_unkept(stub: Stub, open_page: OpenPage) -> None:
-    stub.replies.append(answer("Hello"))
+def test_a_full_browser_loses_nothing_and_says_what_to_do(stub: Stub, open_page: OpenPage) -> None:
+    gate = Gate()
+    stub.replies += [answer("Hello", gate), answer("Hello again")]
     page = open_page(stub.url)
-    page.evaluate("localStorage.setItem('other', 'x'.repeat(5_200_000))")
-    ask(page, "y" * 60_000)
+    keep(page, id="old", messages=[{"role": "user", "content": "x" * 60_000}])
+    fill(page, 1000)
+    ask(page, "y" * 2000)
+    told = page.get_by_role("status").filter(has_text="The browser's storage is full.")
+    # Before the answer is there: the question is not kept already.
+    expect(told).to_be_visible()
+    gate.set()
     expect(last_answer(page)).to_contain_text("Hello")
-    expect(page.get_by_text("This conversation is too large to be kept in the browser.")).to_be_visible()
+    assert [conversation["id"] for conversation in stored(page)] == ["old"]
+    # It is still there after another one was looked at.
+    page.get_by_role("button", name="old", exact=True).click()
+    expect(told).to_be_hidden()
+    page.get_by_role("button", name="yyy").first.click()
+    expect(last_answer(page)).to_contain_text("Hello")
+    # The page asks whether to leave, and a file keeps what the browser cannot.
+    asked: list[str] = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.evaluate("location.reload()")
+    expect(told).to_be_visible()
+    assert asked == ["beforeunload"]
+    with page.expect_download() as download:
+        told.get_by_role("button", name="Save as a file").click()
+    assert download.value.path().read_text() == f"# {'y' * 60}…\n\n## You\n\n{'y' * 2000}\n\n## Model\n\nHello\n"
+    # What is deleted makes room, and what waited for it is kept.
+    row = page.get_by_role("listitem").filter(has_text="old")
+    row.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(told).to_be_hidden()
+    page.reload()
+    expect(last_answer(page)).to_contain_text("Hello")
 
 
-def test_the_last_answer_can_be_made_again(stub: Stub, open_page: OpenPage) -> None:
-    stub.replies += [answer("First try"), answer("Second try")]
+def test_settings_work_in_a_full_browser(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("Ahoy"))
+    page = open_page(stub.url)
+    fill(page, 0)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("System prompt").fill("You are a pirate.")
+    page.keyboard.press("Escape")
+    ask(page, "Hi")
+    expect(last_answer(page)).to_contain_text("Ahoy")
+    assert stub.requests[0]["messages"][0] == {"role": "system", "content": "You are a pirate."}
+
+
+def test_the_last_answer_can_be_made_again_and_both_stay(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("First try"), answer("Second try"), answer("You are welcome")]
     page = open_page(stub.url)
     ask(page, "Hi")
     page.get_by_role("button", name="Answer again").click()
     expect(last_answer(page)).to_contain_text("Second try")
     expect(page.get_by_text("First try")).to_have_count(0)
     assert stub.requests[1]["messages"] == [{"role": "user", "content": "Hi"}]
+    versions = page.get_by_role("article", name="Model").first.get_by_role("group", name="Versions")
+    expect(versions).to_have_text("2/2")
+    expect(versions.get_by_role("button", name="Later version")).to_be_disabled()
+    versions.get_by_role("button", name="Earlier version").click()
+    expect(versions).to_have_text("1/2")
+    expect(last_answer(page)).to_contain_text("First try")
+    # The one that is shown is the one that the conversation goes on from, after a reload too.
+    page.reload()
+    expect(last_answer(page)).to_contain_text("First try")
+    ask(page, "Thanks")
+    expect(last_answer(page)).to_contain_text("You are welcome")
+    assert [message["content"] for message in stub.requests[2]["messages"]] == ["Hi", "First try", "Thanks"]
+    versions.get_by_role("button", name="Later version").click()
+    expect(page.get_by_role("article")).to_have_count(2)
+    expect(last_answer(page)).to_contain_text("Second try")
+    versions.get_by_role("button", name="Earlier version").click()
+    expect(last_answer(page)).to_contain_text("You are welcome")
 
 
-def test_the_last_message_can_be_edited(stub: Stub, open_page: OpenPage) -> None:
-    stub.replies += [answer("Helo?"), answer("Hello!")]
+def test_versions_are_chosen_by_keyboard(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("one"), answer("two"), answer("three")]
     page = open_page(stub.url)
+    ask(page, "Hi")
+    for number in ("two", "three"):
+        page.get_by_role("button", name="Answer again").click()
+        expect(last_answer(page)).to_contain_text(number)
+    page.get_by_role("button", name="Earlier version").focus()
+    page.keyboard.press("Enter")
+    expect(last_answer(page)).to_contain_text("two")
+    page.keyboard.press("Enter")
+    expect(last_answer(page)).to_contain_text("one")
+    expect(page.get_by_role("button", name="Later version")).to_be_focused()
+
+
+FAILURES: dict[str, Any] = {
+    "refused": Failure(503, "The server is stopping.", "shutting_down"),
+    "lost": [],
+    "broken off": [text("Half an answer")],
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
+def test_an_answer_stays_when_making_it_again_fails(stub: Stub, open_page: OpenPage, failure: Any) -> None:
+    stub.replies += [answer("First try"), failure, answer("Second try")]
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    page.get_by_role("button", name="Answer again").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(last_answer(page)).to_contain_text("First try")
+    page.reload()
+    expect(last_answer(page)).to_contain_text("First try")
+    page.get_by_role("button", name="Answer again").click()
+    expect(last_answer(page)).to_contain_text("Second try")
+    assert {"First try", "Second try"} <= set(texts(*stored(page)))
+
+
+def test_an_answer_stays_when_the_server_is_gone(open_page: OpenPage) -> None:
+    stub = Stub()
+    stub.replies.append(answer("First try"))
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect_finished(page)
+    stub.close()
+    page.get_by_role("button", name="Answer again").click()
+    expect(page.get_by_role("alert")).to_contain_text("The connection to the server was lost.")
+    expect(last_answer(page)).to_contain_text("First try")
+    edit_question(page, "Hello")
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert texts(*stored(page)) == ["Hi", "First try", "Hello"]
+    page.get_by_role("button", name="Earlier version").click()
+    expect(last_answer(page)).to_contain_text("First try")
+
+
+@pytest.mark.parametrize("way", ["stopped", "reloaded"])
+def test_an_answer_stays_when_making_it_again_is_cut_short(stub: Stub, open_page: OpenPage, way: str) -> None:
+    stub.replies += [answer("First try"), answer("Second", Gate())]
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    page.get_by_role("button", name="Answer again").click()
+    expect(last_answer(page)).to_contain_text("Second")
+    # Nothing is thrown away before its successor is whole.
+    assert texts(*stored(page)) == ["Hi", "First try"]
+    if way == "stopped":
+        page.get_by_role("button", name="Stop").click()
+    else:
+        page.reload()
+    expect(last_answer(page)).to_contain_text("You stopped this answer.")
+    expect(last_answer(page)).to_contain_text("Second")
+    page.get_by_role("button", name="Earlier version").click()
+    expect(last_answer(page)).to_contain_text("First try")
+
+
+def test_stopping_before_the_first_word_shows_the_old_answer(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("First try"), [PING, Gate()]]
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    page.get_by_role("button", name="Answer again").click()
+    expect(last_answer(page)).to_contain_text("Waiting for the model")
+    page.get_by_role("button", name="Stop").click()
+    expect(last_answer(page)).to_contain_text("First try")
+    expect(page.get_by_role("group", name="Versions")).to_have_count(0)
+
+
+def test_the_last_message_can_be_edited_and_both_stay(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("Fine"), answer("Helo?"), answer("Hello!")]
+    page = open_page(stub.url)
+    ask(page, "How are you?")
+    expect_finished(page)
     ask(page, "Helo")
     expect_finished(page)
-    page.get_by_role("article", name="You").hover()
+    page.get_by_role("article", name="You").last.hover()
     page.get_by_role("button", name="Edit").click()
     editor = page.get_by_role("article", name="You").get_by_role("textbox", name="Message")
     expect(editor).to_be_focused()
-    editor.fill("Hello")
-    page.get_by_role("article", name="You").get_by_role("button", name="Send").click()
+    page.keyboard.press("Escape")
+    expect(editor).to_have_count(0)
+    edit_question(page, "Hello")
     expect(last_answer(page)).to_contain_text("Hello!")
-    assert stub.requests[1]["messages"] == [{"role": "user", "content": "Hello"}]
+    assert [message["content"] for message in stub.requests[2]["messages"]] == ["How are you?", "Fine", "Hello"]
+    versions = page.get_by_role("article", name="You").last.get_by_role("group", name="Versions")
+    expect(versions).to_have_text("2/2")
+    page.reload()
+    versions.get_by_role("button", name="Earlier version").click()
+    expect(page.get_by_role("article", name="You").last).to_contain_text("Helo")
+    expect(last_answer(page)).to_contain_text("Helo?")
+
+
+def test_conversations_of_before_there_were_versions_go_on(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append(answer("Again"))
+    page = open_page(stub.url)
+    calls = [{"id": "call_1", "type": "function", "function": {"name": "get_time", "arguments": "{}"}}]
+    messages = [
+        {"role": "user", "content": "What time is it?"},
+        {"role": "assistant", "content": "", "toolCalls": calls, "ending": "tool_calls", "stats": {}},
+        {"role": "tool", "toolCallId": "call_1", "content": "noon"},
+        {"role": "assistant", "content": "It is noon.", "ending": "stop", "stats": {"completionTokens": 5}},
+    ]
+    keep(page, id="old", title="Time", messages=messages)
+    page.reload()
+    page.get_by_role("button", name="Time").click()
+    expect(last_answer(page)).to_contain_text("It is noon.")
+    expect(last_answer(page)).to_contain_text("5 tokens")
+    ask(page, "And now?")
+    expect(last_answer(page)).to_contain_text("Again")
+    roles = [message["role"] for message in stub.requests[0]["messages"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user"]
+    [conversation] = stored(page)
+    assert texts(conversation) == ["What time is it?", "", "noon", "It is noon.", "And now?", "Again"]
+
+
+def test_a_turn_of_one_tab_is_seen_in_the_other_and_goes_out_with_the_next(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("One"), answer("Two"), answer("Three")]
+    first = open_page(stub.url)
+    ask(first, "1")
+    expect_finished(first)
+    second = another_tab(first)
+    expect(last_answer(second)).to_contain_text("One")
+    ask(first, "2")
+    expect(last_answer(first)).to_contain_text("Two")
+    expect(last_answer(second)).to_contain_text("Two")
+    ask(second, "3")
+    expect(last_answer(first)).to_contain_text("Three")
+    assert [message["content"] for message in stub.requests[2]["messages"]] == ["1", "One", "2", "Two", "3"]
+
+
+def another_tab(page: Page) -> Page:
+    """The same conversation in another tab of the same browser."""
+    other = page.context.new_page()
+    other.goto(page.url)
+    return other
+
+
+def test_a_tab_that_heard_of_nothing_overwrites_nothing(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("One"), answer("Two"), answer("Three")]
+    first = open_page(stub.url)
+    ask(first, "1")
+    expect_finished(first)
+    second = first.context.new_page()
+    second.add_init_script(
+        """window.BroadcastChannel = undefined;
+           window.addEventListener('storage', (event) => event.stopImmediatePropagation(), true);"""
+    )
+    second.goto(first.url)
+    expect(last_answer(second)).to_contain_text("One")
+    ask(first, "2")
+    expect_finished(first)
+    expect(last_answer(second)).to_contain_text("One")
+    ask(second, "3")
+    expect(last_answer(second)).to_contain_text("Three")
+    assert sorted(texts(*stored(second))) == ["1", "2", "3", "One", "Three", "Two"]
+    assert [message["content"] for message in stub.requests[2]["messages"]] == ["1", "One", "2", "Two", "3"]
+
+
+def test_what_is_asked_in_one_tab_while_the_other_is_answered_stays_beside_it(stub: Stub, open_page: OpenPage) -> None:
+    gates = [Gate(), Gate()]
+    stub.replies += [answer("Two", gates[0]), answer("Three", gates[1])]
+    first = open_page(stub.url)
+    ask(first, "2")
+    expect(last_answer(first)).to_contain_text("Two")
+    second = another_tab(first)
+    ask(second, "3")
+    expect(last_answer(second)).to_contain_text("Three")
+    for gate in gates:
+        gate.set()
+    expect_finished(first)
+    expect_finished(second)
+    expect(last_answer(second)).to_contain_text("Three")
+    # Each goes on where it was, and the other one is a click away.
+    expect(last_answer(first)).to_contain_text("Two")
+    versions = first.get_by_role("group", name="Versions")
+    expect(versions).to_have_text("2/2")
+    versions.get_by_role("button", name="Earlier version").click()
+    expect(last_answer(first)).to_contain_text("Three")
+    assert texts(*stored(first)) == ["2", "3", "Two", "Three"]
+
+
+def test_a_write_that_crossed_another_is_mended(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("One"), answer("Two")]
+    page = open_page(stub.url)
+    ask(page, "1")
+    expect_finished(page)
+    [before] = stored(page)
+    ask(page, "2")
+    expect_finished(page)
+    other = page.context.new_page()
+    other.goto(stub.url + "docs")
+    added = {"id": "x", "parent": before["head"], "role": "user", "content": "3"}
+    # As a tab writes that read before the second turn was there.
+    keep(other, **before | {"messages": [*before["messages"], added], "head": "x"})
+    expect(page.get_by_role("group", name="Versions")).to_have_text("2/2")
+    assert sorted(texts(*stored(page))) == ["1", "2", "3", "One", "Two"]
+
+
+def test_a_tab_says_that_the_conversation_is_answered_in_another(stub: Stub, open_page: OpenPage) -> None:
+    gate = Gate()
+    stub.replies += [answer("Slow ", gate, "and steady")]
+    first = open_page(stub.url)
+    ask(first, "Hi")
+    expect(last_answer(first)).to_contain_text("Slow")
+    second = another_tab(first)
+    told = second.get_by_text("This conversation is being answered in another tab.")
+    expect(told).to_be_visible()
+    expect(second.get_by_role("button", name="Try again")).to_have_count(0)
+    gate.set()
+    expect(last_answer(second)).to_contain_text("Slow and steady")
+    expect(told).to_have_count(0)
+
+
+def test_another_tab_does_not_disturb_what_is_being_written(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("One"), answer("Two"), answer("Three")]
+    first = open_page(stub.url)
+    ask(first, "1")
+    expect_finished(first)
+    second = another_tab(first)
+    second.get_by_role("article", name="You").hover()
+    second.get_by_role("button", name="Edit").click()
+    editor = second.get_by_role("article", name="You").get_by_role("textbox", name="Message")
+    editor.fill("1, please")
+    ask(first, "2")
+    expect_finished(first)
+    # The list is drawn at the same time as the thread would be.
+    first.get_by_role("button", name="Rename").click()
+    first.get_by_role("textbox", name="Rename").fill("Numbers")
+    first.keyboard.press("Enter")
+    expect(second.get_by_role("button", name="Numbers")).to_be_visible()
+    expect(editor).to_have_value("1, please")
+    second.get_by_role("article", name="You").get_by_role("button", name="Send").click()
+    expect(last_answer(second)).to_contain_text("Three")
+    assert stub.requests[2]["messages"] == [{"role": "user", "content": "1, please"}]
+    [conversation] = stored(second)
+    assert conversation["title"] == "Numbers"
+    assert texts(conversation) == ["1", "One", "2", "Two", "1, please", "Three"]
+
+
+def test_a_conversation_that_is_deleted_in_one_tab_does_not_come_back_from_another(
+    stub: Stub, open_page: OpenPage
+) -> None:
+    stub.replies.append(answer("Slow ", Gate()))
+    first = open_page(stub.url)
+    ask(first, "Hi")
+    expect(last_answer(first)).to_contain_text("Slow")
+    second = another_tab(first)
+    second.get_by_role("listitem").get_by_role("button", name="Delete").click()
+    second.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(first.get_by_role("heading", name="What would you like to know?")).to_be_visible()
+    assert stub.client_left.wait(5)
+    assert stored(first) == []
 
 
 def test_a_tool_call_is_shown_and_its_result_goes_back(stub: Stub, open_page: OpenPage) -> None:
@@ -461,6 +798,56 @@ def test_reading_a_long_prompt_shows_how_far_it_is(stub: Stub, open_page: OpenPa
     gate.set()
     expect(last_answer(page)).to_contain_text("Done")
     expect(page.get_by_text("Reading the prompt")).to_have_count(0)
+
+
+def test_the_models_are_asked_for_until_they_are_known(stub: Stub, open_page: OpenPage) -> None:
+    stub.models_fail = [Failure(429, "Too many requests from this address."), Failure(502, "")]
+    page = open_page(stub.url)
+    expect(page.locator("#model")).to_have_value(MODEL)
+    assert stub.models_fail == []
+
+
+def test_only_the_demo_model_is_called_one(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("Tokyo."), answer("Tokyo.")]
+    page = open_page(stub.url)
+    page.get_by_role("button", name="What is the capital of Japan?").click()
+    expect_finished(page)
+    expect(page.get_by_text("demo model")).to_have_count(1)
+    expect(page.get_by_text("demo model")).to_be_hidden()
+    stub.models = ["chatglm3-demo"]
+    page.get_by_role("button", name="New chat").click()
+    expect(page.get_by_role("button", name="Write a Python function that reverses a string")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("This is a tiny demo model of 5 MB")).to_be_visible()
+    expect(page.get_by_role("button", name="Write a Python function that reverses a string")).to_have_count(0)
+    page.get_by_role("button", name="What is the capital of Japan?").last.click()
+    expect(last_answer(page)).to_contain_text("Tokyo.")
+    expect(page.get_by_text("A tiny demo model: do not take its answers for facts.")).to_be_visible()
+
+
+def test_the_suggestions_follow_the_model_that_is_chosen(stub: Stub, open_page: OpenPage) -> None:
+    stub.models = ["glm-4-9b-chat", "chatglm3-demo"]
+    page = open_page(stub.url)
+    expect(page.get_by_role("button", name="Write a Python function that reverses a string")).to_be_visible()
+    page.get_by_label("Model", exact=True).select_option("chatglm3-demo")
+    expect(page.get_by_role("button", name="Tell me a story about a fox.")).to_be_visible()
+
+
+def test_the_weather_question_offers_the_weather_tool_and_shows_it(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [answer("Sunny."), answer("Fine."), answer("Hi.")]
+    page = open_page(stub.url)
+    offered = page.get_by_role("button", name="Do not offer the example tools")
+    expect(offered).to_be_hidden()
+    page.get_by_role("button", name="What is the weather in Paris? with the weather tool").click()
+    expect(last_answer(page)).to_contain_text("Sunny.")
+    ask(page, "And tomorrow?")
+    expect(last_answer(page)).to_contain_text("Fine.")
+    offered.click()
+    expect(offered).to_be_hidden()
+    ask(page, "Hi")
+    expect(last_answer(page)).to_contain_text("Hi.")
+    names = [[tool["function"]["name"] for tool in request.get("tools", [])] for request in stub.requests]
+    assert names == [["get_weather", "get_time"]] * 2 + [[]]
 
 
 def test_an_answer_cut_by_length_says_so(stub: Stub, open_page: OpenPage) -> None:

@@ -64,7 +64,7 @@ export class Answer {
     call.function.arguments += part.function?.arguments ?? "";
   }
 
-  /** @returns {import("./conversations.js").Message} */
+  /** @returns {import("./conversations.js").NewMessage} */
   toMessage() {
     return {
       role: "assistant",

@@ -4,13 +4,15 @@ import { Answer } from "./answer.js";
 import { ApiError, streamChat } from "./api.js";
 import { focusComposer, setRunning, startComposer } from "./composer.js";
 import * as conversations from "./conversations.js";
-import { byId, element } from "./dom.js";
-import { t, translatePage } from "./i18n.js";
+import { byId, element, icon, saveFile } from "./dom.js";
+import { language, t, translatePage } from "./i18n.js";
 import { prefer, preferences } from "./preferences.js";
 import { awaitReady, chosenModel, loadModels } from "./server.js";
 import { askForKey, startSettings } from "./settings.js";
 import { closeIfNarrow, drawSidebar, startSidebar } from "./sidebar.js";
-import { drawThread, LiveAnswerView } from "./thread.js";
+import { isDemo, suggestionsFor } from "./suggestions.js";
+import { askTabs, isAnsweredElsewhere, startTabs, tellTabs } from "./tabs.js";
+import { drawThread, drawWelcome, focusVersion, isWriting, LiveAnswerView } from "./thread.js";
 import { TOOLS } from "./tools.js";
 
 /** @typedef {import("./conversations.js").Conversation} Conversation */
@@ -19,6 +21,11 @@ const scroller = byId("scroller", HTMLElement);
 const thread = byId("thread", HTMLElement);
 const jump = byId("jump", HTMLButtonElement);
 const announcer = byId("announcer", HTMLElement);
+const toolsOn = byId("tools-on", HTMLButtonElement);
+const demoNote = byId("demo-note", HTMLElement);
+
+/** Between two attempts to learn the models. */
+const RETRY_MS = 2000;
 
 /** An answer that is being made. */
 class Run {
@@ -27,9 +34,13 @@ class Run {
   view = new LiveAnswerView();
   #frame = 0;
 
-  /** @param {Conversation} conversation */
-  constructor(conversation) {
+  /**
+   * @param {Conversation} conversation
+   * @param {string | null} parent the id of the message that is answered
+   */
+  constructor(conversation, parent) {
     this.conversation = conversation;
+    this.parent = parent;
   }
 
   /** Draws at most once a frame, however fast the chunks come. */
@@ -53,10 +64,10 @@ class Run {
 
 /** @type {Map<string, Run>} by conversation */
 const runs = new Map();
-/** @type {Map<string, ApiError>} why the last answer of a conversation failed */
+/** @type {Map<string, {error: ApiError, head: string | null}>} why the last answer of a conversation failed, and where */
 const errors = new Map();
-/** @type {Set<string>} conversations that the browser has no room for */
-const unkept = new Set();
+/** @type {Map<string, Conversation>} those that the browser has no room for: they last as long as the page */
+const unkept = new Map();
 
 let current = conversations.load(location.hash.slice(1)) ?? conversations.create(preferences.system);
 
@@ -82,26 +93,83 @@ function follow(change) {
 function drawCurrent() {
   const run = runs.get(current.id);
   const running = run !== undefined;
-  const nodes = drawThread(current, { running, error: errors.get(current.id) ?? null, actions });
+  const failed = errors.get(current.id);
+  const elsewhere = isAnsweredElsewhere(current.id);
+  const messages = conversations.branch(current, run ? run.parent : current.head);
+  const error = failed?.head === current.head ? failed.error : null;
+  const nodes =
+    messages.length > 0
+      ? drawThread(current, messages, { running, elsewhere, error, actions })
+      : [drawWelcome(chosenModel() ? suggestionsFor(chosenModel(), language()) : [], isDemo(chosenModel()), actions)];
   if (run) nodes.push(run.view.node);
-  if (unkept.has(current.id)) nodes.push(element("p", { class: "note", role: "status" }, t("storageFull")));
+  else if (elsewhere) nodes.push(element("p", { class: "note", role: "status" }, t("answeredElsewhere")));
+  if (unkept.has(current.id)) nodes.push(drawUnkept(current));
   thread.replaceChildren(...nodes);
   setRunning(running);
+  // The welcome says more about the demo.
+  demoNote.hidden = messages.length === 0 || !isDemo(chosenModel());
   // What had the focus may be gone from the page.
   if (document.activeElement === document.body) focusComposer();
   document.title = current.title ? `${current.title} - GLM chat` : "GLM chat";
 }
 
-function drawList() {
-  drawSidebar(conversations.list(), current.id, { open, rename, remove });
+/** @param {Conversation} conversation */
+function drawUnkept(conversation) {
+  const save = () => {
+    const headings = { user: t("you"), assistant: t("assistant"), tool: t("tool") };
+    saveFile(`${conversation.title}.md`, conversations.toMarkdown(conversation, headings));
+  };
+  return element(
+    "div",
+    { class: "unkept", role: "status" },
+    element("p", {}, t("storageFull")),
+    element("button", { class: "plain", type: "button", click: save }, t("saveFile")),
+  );
 }
 
-/** @param {Conversation} conversation */
-function keep(conversation) {
-  conversation.updated = Date.now();
-  if (conversations.save(conversation)) unkept.delete(conversation.id);
-  else unkept.add(conversation.id);
-  drawList();
+/** After something happened elsewhere; not over what the user is writing in the thread. */
+function redraw() {
+  if (!isWriting(thread)) follow(drawCurrent);
+}
+
+function drawList() {
+  const kept = conversations.list();
+  const ids = new Set(kept.map(({ id }) => id));
+  const all = [...kept, ...[...unkept.values()].filter(({ id }) => !ids.has(id))];
+  drawSidebar(
+    all.sort((one, other) => other.updated - one.updated),
+    current.id,
+    { open, rename, remove },
+  );
+}
+
+function drawToolsOn() {
+  toolsOn.hidden = !preferences.tools;
+}
+
+/**
+ * @param {string} id
+ * @returns {Conversation | null} the one that this page holds
+ */
+function held(id) {
+  return id === current.id ? current : (runs.get(id)?.conversation ?? unkept.get(id) ?? null);
+}
+
+/**
+ * Changes a conversation and keeps it, or marks it as one that there is no room for.
+ *
+ * @param {Conversation} conversation
+ * @param {() => void} [mutate]
+ */
+function keep(conversation, mutate) {
+  if (conversations.change(conversation, mutate)) unkept.delete(conversation.id);
+  else unkept.set(conversation.id, conversation);
+}
+
+/** Something was deleted: there may be room now. */
+function keepUnkept() {
+  for (const conversation of unkept.values()) keep(conversation);
+  if (!unkept.has(current.id)) thread.querySelector(".unkept")?.remove();
 }
 
 /** @param {Conversation} conversation */
@@ -109,6 +177,7 @@ function show(conversation) {
   current = conversation;
   history.replaceState(null, "", conversation.messages.length > 0 ? `#${conversation.id}` : location.pathname);
   announcer.replaceChildren();
+  askTabs();
   drawCurrent();
   drawList();
   scrollToEnd();
@@ -117,7 +186,7 @@ function show(conversation) {
 
 /** @param {string} id */
 function open(id) {
-  const conversation = runs.get(id)?.conversation ?? conversations.load(id);
+  const conversation = held(id) ?? conversations.load(id);
   if (conversation) show(conversation);
   closeIfNarrow();
   focusComposer();
@@ -131,27 +200,36 @@ function openNew() {
 
 /** @param {string} id @param {string} title */
 function rename(id, title) {
-  const conversation = id === current.id ? current : (runs.get(id)?.conversation ?? conversations.load(id));
+  const conversation = held(id) ?? conversations.load(id);
   if (!conversation) return;
-  conversation.title = title;
-  conversations.save(conversation);
+  keep(conversation, () => {
+    conversation.title = title;
+  });
   drawList();
 }
 
 /** @param {string} id */
 function remove(id) {
+  conversations.remove(id);
+  forget(id);
+  keepUnkept();
+}
+
+/** @param {string} id of a conversation that was deleted */
+function forget(id) {
   runs.get(id)?.controller.abort();
   runs.delete(id);
-  conversations.remove(id);
+  errors.delete(id);
+  unkept.delete(id);
   if (id === current.id) openNew();
   else drawList();
 }
 
-/** @param {Conversation} conversation */
-function requestBody(conversation) {
+/** @param {Conversation} conversation @param {string | null} parent */
+function requestBody(conversation, parent) {
   return {
     ...(chosenModel() && { model: chosenModel() }),
-    messages: conversations.toRequest(conversation),
+    messages: conversations.toRequest(conversation.system, conversations.branch(conversation, parent)),
     temperature: preferences.temperature,
     ...(preferences.maxTokens !== null && { max_tokens: preferences.maxTokens }),
     ...(preferences.tools && { tools: TOOLS }),
@@ -162,22 +240,25 @@ function requestBody(conversation) {
 }
 
 /**
- * Asks the model for the next message of a conversation.
+ * Asks the model for an answer. Earlier answers to the same message stay, and one is shown again if this fails.
  *
  * @param {Conversation} conversation
+ * @param {string | null} parent the id of the message to answer
  */
-async function ask(conversation) {
+async function ask(conversation, parent) {
   if (runs.has(conversation.id)) return;
-  const run = new Run(conversation);
+  const shown = conversation.head;
+  const run = new Run(conversation, parent);
   const { answer, controller } = run;
   runs.set(conversation.id, run);
   errors.delete(conversation.id);
+  tellTabs(conversation.id, { ended: false });
   show(conversation);
   announcer.append(element("p", {}, t("answering")));
   /** @type {ApiError | null} */
   let error = null;
   try {
-    for await (const chunk of streamChat(requestBody(conversation), controller.signal)) {
+    for await (const chunk of streamChat(requestBody(conversation, parent), controller.signal)) {
       answer.add(chunk);
       run.draw();
     }
@@ -189,15 +270,22 @@ async function ask(conversation) {
   if (error) answer.ending = "error";
   follow(() => run.finish());
   // A conversation that was deleted meanwhile stays deleted.
-  if (runs.get(conversation.id) !== run) return;
-  runs.delete(conversation.id);
-  if (error) errors.set(conversation.id, error);
-  if (!answer.isEmpty) conversation.messages.push(answer.toMessage());
-  keep(conversation);
-  if (conversation === current) follow(drawCurrent);
+  if (runs.get(conversation.id) === run) {
+    runs.delete(conversation.id);
+    keep(conversation, () => {
+      if (!answer.isEmpty) conversations.append(conversation, parent, answer.toMessage());
+      if (error && shown !== parent) conversation.head = shown;
+      if (error) errors.set(conversation.id, { error, head: conversation.head });
+    });
+    drawList();
+    if (conversation === current) follow(drawCurrent);
+  } else {
+    error = null;
+  }
+  tellTabs(conversation.id, { ended: true });
   if (error?.status === 401 && (await askForKey({ refused: true }))) {
     connect();
-    ask(conversation);
+    ask(conversation, parent);
   } else if (error?.status === 0 || error?.status === 503) {
     connect();
   }
@@ -206,34 +294,70 @@ async function ask(conversation) {
 /** @type {import("./thread.js").Actions} */
 const actions = {
   send(text) {
-    current.messages.push({ role: "user", content: text });
-    keep(current);
-    ask(current);
+    keep(current, () => conversations.append(current, current.head, { role: "user", content: text }));
+    ask(current, current.head);
   },
-  edit(text) {
-    const last = current.messages.findLastIndex(({ role }) => role === "user");
-    current.messages.splice(last, Infinity, { role: "user", content: text });
-    keep(current);
-    ask(current);
+  suggest({ text, tools = false }) {
+    if (tools) prefer({ tools });
+    drawToolsOn();
+    actions.send(text);
   },
-  regenerate() {
-    if (current.messages.at(-1)?.role === "assistant") current.messages.pop();
-    ask(current);
+  edit(message, text) {
+    keep(current, () => conversations.append(current, message.parent, { role: "user", content: text }));
+    ask(current, current.head);
   },
-  sendResults(results) {
-    for (const [toolCallId, content] of results) current.messages.push({ role: "tool", toolCallId, content });
-    keep(current);
-    ask(current);
+  regenerate(message) {
+    ask(current, message.role === "assistant" ? message.parent : message.id);
+  },
+  sendResults(last, results) {
+    let { id } = last;
+    keep(current, () => {
+      for (const [toolCallId, content] of results) {
+        conversations.append(current, id, { role: "tool", toolCallId, content });
+        id = /** @type {string} */ (current.head);
+      }
+    });
+    ask(current, id);
+  },
+  choose(message, step) {
+    const top = scroller.scrollTop;
+    keep(current, () => {
+      current.head = conversations.newestAfter(current, message);
+    });
+    drawCurrent();
+    scroller.scrollTop = top;
+    jump.hidden = isAtEnd();
+    focusVersion(thread, message, step);
   },
 };
 
+/** @type {Promise<void> | null} */
+let connecting = null;
+
 /** Waits for the server, then learns its models; asks for a key if it wants one. */
-async function connect() {
-  await awaitReady();
-  try {
-    await loadModels();
-  } catch (reason) {
-    if (reason instanceof ApiError && reason.status === 401 && (await askForKey({ refused: true }))) await connect();
+function connect() {
+  connecting ??= learnModels().finally(() => {
+    connecting = null;
+  });
+  return connecting;
+}
+
+async function learnModels() {
+  while (true) {
+    await awaitReady();
+    const before = chosenModel();
+    try {
+      await loadModels();
+      // The suggestions, and what is said of the demo, are for the model that is chosen.
+      if (chosenModel() !== before) redraw();
+      return;
+    } catch (reason) {
+      if (!(reason instanceof ApiError && reason.status === 401)) {
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      } else if (!(await askForKey({ refused: true }))) {
+        return;
+      }
+    }
   }
 }
 
@@ -244,16 +368,35 @@ startSettings({
   setSystem(text) {
     current.system = text;
     prefer({ system: text });
-    if (current.messages.length > 0) conversations.save(current);
+    if (current.messages.length === 0) return;
+    keep(current, () => {
+      current.system = text;
+    });
   },
   languageChanged() {
     translatePage();
     drawCurrent();
     drawList();
   },
+  toolsChanged: drawToolsOn,
   keyChanged: connect,
 });
+startTabs({
+  answering: () => runs.keys(),
+  changed(id) {
+    if (id !== current.id) return;
+    conversations.refresh(current);
+    redraw();
+  },
+});
 byId("new-chat", HTMLButtonElement).addEventListener("click", openNew);
+byId("model", HTMLSelectElement).addEventListener("change", redraw);
+toolsOn.append(icon("wrench"), element("span", { "data-i18n": "toolsOn" }), icon("x"));
+toolsOn.addEventListener("click", () => {
+  prefer({ tools: false });
+  drawToolsOn();
+  focusComposer();
+});
 jump.addEventListener("click", () => {
   scrollToEnd();
   jump.hidden = true;
@@ -261,17 +404,41 @@ jump.addEventListener("click", () => {
 scroller.addEventListener("scroll", () => {
   jump.hidden = isAtEnd();
 });
-// Another page of the same site may have added, renamed or deleted a conversation.
-window.addEventListener("storage", drawList);
+// Another page of the same site has added to, renamed or deleted a conversation.
+window.addEventListener("storage", ({ key, newValue }) => {
+  const id = key && conversations.idOfEntry(key);
+  const conversation = id && held(id);
+  if (id && newValue === null) {
+    forget(id);
+    keepUnkept();
+  } else if (conversation) {
+    // The other page cannot have seen what this one wrote in the same moment: written again, nothing of it is lost.
+    if (!conversations.refresh(conversation)) keep(conversation);
+    if (conversation === current) redraw();
+  }
+  drawList();
+});
 // An answer that is still arriving is kept as far as it came.
 window.addEventListener("pagehide", () => {
-  for (const { conversation, answer } of runs.values()) {
-    if (answer.isEmpty) continue;
-    conversations.save({ ...conversation, messages: [...conversation.messages, { ...answer.toMessage(), ending: "stopped" }] });
+  for (const { conversation, parent, answer, controller } of runs.values()) {
+    controller.abort();
+    const message = { ...answer.toMessage(), ending: /** @type {const} */ ("stopped") };
+    if (!answer.isEmpty) keep(conversation, () => conversations.append(conversation, parent, message));
+    tellTabs(conversation.id, { ended: true });
   }
+  runs.clear();
+});
+// The user came back to this very page.
+window.addEventListener("pageshow", ({ persisted }) => {
+  if (persisted) show(conversations.load(current.id) ?? current);
+});
+// What the browser had no room for is gone with the page: it asks whether to leave.
+window.addEventListener("beforeunload", (event) => {
+  if (unkept.size > 0) event.preventDefault();
 });
 
 translatePage();
+drawToolsOn();
 show(current);
 connect();
 focusComposer();

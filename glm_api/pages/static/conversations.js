@@ -1,11 +1,16 @@
 /**
- * Conversations, kept in this browser only: one entry each in localStorage, so two open pages do not overwrite each other's.
+ * Conversations, kept in this browser only: one entry each in localStorage.
+ *
+ * The messages of a conversation are a tree: each names the one that it follows. An answer that is made again, or a question
+ * that is edited, is another message after the same one, so nothing is replaced: they are versions. A message never changes
+ * and never goes while its conversation is there. So two pages that have a conversation open at a time lose nothing: what
+ * is kept is all that either of them wrote.
  */
 
 import { names, read, remove as removeEntry, write } from "./storage.js";
 
 /**
- * @typedef {object} Message
+ * @typedef {object} NewMessage
  * @property {"user" | "assistant" | "tool"} role
  * @property {string} content
  * @property {import("./answer.js").ToolCall[]} [toolCalls] of an assistant
@@ -13,37 +18,39 @@ import { names, read, remove as removeEntry, write } from "./storage.js";
  * @property {import("./answer.js").Ending | null} [ending] of an assistant
  * @property {import("./answer.js").Stats} [stats] of an assistant
  *
+ * @typedef {NewMessage & {id: string, parent: string | null}} Message `parent` is the id of the one before it
+ *
  * @typedef {object} Conversation
  * @property {string} id
  * @property {string} title "" until it is named by the first message or by the user
  * @property {number} updated milliseconds since 1970
  * @property {string} system
- * @property {Message[]} messages
+ * @property {Message[]} messages all versions, in the order in which they were written
+ * @property {string | null} head the id of the last message that is shown; the others are those before it
  */
 
 const PREFIX = "glm.conversation.";
 
-/** More than this many are not kept: the oldest goes. */
-export const LIMIT = 100;
-
 const TITLE_LENGTH = 60;
+
+function newId() {
+  // crypto.randomUUID exists only on HTTPS and localhost; a server in the house is often plain HTTP.
+  return [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 /**
  * @param {string} system
  * @returns {Conversation}
  */
 export function create(system) {
-  // crypto.randomUUID exists only on HTTPS and localhost; a server in the house is often plain HTTP.
-  const id = [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return { id, title: "", updated: Date.now(), system, messages: [] };
+  return { id: newId(), title: "", updated: Date.now(), system, messages: [], head: null };
 }
 
-/** @returns {Conversation[]} the latest first */
+/** @returns {Pick<Conversation, "id" | "title" | "updated">[]} those that are kept */
 export function list() {
   return names(PREFIX)
     .map((name) => read(name, /** @type {Conversation | null} */ (null)))
-    .filter((conversation) => conversation !== null)
-    .sort((one, other) => other.updated - one.updated);
+    .filter((conversation) => conversation !== null);
 }
 
 /**
@@ -51,29 +58,69 @@ export function list() {
  * @returns {Conversation | null}
  */
 export function load(id) {
-  return read(PREFIX + id, null);
+  const stored = read(PREFIX + id, /** @type {Conversation | null} */ (null));
+  return stored && upgrade(stored);
 }
 
 /**
- * Older conversations make room when there are too many or the browser's limit is reached.
+ * Messages were once a plain list without ids. The ids that they get must be the same in each page that does this.
  *
  * @param {Conversation} conversation
- * @returns {boolean} false if it cannot be kept, not even alone
  */
-export function save(conversation) {
-  conversation.title ||= titleOf(conversation);
-  const others = list().filter((other) => other.id !== conversation.id);
-  for (const surplus of others.splice(LIMIT - 1)) remove(surplus.id);
-  while (true) {
-    try {
-      write(PREFIX + conversation.id, conversation);
-      return true;
-    } catch {
-      const oldest = others.pop();
-      if (!oldest) return false;
-      remove(oldest.id);
+function upgrade(conversation) {
+  /** @type {string | null} */
+  let before = null;
+  for (const [index, message] of conversation.messages.entries()) {
+    if (message.id === undefined) {
+      message.id = `m${index}`;
+      message.parent = before;
+      conversation.head = message.id;
     }
+    before = message.id;
   }
+  return conversation;
+}
+
+/**
+ * @param {string} name of an entry in localStorage
+ * @returns {string | null} the id of the conversation, if it is one
+ */
+export function idOfEntry(name) {
+  return name.startsWith(PREFIX) ? name.slice(PREFIX.length) : null;
+}
+
+/**
+ * Takes in what another page has written since.
+ *
+ * @param {Conversation} conversation
+ * @returns {boolean} whether all of it is kept, the messages that this page wrote too
+ */
+export function refresh(conversation) {
+  const stored = load(conversation.id);
+  if (!stored) return false;
+  const kept = new Set(stored.messages.map(({ id }) => id));
+  const unkept = conversation.messages.filter(({ id }) => !kept.has(id));
+  // What went on behind the end that is shown is shown too; another version is not put in its place.
+  if (branch(stored, stored.head).some(({ id }) => id === conversation.head)) conversation.head = stored.head;
+  conversation.messages = [...stored.messages, ...unkept];
+  conversation.title = stored.title;
+  conversation.system = stored.system;
+  conversation.updated = Math.max(stored.updated, conversation.updated);
+  return unkept.length === 0;
+}
+
+/**
+ * Changes a conversation as it is now, whoever wrote last, and keeps it.
+ *
+ * @param {Conversation} conversation
+ * @param {(conversation: Conversation) => void} [mutate]
+ * @returns {boolean} false if the browser has no room for it
+ */
+export function change(conversation, mutate = () => {}) {
+  refresh(conversation);
+  mutate(conversation);
+  conversation.title ||= titleOf(conversation);
+  return write(PREFIX + conversation.id, conversation);
 }
 
 /** @param {string} id */
@@ -89,10 +136,65 @@ function titleOf({ messages }) {
 }
 
 /**
+ * Adds a message and shows it.
+ *
  * @param {Conversation} conversation
+ * @param {string | null} parent the id of the message that it follows
+ * @param {NewMessage} message
+ */
+export function append(conversation, parent, message) {
+  conversation.head = newId();
+  conversation.messages.push({ ...message, id: conversation.head, parent });
+  conversation.updated = Date.now();
+}
+
+/**
+ * @param {Conversation} conversation
+ * @param {string | null} head
+ * @returns {Message[]} the messages up to this one, the first one first
+ */
+export function branch({ messages }, head) {
+  const byId = new Map(messages.map((message) => [message.id, message]));
+  /** @type {Message[]} */
+  const found = [];
+  for (let id = head; id !== null; ) {
+    const message = byId.get(id);
+    if (!message) break;
+    byId.delete(id);
+    found.unshift(message);
+    id = message.parent;
+  }
+  return found;
+}
+
+/**
+ * @param {Conversation} conversation
+ * @param {Message} message
+ * @returns {Message[]} what was written in its place, itself among them, the oldest first
+ */
+export function versions({ messages }, { parent }) {
+  return messages.filter((other) => other.parent === parent);
+}
+
+/**
+ * @param {Conversation} conversation
+ * @param {Message} message
+ * @returns {string} the id of the newest message behind this one
+ */
+export function newestAfter({ messages }, message) {
+  let { id } = message;
+  while (true) {
+    const next = messages.findLast(({ parent }) => parent === id);
+    if (!next) return id;
+    ({ id } = next);
+  }
+}
+
+/**
+ * @param {Message[]} messages a branch
  * @returns {import("./answer.js").ToolCall[]} the calls of the last answer that have no result yet
  */
-export function pendingToolCalls({ messages }) {
+export function pendingToolCalls(messages) {
   const last = messages.findLastIndex(({ role }) => role === "assistant");
   if (last === -1 || messages.slice(last + 1).some(({ role }) => role === "user")) return [];
   const answered = new Set(messages.slice(last + 1).map(({ toolCallId }) => toolCallId));
@@ -100,10 +202,11 @@ export function pendingToolCalls({ messages }) {
 }
 
 /**
- * @param {Conversation} conversation
+ * @param {string} system
+ * @param {Message[]} messages a branch
  * @returns {object[]} the messages as the API takes them
  */
-export function toRequest({ system, messages }) {
+export function toRequest(system, messages) {
   const answered = new Set(messages.map(({ toolCallId }) => toolCallId).filter(Boolean));
   /** @type {object[]} */
   const request = system.trim() ? [{ role: "system", content: system }] : [];
@@ -120,4 +223,17 @@ export function toRequest({ system, messages }) {
     }
   }
   return request;
+}
+
+/**
+ * @param {Conversation} conversation
+ * @param {Record<Message["role"], string>} headings
+ * @returns {string} what is shown of it, as Markdown
+ */
+export function toMarkdown(conversation, headings) {
+  const parts = branch(conversation, conversation.head).map(({ role, content, toolCalls = [] }) => {
+    const calls = toolCalls.map(({ function: { name, arguments: text } }) => `\`${name}(${text})\``);
+    return [`## ${headings[role]}`, content, ...calls].filter(Boolean).join("\n\n");
+  });
+  return `${[`# ${conversation.title}`, ...parts].join("\n\n")}\n`;
 }

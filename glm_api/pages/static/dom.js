@@ -86,6 +86,17 @@ async function copy(text) {
 }
 
 /**
+ * @param {string} name
+ * @param {string} text
+ */
+export function saveFile(name, text) {
+  const address = URL.createObjectURL(new Blob([text], { type: "text/markdown" }));
+  element("a", { href: address, download: name }).click();
+  // The browser has begun to read it by then.
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}
+
+/**
  * A modal dialog. Its buttons with `data-close` close it; the value of that attribute is the outcome.
  *
  * @param {HTMLDialogElement} dialog

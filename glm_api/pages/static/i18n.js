@@ -32,10 +32,11 @@ export const STRINGS = {
     editSend: "Send",
 
     welcome: "What would you like to know?",
-    suggestion1: "What is the capital of Japan?",
-    suggestion2: "Write a Python function that reverses a string",
-    suggestion3: "Translate into Chinese: good morning",
-    suggestion4: "What is the weather in Paris?",
+    demoWelcome:
+      "This is a tiny demo model of 5 MB, to try the server with. It makes small talk, counts, knows capitals, tells a few " +
+      "stories and calls tools. To anything else its answer is mostly nonsense. Set GLM_MODEL to serve a real model.",
+    demoNote: "A tiny demo model: do not take its answers for facts.",
+    withTools: "with the weather tool",
 
     you: "You",
     assistant: "Model",
@@ -46,7 +47,15 @@ export const STRINGS = {
     endedStopped: "You stopped this answer.",
     endedError: "This answer broke off.",
     unanswered: "This message has no answer yet.",
+    answeredElsewhere: "This conversation is being answered in another tab.",
+    versions: "Versions",
+    versionEarlier: "Earlier version",
+    versionLater: "Later version",
 
+    tool: "Tool",
+    toolsOn: "Example tools: weather and time",
+    toolsOff: "Do not offer the example tools",
+    sunny: "sunny",
     toolCall: "Calls {name}",
     toolResult: "Result of {name}",
     toolResultHint: "Play the tool: write what it would return.",
@@ -88,7 +97,10 @@ export const STRINGS = {
     errorNetwork: "The connection to the server was lost.",
     errorStatus: "The server answered with an error ({status}).",
     errorRetryAfter: "Try again in {n} s.",
-    storageFull: "This conversation is too large to be kept in the browser.",
+    storageFull:
+      "The browser's storage is full. What is new in this conversation is lost when the page is closed. Delete conversations " +
+      "that you no longer need, or save this one as a file.",
+    saveFile: "Save as a file",
   },
   zh: {
     skip: "跳到输入框",
@@ -119,10 +131,11 @@ export const STRINGS = {
     editSend: "发送",
 
     welcome: "想聊点什么？",
-    suggestion1: "日本的首都是哪里？",
-    suggestion2: "写一个反转字符串的 Python 函数",
-    suggestion3: "把“早上好”翻译成英文",
-    suggestion4: "北京今天天气怎么样？",
+    demoWelcome:
+      "这是一个 5 MB 的演示模型，用来试用此服务器。它会简单聊天、数数、回答首都、讲几个故事，还会调用工具；" +
+      "其他问题的回答多半不知所云。要使用真正的模型，请设置 GLM_MODEL。",
+    demoNote: "这是很小的演示模型，请勿把它的回答当作事实。",
+    withTools: "使用天气工具",
 
     you: "你",
     assistant: "模型",
@@ -133,7 +146,15 @@ export const STRINGS = {
     endedStopped: "你停止了这次回答。",
     endedError: "这次回答中断了。",
     unanswered: "这条消息还没有回答。",
+    answeredElsewhere: "此对话正在另一个标签页中回答。",
+    versions: "版本",
+    versionEarlier: "较早的版本",
+    versionLater: "较新的版本",
 
+    tool: "工具",
+    toolsOn: "示例工具：天气和时间",
+    toolsOff: "不再提供示例工具",
+    sunny: "晴",
     toolCall: "调用 {name}",
     toolResult: "{name} 的结果",
     toolResultHint: "请扮演工具：填写它会返回的内容。",
@@ -175,12 +196,13 @@ export const STRINGS = {
     errorNetwork: "与服务器的连接已断开。",
     errorStatus: "服务器返回错误（{status}）。",
     errorRetryAfter: "请在 {n} 秒后重试。",
-    storageFull: "此对话过大，无法保存在浏览器中。",
+    storageFull: "浏览器的存储空间已满。关闭页面后，此对话的新内容将会丢失。请删除不再需要的对话，或把此对话保存为文件。",
+    saveFile: "保存为文件",
   },
 };
 
 /** @returns {"en" | "zh"} */
-function language() {
+export function language() {
   if (preferences.language !== "auto") return preferences.language;
   return navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
 }

@@ -27,9 +27,10 @@ function applyTheme(theme) {
  * @param {() => string} hooks.system the system prompt of the conversation that is open
  * @param {(text: string) => void} hooks.setSystem
  * @param {() => void} hooks.languageChanged
+ * @param {() => void} hooks.toolsChanged
  * @param {() => void} hooks.keyChanged
  */
-export function startSettings({ system, setSystem, languageChanged, keyChanged }) {
+export function startSettings({ system, setSystem, languageChanged, toolsChanged, keyChanged }) {
   const systemField = byId("system", HTMLTextAreaElement);
   const temperature = byId("temperature", HTMLInputElement);
   const maxTokens = byId("max-tokens", HTMLInputElement);
@@ -56,7 +57,10 @@ export function startSettings({ system, setSystem, languageChanged, keyChanged }
   maxTokens.addEventListener("input", () => {
     prefer({ maxTokens: maxTokens.validity.valid && maxTokens.value ? maxTokens.valueAsNumber : null });
   });
-  tools.addEventListener("change", () => prefer({ tools: tools.checked }));
+  tools.addEventListener("change", () => {
+    prefer({ tools: tools.checked });
+    toolsChanged();
+  });
   theme.addEventListener("change", () => {
     const chosen = /** @type {"auto" | "light" | "dark"} */ (theme.value);
     prefer({ theme: chosen });

@@ -9,7 +9,7 @@ const emptyHint = byId("no-conversations", HTMLElement);
 const toggle = byId("toggle-sidebar", HTMLButtonElement);
 const narrow = window.matchMedia("(max-width: 760px)");
 
-/** @typedef {import("./conversations.js").Conversation} Conversation */
+/** @typedef {Pick<import("./conversations.js").Conversation, "id" | "title">} Conversation */
 
 /**
  * @typedef {object} SidebarActions

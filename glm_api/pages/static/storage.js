@@ -1,5 +1,5 @@
 /**
- * localStorage that never throws on reading. Where the browser forbids it, things last as long as the page.
+ * localStorage that never throws. Where the browser forbids it, things last as long as the page.
  */
 
 /** @returns {Storage | null} */
@@ -33,12 +33,17 @@ export function read(name, fallback) {
 /**
  * @param {string} name
  * @param {unknown} value
- * @throws {DOMException} QuotaExceededError when the browser's limit is reached
+ * @returns {boolean} false when the browser has no room for it; what was there under the name stays
  */
 export function write(name, value) {
   const text = JSON.stringify(value);
-  if (local) local.setItem(name, text);
-  else memory.set(name, text);
+  try {
+    if (local) local.setItem(name, text);
+    else memory.set(name, text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** @param {string} name */

@@ -1,6 +1,6 @@
 /** The messages of one conversation, drawn. */
 
-import { pendingToolCalls } from "./conversations.js";
+import { pendingToolCalls, versions } from "./conversations.js";
 import { copyButton, element, icon, iconButton } from "./dom.js";
 import { number, t } from "./i18n.js";
 import { MarkdownView } from "./markdown.js";
@@ -15,81 +15,147 @@ import { prettyArguments, proposeResult } from "./tools.js";
  *
  * @typedef {object} Actions what the user can ask for in the thread
  * @property {(text: string) => void} send
- * @property {(text: string) => void} edit puts another text for the last message of the user and asks again
- * @property {() => void} regenerate drops the last answer, if there is one, and asks again
- * @property {(results: Map<string, string>) => void} sendResults by id of the call
+ * @property {(suggestion: import("./suggestions.js").Suggestion) => void} suggest
+ * @property {(message: Message, text: string) => void} edit asks another question in the place of this one
+ * @property {(message: Message) => void} regenerate asks again: for another answer than this one, or for one to this
+ * @property {(last: Message, results: Map<string, string>) => void} sendResults by id of the call
+ * @property {(message: Message, step: Step) => void} choose shows this version of a message
+ *
+ * @typedef {"earlier" | "later"} Step
  */
 
 /**
  * @param {Conversation} conversation
- * @param {{running: boolean, error: ApiError | null, actions: Actions}} state
+ * @param {Message[]} messages the branch of it that is shown
+ * @param {{running: boolean, elsewhere: boolean, error: ApiError | null, actions: Actions}} state
  * @returns {Node[]}
  */
-export function drawThread(conversation, { running, error, actions }) {
-  const { messages } = conversation;
-  if (messages.length === 0) return [drawWelcome(actions)];
-  const lastUser = messages.findLastIndex(({ role }) => role === "user");
-  const nodes = messages.map((message, index) => {
+export function drawThread(conversation, messages, { running, elsewhere, error, actions }) {
+  const last = messages[messages.length - 1];
+  const lastUser = messages.findLast(({ role }) => role === "user");
+  const nodes = messages.map((message) => {
+    const switcher = running ? null : drawVersions(conversation, message, actions);
     if (message.role === "assistant") {
-      const isLast = index === messages.length - 1;
-      return drawAnswer(message, isLast && !running && !error ? actions : null);
+      return drawAnswer(message, switcher, message === last && !running && !error ? actions : null);
     }
-    if (message.role === "tool") return drawToolResult(message, nameOfCall(messages, message.toolCallId));
-    return drawQuestion(message, index === lastUser && !running ? actions : null);
+    if (message.role === "tool") return drawToolResult(message, switcher, nameOfCall(messages, message.toolCallId));
+    return drawQuestion(message, switcher, message === lastUser && !running ? actions : null);
   });
   if (running) return nodes;
-  const pending = pendingToolCalls(conversation);
-  if (error) nodes.push(drawError(error, actions));
-  else if (pending.length > 0) nodes.push(drawResultForm(pending, actions));
-  else if (messages.at(-1)?.role !== "assistant") nodes.push(drawUnanswered(actions));
+  const pending = pendingToolCalls(messages);
+  if (error) nodes.push(drawError(error, last, actions));
+  else if (pending.length > 0) nodes.push(drawResultForm(pending, last, actions));
+  else if (last.role !== "assistant" && !elsewhere) nodes.push(drawUnanswered(last, actions));
   return nodes;
 }
 
-/** @param {Actions} actions */
-function drawWelcome({ send }) {
-  const suggestions = [t("suggestion1"), t("suggestion2"), t("suggestion3"), t("suggestion4")];
+/**
+ * @param {import("./suggestions.js").Suggestion[]} suggestions
+ * @param {boolean} demo whether the demo model is served
+ * @param {Actions} actions
+ */
+export function drawWelcome(suggestions, demo, { suggest }) {
   return element(
     "section",
     { class: "welcome" },
     element("h1", {}, t("welcome")),
+    demo && element("p", { class: "demo" }, t("demoWelcome")),
     element(
       "div",
       { class: "suggestions" },
-      ...suggestions.map((text) => element("button", { type: "button", click: () => send(text) }, text)),
+      ...suggestions.map((suggestion) =>
+        element(
+          "button",
+          { type: "button", click: () => suggest(suggestion) },
+          suggestion.text,
+          Boolean(suggestion.tools) && element("span", { class: "with-tools" }, icon("wrench"), t("withTools")),
+        ),
+      ),
     ),
   );
 }
 
 /**
+ * @param {Conversation} conversation
  * @param {Message} message
+ * @param {Actions} actions
+ * @returns {HTMLElement | null} null where there is one version only
+ */
+function drawVersions(conversation, message, { choose }) {
+  const all = versions(conversation, message);
+  if (all.length === 1) return null;
+  const at = all.indexOf(message);
+  const button = (/** @type {Step} */ step) => {
+    const other = all[step === "earlier" ? at - 1 : at + 1];
+    const [name, label] = step === "earlier" ? ["chevron-left", t("versionEarlier")] : ["chevron-right", t("versionLater")];
+    const node = iconButton(name, label, () => choose(other, step));
+    node.dataset.step = step;
+    node.disabled = !other;
+    return node;
+  };
+  const place = element("span", {}, `${number(at + 1)}/${number(all.length)}`);
+  const node = element("span", { class: "versions", role: "group", "aria-label": t("versions") }, button("earlier"), place, button("later"));
+  node.dataset.message = message.id;
+  return node;
+}
+
+/**
+ * After another version was chosen and drawn: the keyboard stays where it was.
+ *
+ * @param {HTMLElement} thread
+ * @param {Message} message
+ * @param {Step} step
+ */
+export function focusVersion(thread, message, step) {
+  const buttons = [...thread.querySelectorAll("button")].filter(
+    (button) => button.parentElement?.dataset.message === message.id && !button.disabled,
+  );
+  (buttons.find(({ dataset }) => dataset.step === step) ?? buttons[0])?.focus();
+}
+
+/**
+ * @param {HTMLElement} thread
+ * @returns {boolean} whether the user has written something in it that is not sent
+ */
+export function isWriting(thread) {
+  return [...thread.querySelectorAll("textarea")].some(({ value, defaultValue }) => value !== defaultValue);
+}
+
+/**
+ * @param {Message} message
+ * @param {HTMLElement | null} switcher between its versions
  * @param {Actions | null} actions null where the message cannot be edited
  */
-function drawQuestion({ content }, actions) {
+function drawQuestion(message, switcher, actions) {
+  const { content } = message;
   const bubble = element("div", { class: "bubble" }, content);
   const article = element("article", { class: "message user", "aria-label": t("you") }, bubble);
   const foot = element("div", { class: "foot" }, copyButton(() => content));
   if (actions) {
-    foot.append(iconButton("pencil", t("edit"), () => article.replaceChildren(drawEditor(content, actions, () => article.replaceChildren(bubble, foot)))));
+    const cancel = () => article.replaceChildren(bubble, foot);
+    const send = (/** @type {string} */ text) => actions.edit(message, text);
+    foot.append(iconButton("pencil", t("edit"), () => article.replaceChildren(drawEditor(content, send, cancel))));
   }
+  if (switcher) foot.append(switcher);
   article.append(foot);
   return article;
 }
 
 /**
  * @param {string} content
- * @param {Actions} actions
+ * @param {(text: string) => void} send
  * @param {() => void} cancel
  */
-function drawEditor(content, actions, cancel) {
+function drawEditor(content, send, cancel) {
   const field = element("textarea", { "aria-label": t("message"), rows: Math.min(10, content.split("\n").length + 1) });
-  field.value = content;
+  field.defaultValue = content;
   const form = element(
     "form",
     {
       class: "editor",
       submit: (/** @type {Event} */ event) => {
         event.preventDefault();
-        if (field.value.trim()) actions.edit(field.value.trim());
+        if (field.value.trim()) send(field.value.trim());
       },
       keydown: (/** @type {KeyboardEvent} */ event) => {
         if (event.key === "Escape" && !event.isComposing) cancel();
@@ -110,9 +176,11 @@ function drawEditor(content, actions, cancel) {
 
 /**
  * @param {Message} message
+ * @param {HTMLElement | null} switcher between its versions
  * @param {Actions | null} actions null where the answer cannot be made again
  */
-function drawAnswer({ content, toolCalls = [], ending, stats = {} }, actions) {
+function drawAnswer(message, switcher, actions) {
+  const { content, toolCalls = [], ending, stats = {} } = message;
   const article = element("article", { class: "message assistant", "aria-label": t("assistant") });
   if (content) {
     const markdown = new MarkdownView();
@@ -125,7 +193,8 @@ function drawAnswer({ content, toolCalls = [], ending, stats = {} }, actions) {
   if (note) article.append(element("p", { class: "note" }, note));
   const foot = element("div", { class: "foot" });
   if (content) foot.append(copyButton(() => content));
-  if (actions) foot.append(iconButton("refresh-cw", t("regenerate"), actions.regenerate));
+  if (actions) foot.append(iconButton("refresh-cw", t("regenerate"), () => actions.regenerate(message)));
+  if (switcher) foot.append(switcher);
   foot.append(element("span", { class: "stats" }, describeStats(stats)));
   article.append(foot);
   return article;
@@ -160,15 +229,17 @@ function drawToolCall({ function: { name, arguments: text } }, open) {
 
 /**
  * @param {Message} message
+ * @param {HTMLElement | null} switcher between its versions
  * @param {string} name
  */
-function drawToolResult({ content }, name) {
-  return element(
+function drawToolResult({ content }, switcher, name) {
+  const details = element(
     "details",
     { class: "tool result" },
     element("summary", {}, icon("arrow-down"), element("span", {}, t("toolResult", { name }))),
     element("pre", { tabindex: 0 }, prettyArguments(content)),
   );
+  return switcher ? element("div", {}, details, element("div", { class: "foot" }, switcher)) : details;
 }
 
 /**
@@ -181,12 +252,13 @@ function nameOfCall(messages, id) {
 
 /**
  * @param {ToolCall[]} calls
+ * @param {Message} last the one that the results follow
  * @param {Actions} actions
  */
-function drawResultForm(calls, { sendResults }) {
+function drawResultForm(calls, last, { sendResults }) {
   const fields = calls.map(({ id, function: { name } }) => {
     const field = element("textarea", { id: `result-${id}`, rows: 2, required: true, spellcheck: "false" });
-    field.value = proposeResult(name);
+    field.defaultValue = proposeResult(name);
     return { id, name, field };
   });
   return element(
@@ -195,7 +267,7 @@ function drawResultForm(calls, { sendResults }) {
       class: "results",
       submit: (/** @type {Event} */ event) => {
         event.preventDefault();
-        sendResults(new Map(fields.map(({ id, field }) => [id, field.value])));
+        sendResults(last, new Map(fields.map(({ id, field }) => [id, field.value])));
       },
     },
     element("p", { class: "hint" }, t("toolResultHint")),
@@ -215,24 +287,28 @@ export function describeError({ message, status, retryAfter }) {
 
 /**
  * @param {ApiError} error
+ * @param {Message} last
  * @param {Actions} actions
  */
-function drawError(error, { regenerate }) {
+function drawError(error, last, { regenerate }) {
   return element(
     "div",
     { class: "error", role: "alert" },
     element("p", {}, describeError(error)),
-    element("button", { class: "plain", type: "button", click: regenerate }, t("retry")),
+    element("button", { class: "plain", type: "button", click: () => regenerate(last) }, t("retry")),
   );
 }
 
-/** @param {Actions} actions */
-function drawUnanswered({ regenerate }) {
+/**
+ * @param {Message} last
+ * @param {Actions} actions
+ */
+function drawUnanswered(last, { regenerate }) {
   return element(
     "div",
     { class: "unanswered" },
     element("p", { class: "hint" }, t("unanswered")),
-    element("button", { class: "plain", type: "button", click: regenerate }, t("retry")),
+    element("button", { class: "plain", type: "button", click: () => regenerate(last) }, t("retry")),
   );
 }
 

@@ -1,5 +1,7 @@
 /** Example tools, to see how a model calls functions. The user plays the tool; the page proposes a result where it knows one. */
 
+import { t } from "./i18n.js";
+
 /**
  * @param {string} name
  * @param {string} description
@@ -23,7 +25,7 @@ export const TOOLS = [
  */
 export function proposeResult(name) {
   if (name === "get_time") return JSON.stringify({ time: new Date().toString() });
-  if (name === "get_weather") return JSON.stringify({ temperature: 21, unit: "celsius", condition: "sunny" });
+  if (name === "get_weather") return JSON.stringify({ temperature: 21, unit: "celsius", condition: t("sunny") });
   return "";
 }
 
