@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import logging
 import os
 import re
@@ -34,9 +35,8 @@ ALIASES: Final = {"MODEL": "GLM_MODEL", "MAX_LENGTH": "GLM_MAX_LENGTH", "NUM_THR
 logger = logging.getLogger("glm_api.config")
 
 DEMO_MODEL: Final = Path(__file__).resolve().parent / "demo" / "chatglm3-demo.q8_0.bin"
-LOOPBACK_HOSTS: Final = ("127.", "localhost", "[::1]", "unix")
 
-
+_KEY: Final = re.compile(r"[\x21-\x7e]+")
 _in_force: Settings | None = None
 
 
@@ -140,13 +140,24 @@ def _names(text: str) -> tuple[str, ...]:
 def _key(text: str) -> str:
     text = text.strip()
     # Anything else cannot be sent in a header. The message must not show the key.
-    if not re.fullmatch(r"[\x21-\x7e]+", text):
+    if not _KEY.fullmatch(text):
         raise ValidationError("may hold visible ASCII characters only")
     return text
 
 
 def _keys(text: str) -> tuple[str, ...]:
     return tuple(map(_key, _entries(text)))
+
+
+def _key_file(text: str) -> Path:
+    path = _readable_file(text)
+    try:
+        read_key_file(path)
+    except OSError as error:
+        raise ValidationError(f"names {str(path)!r}, which cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ValidationError(f"names {str(path)!r}, and {error}") from None
+    return path
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -156,6 +167,14 @@ def _origins(text: str) -> tuple[str, ...]:
         if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d+)?", origin):
             raise ValidationError(f"must be * or origins such as https://chat.example.org, not {origin!r}")
     return origins
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = _entries(text)
+    for host in hosts:
+        if host != "*" and not re.fullmatch(r"[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]", host):
+            raise ValidationError(f"must be * or names such as glm.example.org, without a port, not {host!r}")
+    return tuple(host.lower().removesuffix(".") for host in hosts)
 
 
 def _url(text: str) -> str:
@@ -185,7 +204,11 @@ def _bind(text: str) -> str:
 
 
 def _entries(text: str) -> tuple[str, ...]:
-    return tuple(entry for entry in (part.strip() for part in text.split(",")) if entry)
+    entries = tuple(entry for entry in (part.strip() for part in text.split(",")) if entry)
+    if not entries:
+        # Somebody meant to set it: to go on as if it were not set could open the server to everybody.
+        raise ValidationError("holds nothing but commas: give at least one entry, or leave the setting out")
+    return entries
 
 
 # --- the table ----------------------------------------------------------------------------------------------------
@@ -281,7 +304,14 @@ class Settings:
         "keys, by commas", (), "API keys; with none, everybody is let in.", _keys, shown="none", secret=True
     )
     api_keys_file: Path | None = _parsed(
-        "a path", None, "More API keys, one a line; read again when it changes.", _readable_file, shown="none"
+        "a path", None, "More API keys, one a line, at least one; read again when it changes.", _key_file, shown="none"
+    )
+    allowed_hosts: tuple[str, ...] = _parsed(
+        "names, by commas, or *",
+        (),
+        "Names (of the `Host` header) under which the server answers, beside localhost's.",
+        _hosts,
+        shown="only localhost's where `GLM_BIND` is loopback and there are no API keys, else *",
     )
     metrics_open: bool = _switch("Let everybody read `/metrics`, also when there are API keys.")
     cors_origins: tuple[str, ...] = _parsed(
@@ -298,7 +328,17 @@ class Settings:
     @property
     def public(self) -> bool:
         """Whether other machines can reach the server."""
-        return not self.bind.startswith(LOOPBACK_HOSTS)
+        return not self.bind.startswith("unix:") and not self.loopback
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the server listens on TCP for this machine alone: for its browsers too, whatever page they show."""
+        return is_loopback(self.bind.rpartition(":")[0])
+
+    @property
+    def keyless(self) -> bool:
+        """Whether everybody is let in who can reach the server."""
+        return not self.api_keys and self.api_keys_file is None
 
 
 VARIABLES: Final[dict[str, Variable]] = {
@@ -310,6 +350,29 @@ def model_name_of(path: Path) -> str:
     """The id of a model file: its name without what tells the format, ``chatglm3-6b-q4_0.bin`` -> ``chatglm3-6b``."""
     name = re.sub(r"([-_.](ggml|q[458]_[01]|f16|f32))+$", "", path.stem, flags=re.IGNORECASE)
     return re.sub(r"[^\w.:/@+-]", "-", name or path.stem)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is a name or an address of this machine alone; an IPv6 address in brackets, as in URLs."""
+    host = host.lower().removesuffix(".")
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def read_key_file(path: Path) -> tuple[str, ...]:
+    """The API keys in ``path``: one a line; empty lines and lines that begin with ``#`` do not count.
+
+    Raises `OSError`, and `ValueError` when there is no key or something else than keys. Its message shows no key.
+    """
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    keys = tuple(line for line in lines if line and not line.startswith("#"))
+    if not keys:
+        raise ValueError("it holds no key")
+    if not all(_KEY.fullmatch(key) for key in keys):
+        raise ValueError("a line holds something else than one key of visible ASCII characters")
+    return keys
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -394,7 +457,7 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
     for name, value in _env_file_values(given).items():
         if name.startswith(PREFIX) and given.get(name, "").strip() not in ("", value.strip()):
             heard.append((logging.WARNING, f"{name} of GLM_ENV_FILE is overridden by the environment's own {name}."))
-    if settings.public and not settings.api_keys and settings.api_keys_file is None:
+    if settings.public and settings.keyless:
         heard.append(
             (logging.WARNING, f"GLM_BIND={settings.bind} is open to other machines, and no GLM_API_KEYS are set.")
         )
@@ -402,8 +465,11 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
 
 
 def _with_env_file(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """``environ`` on top of what its GLM_ENV_FILE holds; a file that cannot be read is found out with the settings."""
-    return {**_env_file_values(environ), **environ}
+    """``environ`` on top of what its GLM_ENV_FILE holds; a file that cannot be read is found out with the settings.
+
+    An empty variable counts as unset here too: it takes nothing of the file away, API keys for one.
+    """
+    return {**environ, **_env_file_values(environ), **{name: text for name, text in environ.items() if text.strip()}}
 
 
 def _env_file_values(environ: Mapping[str, str]) -> dict[str, str]:

@@ -47,8 +47,8 @@ def lives(pid: str) -> bool:
 
 def main() -> int:
     """Wait; the exit status."""
-    settings = {**dotenv_values(os.environ.get("GLM_ENV_FILE") or "/dev/null", interpolate=False), **os.environ}
-    bind = (settings.get("GLM_BIND") or "").strip() or "127.0.0.1:8000"
+    held = dotenv_values(os.environ.get("GLM_ENV_FILE") or "/dev/null", interpolate=False)
+    bind = os.environ.get("GLM_BIND", "").strip() or (held.get("GLM_BIND") or "").strip() or "127.0.0.1:8000"
     end = time.monotonic() + float(sys.argv[1])
     while time.monotonic() < end and lives(os.environ.get("MAINPID", "")):
         if ready(bind):

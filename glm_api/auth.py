@@ -1,7 +1,8 @@
 """API keys: who may call the server. Without any key set, everybody may.
 
 Keys come from ``GLM_API_KEYS`` and from the file ``GLM_API_KEYS_FILE``, which is read again when it changes, so that
-keys are given out and taken back without a restart. A file that vanishes or breaks takes nobody's key away.
+keys are given out and taken back without a restart. A file that vanishes or breaks takes nobody's key away. At boot
+`config` refuses settings that name keys and hold none.
 """
 
 from __future__ import annotations
@@ -10,27 +11,25 @@ import hashlib
 import hmac
 import logging
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from flask import Flask, request
 
-from config import Settings
+from config import Settings, read_key_file
 from glm_api.errors import ApiError
 
 logger = logging.getLogger(__name__)
 
 # Probes, and the pages with what they are made of; everything that tells of models or work needs a key.
 OPEN_BLUEPRINTS = frozenset({"pages"})
-OPEN_ENDPOINTS = frozenset({"probes.health", "probes.livez", "api-docs.openapi_json"})
+PROBES = frozenset({"probes.health", "probes.livez"})
+OPEN_ENDPOINTS = PROBES | {"api-docs.openapi_json"}
 METRICS_ENDPOINT = "metrics"
-
-_KEY = re.compile(r"[\x21-\x7e]+")
 
 
 class KeyFile:
-    """The keys of a file: one a line; empty lines and lines that begin with ``#`` do not count."""
+    """The keys of a file that may change, see `config.read_key_file`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -51,8 +50,9 @@ class KeyFile:
 
     def _read(self) -> None:
         try:
-            keys = _parse(self._path.read_text(encoding="utf-8"))
+            keys = read_key_file(self._path)
         except (OSError, ValueError) as error:
+            # A file that is being written anew is empty for a moment.
             reason = error.strerror if isinstance(error, OSError) else str(error)
             kept = "the keys that it held before stay valid" if self._digests else "it lets nobody in"
             logger.warning("GLM_API_KEYS_FILE cannot be read (%s); %s.", reason, kept)
@@ -68,11 +68,6 @@ class Keys:
         self._digests = frozenset(map(_digest, settings.api_keys))
         self._file = KeyFile(settings.api_keys_file) if settings.api_keys_file is not None else None
 
-    @property
-    def required(self) -> bool:
-        """Whether a key is asked for. A key file asks for one even while it is empty."""
-        return bool(self._digests) or self._file is not None
-
     def accept(self, key: str) -> bool:
         """Whether ``key`` is one of them; takes as long for a wrong key as for a right one."""
         known: Iterable[bytes] = self._digests | (self._file.digests() if self._file is not None else frozenset())
@@ -85,9 +80,9 @@ class Keys:
 
 def register(app: Flask, settings: Settings) -> None:
     """Ask for a key on every route of ``app`` that is not open."""
-    keys = Keys(settings)
-    if not keys.required:
+    if settings.keyless:
         return
+    keys = Keys(settings)
     open_endpoints = OPEN_ENDPOINTS | ({METRICS_ENDPOINT} if settings.metrics_open else set())
 
     @app.before_request
@@ -105,9 +100,10 @@ def register(app: Flask, settings: Settings) -> None:
 
 
 def _given_key() -> str | None:
-    authorization = request.authorization
-    if authorization is not None and authorization.type == "bearer" and authorization.token:
-        return authorization.token
+    # Not `request.authorization`, which takes a key with = in it for parameters.
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and key.strip():
+        return key.strip()
     return request.headers.get("X-Api-Key")
 
 
@@ -119,17 +115,6 @@ def _refused(message: str) -> ApiError:
         code="invalid_api_key",
         headers={"WWW-Authenticate": "Bearer"},
     )
-
-
-def _parse(text: str) -> list[str]:
-    lines = [line.strip() for line in text.splitlines()]
-    keys = [line for line in lines if line and not line.startswith("#")]
-    if not keys:
-        # A file that is being written anew is empty for a moment.
-        raise ValueError("it holds no key")
-    if not all(_KEY.fullmatch(key) for key in keys):
-        raise ValueError("a line holds something else than one key of visible ASCII characters")
-    return keys
 
 
 def _digest(key: str) -> bytes:

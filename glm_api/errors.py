@@ -12,7 +12,6 @@ from typing import Any
 
 from flask import Flask, Response, current_app, g, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
-from werkzeug.wrappers import Response as BaseResponse
 
 from glm_api.pipeline.errors import (
     AnswerError,
@@ -183,10 +182,7 @@ def register(app: Flask) -> None:
         return respond(from_pipeline(error))
 
     @app.errorhandler(HTTPException)
-    def http_error(error: HTTPException) -> Response | BaseResponse:
-        if error.code is not None and error.code < 400:
-            # A redirect (a doubled slash in the path) is an exception to werkzeug, not to us.
-            return error.get_response()
+    def http_error(error: HTTPException) -> Response:
         return respond(from_http(error))
 
     @app.errorhandler(Exception)

@@ -21,6 +21,7 @@ EVENT_STREAM = "text/event-stream"
 ERRORS = {
     400: "The request is at fault; `param` names the value.",
     401: "No API key, or an unknown one (only where the server asks for keys).",
+    403: "The name in the `Host` header is not one that the server answers under (see `GLM_ALLOWED_HOSTS`).",
     404: "There is no such thing; `model_not_found` for a model (only where the server is strict about names).",
     413: "The request body is too large.",
     415: "The request body is not declared to be JSON.",
@@ -30,7 +31,8 @@ ERRORS = {
     503: "The model is being loaded, or the server is shutting down; `Retry-After` says when to come back.",
     504: "The request waited or ran too long.",
 }
-READING = (400, 401, 413, 415)
+REACHING = (401, 403)
+READING = (400, *REACHING, 413, 415)
 TOKENIZING = (*READING, 500, 503, 504)
 RELAYING = (*READING, 404, 429, 500, 502, 503, 504)
 GENERATING = (*READING, 404, 429, 500, 503, 504)

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from config import Settings
-from glm_api import create_app
+from glm_api import auth, create_app, errors
 from tests.fakes import FakePipeline
 
 MakeClient = Callable[..., FlaskClient]
@@ -61,6 +64,21 @@ def test_without_keys_everybody_is_let_in(make_client: MakeClient) -> None:
 )
 def test_a_key_is_taken_as_bearer_or_x_api_key(make_client: MakeClient, headers: dict[str, str]) -> None:
     assert make_client(api_keys=("sk-one", "sk-two")).get(MODELS, headers=headers).status_code == 200
+
+
+@settings(deadline=None)
+@given(st.text([chr(code) for code in range(0x21, 0x7F)], min_size=1))
+@example("sk-one=two")
+@example('Bearer="a",b=c==')
+def test_a_key_of_any_visible_characters_is_taken(key: str) -> None:
+    app = Flask(__name__)
+    errors.register(app)
+    auth.register(app, Settings(api_keys=(key,)))
+    app.add_url_rule(MODELS, view_func=lambda: "")
+    client = app.test_client()
+    assert status(client, key) == 200
+    assert status(client, f"{key}x") == 401
+    assert client.get(MODELS, headers={"X-Api-Key": key}).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,42 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(name: str, value: str
     assert error_lines(**{name: value}) == [f"{name} {complaint}."]
 
 
+@pytest.mark.parametrize("value", [",", " , ,", ",,"])
+@pytest.mark.parametrize("name", [name for name, row in VARIABLES.items() if "by commas" in row.values])
+def test_a_list_without_an_entry_is_an_error(name: str, value: str) -> None:
+    assert error_lines(**{name: value}) == [
+        f"{name} holds nothing but commas: give at least one entry, or leave the setting out."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "it holds no key"),
+        ("\n# nothing but this\n", "it holds no key"),
+        ("sk-one\ntwo words\n", "a line holds something else than one key of visible ASCII characters"),
+    ],
+)
+def test_a_key_file_without_keys_is_an_error(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "keys"
+    path.write_text(text)
+    assert error_lines(GLM_API_KEYS_FILE=str(path)) == [f"GLM_API_KEYS_FILE names {str(path)!r}, and {complaint}."]
+
+
+def test_an_empty_variable_takes_nothing_of_the_file_away(tmp_path: Path) -> None:
+    path = tmp_path / "glm.env"
+    path.write_text("GLM_API_KEYS=sk-one\n")
+    for empty in ("", " "):
+        assert load_settings({"GLM_ENV_FILE": str(path), "GLM_API_KEYS": empty}).api_keys == ("sk-one",)
+
+
+@pytest.mark.parametrize("value", ["glm.example.org:8000", "https://glm.example.org", "*.example.org", "a b"])
+def test_an_allowed_host_is_a_bare_name(value: str) -> None:
+    assert error_lines(GLM_ALLOWED_HOSTS=value) == [
+        f"GLM_ALLOWED_HOSTS must be * or names such as glm.example.org, without a port, not {value!r}."
+    ]
+
+
 def test_a_wrong_key_is_not_shown() -> None:
     [line] = error_lines(GLM_API_KEYS="schlüssel")
     assert line == "GLM_API_KEYS may hold visible ASCII characters only."
@@ -265,7 +301,9 @@ def test_only_a_setting_of_the_file_that_the_environment_changes_is_remarked_on(
     assert len(remark_texts({"GLM_ENV_FILE": str(file), "GLM_PREFILL": "batch"})) == 1
 
 
-@pytest.mark.parametrize("bind", ["0.0.0.0:8000", "[::]:8000", "192.0.2.1:80", "glm.example.org:80"])
+@pytest.mark.parametrize(
+    "bind", ["0.0.0.0:8000", "[::]:8000", "192.0.2.1:80", "glm.example.org:80", "127.example.org:80", "localhosts:80"]
+)
 def test_a_public_address_without_keys_is_remarked_on(bind: str) -> None:
     environ = {"GLM_BIND": bind}
     assert remarks(environ, load_settings(environ)) == [
@@ -274,7 +312,7 @@ def test_a_public_address_without_keys_is_remarked_on(bind: str) -> None:
     assert remark_texts({**environ, "GLM_API_KEYS": "sk-one"}) == []
 
 
-@pytest.mark.parametrize("bind", ["127.0.0.1:8000", "localhost:80", "[::1]:8000", "unix:/run/glm.sock"])
+@pytest.mark.parametrize("bind", ["127.0.0.1:8000", "127.9.9.9:80", "localhost:80", "[::1]:8000", "unix:/run/glm.sock"])
 def test_a_local_address_needs_no_keys(bind: str) -> None:
     assert remark_texts({"GLM_BIND": bind}) == []
 

@@ -59,7 +59,7 @@ def sdk(app: Flask) -> Iterator[OpenAI]:
     """OpenAI's client, which refuses answers that do not have the documented shape."""
     transport = httpx.WSGITransport(app)
     with OpenAI(
-        base_url="http://test/v1",
+        base_url="http://localhost/v1",
         api_key="none",
         max_retries=0,
         http_client=httpx.Client(transport=transport),

@@ -6,14 +6,14 @@ from typing import Any
 
 from glm_api.models import catalog
 from glm_api.models.schemas import ModelListSchema, ModelSchema
-from glm_api.openapi import Blueprint
+from glm_api.openapi import REACHING, Blueprint
 
 blueprint = Blueprint("models", __name__, description="The model that is served")
 
 
 @blueprint.route("/v1/models")
 @blueprint.response(200, ModelListSchema)
-@blueprint.errors(401)
+@blueprint.errors(*REACHING)
 def list_models() -> dict[str, Any]:
     """The names under which the model is served."""
     return {"object": "list", "data": [catalog.entry(id) for id in catalog.ids()]}
@@ -21,7 +21,7 @@ def list_models() -> dict[str, Any]:
 
 @blueprint.route("/v1/models/<path:id>")
 @blueprint.response(200, ModelSchema)
-@blueprint.errors(401, 404)
+@blueprint.errors(*REACHING, 404)
 def get_model(id: str) -> dict[str, Any]:
     """One name of the model, which may have slashes."""
     return catalog.entry(id)

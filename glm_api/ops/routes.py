@@ -8,7 +8,7 @@ from glm_api.chat import examples
 from glm_api.chat.jobs import declared
 from glm_api.chat.messages import to_messages
 from glm_api.current import pipeline
-from glm_api.openapi import TOKENIZING, Blueprint
+from glm_api.openapi import REACHING, TOKENIZING, Blueprint
 from glm_api.ops import facts
 from glm_api.ops.schemas import (
     ContentSchema,
@@ -30,7 +30,7 @@ blueprint = Blueprint("ops", __name__, description="How the server runs, and wha
 
 @blueprint.route("/props")
 @blueprint.response(200, PropsSchema)
-@blueprint.errors(401, 503)
+@blueprint.errors(*REACHING, 503)
 def props() -> dict[str, Any]:
     """The model and the defaults of its parameters."""
     return facts.props()
@@ -38,7 +38,7 @@ def props() -> dict[str, Any]:
 
 @blueprint.route("/slots")
 @blueprint.response(200, SlotsSchema)
-@blueprint.errors(401)
+@blueprint.errors(*REACHING)
 def slots() -> dict[str, Any]:
     """What runs, what waits, and what each cache slot holds."""
     return pipeline.snapshot()

@@ -8,7 +8,7 @@ from flask import Response
 
 from glm_api.chat import examples
 from glm_api.models.schemas import ModelListSchema, ModelSchema
-from glm_api.openapi import RELAYING, Blueprint
+from glm_api.openapi import REACHING, RELAYING, Blueprint
 from glm_api.upstream import catalog
 from glm_api.upstream.relay import relay
 from glm_api.upstream.schemas import RelayedSchema
@@ -45,7 +45,7 @@ def create_response(request: dict[str, Any]) -> Response:
 
 @blueprint.route("/v1/models")
 @blueprint.response(200, ModelListSchema)
-@blueprint.errors(401)
+@blueprint.errors(*REACHING)
 def list_models() -> dict[str, Any]:
     """The models that can be asked for."""
     return {"object": "list", "data": catalog.entries()}
@@ -53,7 +53,7 @@ def list_models() -> dict[str, Any]:
 
 @blueprint.route("/v1/models/<path:id>")
 @blueprint.response(200, ModelSchema)
-@blueprint.errors(401, 404)
+@blueprint.errors(*REACHING, 404)
 def get_model(id: str) -> dict[str, Any]:
     """One model, whose name may have slashes."""
     return catalog.entry(id)

@@ -260,7 +260,7 @@ def test_a_client_that_leaves_the_queue_is_forgotten(serve: Serve) -> None:
             body = b'{"messages": [{"role": "user", "content": "hello"}]}'
             with socket.create_connection((host, int(port))) as waiting:
                 waiting.sendall(
-                    b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                     b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
                 )
                 until(lambda: len(server.http.get("/slots").json()["waiting"]) == 1)

@@ -86,7 +86,7 @@ def test_a_client_that_leaves_before_the_answer_begins_is_told_to_the_engine(ser
         engine.script = Script([threading.Event()])
         with socket.create_connection(address(front)) as client:
             body = json.dumps({"messages": MESSAGES, "stream": stream}).encode()
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
             client.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
             until(lambda: running(front) == 1 and bool(engine.asked))
         until(lambda: engine.left.is_set() and running(front) == 0)

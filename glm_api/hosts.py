@@ -1,0 +1,42 @@
+"""Under which names the server answers: ``GLM_ALLOWED_HOSTS``.
+
+A page anywhere can have its own name point to 127.0.0.1 (DNS rebinding). The browser then takes the server for the
+page's own, and lets the page send and read. Only the ``Host`` header tells: it holds the page's name. So where browsers
+on this machine reach a server that asks for no key, it answers under localhost's names and those that are listed only.
+"""
+
+from __future__ import annotations
+
+import re
+
+from flask import Flask, request
+
+from config import Settings, is_loopback
+from glm_api.auth import PROBES
+from glm_api.errors import ApiError
+
+_HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d*)?", re.ASCII)
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Refuse requests to ``app`` that were sent to another name, except probes: they are sent to all kinds of names."""
+    allowed = frozenset(settings.allowed_hosts)
+    unchecked = not (settings.loopback and settings.keyless)
+    if "*" in allowed or (not allowed and unchecked):
+        return
+
+    @app.before_request
+    def check_host() -> None:
+        host = request.environ.get("HTTP_HOST")
+        # Browsers always send one.
+        if host is None or request.endpoint in PROBES:
+            return
+        found = _HOST.fullmatch(host)
+        name = found["name"].lower().removesuffix(".") if found else ""
+        if name not in allowed and not is_loopback(name):
+            raise ApiError(
+                403,
+                "This server does not answer under the name in the Host header. If the name is yours, list it: start "
+                f"the server with GLM_ALLOWED_HOSTS={name or 'NAME'} (names, by commas, or * for any).",
+                code="host_not_allowed",
+            )
