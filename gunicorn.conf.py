@@ -26,7 +26,9 @@ except _SettingsError as _error:
     raise SystemExit(str(_error)) from None
 
 bind = _settings.bind
-worker_class = "gevent"
+# A Unix socket is for its user and group alone: whoever may open it is taken for the proxy.
+umask = 0o117
+worker_class = "glm_api.gunicorn_worker.Worker"
 # One pipeline, one queue in front of it. More machines, not more workers, serve more requests.
 workers = 1
 # Every request that waits or streams holds a connection, and /health must get one all the same.
@@ -74,6 +76,23 @@ logconfig_dict = {
         "gunicorn.error": {"level": _settings.log_level.upper(), "handlers": [], "propagate": True},
     },
 }
+
+
+def post_fork(server: _Any, worker: _Any) -> None:
+    """Let signals that mean the end take effect from the first moment of a worker.
+
+    It inherits the master's handlers, which only put a signal into the master's queue, and keeps them until it has set
+    its own. The master tells a worker only once to end, and kills it when the grace is over.
+    """
+    endings = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGQUIT)
+    for number in endings:
+        _signal.signal(number, _signal.SIG_DFL)
+    # This process' copy of the queue holds what came before this line. Whatever was meant for the master before the
+    # fork ends its workers too.
+    while not server.SIG_QUEUE.empty():
+        number = server.SIG_QUEUE.get_nowait()
+        if number in endings:
+            _signal.raise_signal(number)
 
 
 def post_worker_init(worker: _Any) -> None:

@@ -38,6 +38,16 @@ def test_the_master_stays_free_of_what_a_worker_patches() -> None:
     assert result.stdout == "[]\n"
 
 
+def test_the_master_imports_nothing_with_the_worker_class_that_a_worker_patches() -> None:
+    code = (
+        "import sys, gunicorn.workers.ggevent; before = set(sys.modules); import glm_api.gunicorn_worker;"
+        "new = sys.modules.keys() - before;"
+        "print(sorted(name for name in new if name.split('.')[0] not in sys.stdlib_module_names))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "['glm_api', 'glm_api.gunicorn_worker']\n"
+
+
 def test_every_module_that_is_named_exists() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     named = re.findall(r"`((?:glm_api|demo|config\.py|hub\.py|wsgi\.py|gunicorn\.conf\.py)[\w/.]*)`", text)

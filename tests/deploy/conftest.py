@@ -116,6 +116,7 @@ class Handler(BaseHTTPRequestHandler):
 
 MakeReplica = Callable[..., Replica]
 MakeProxy = Callable[..., httpx.Client]
+StartNginx = Callable[..., None]
 
 
 @pytest.fixture
@@ -155,14 +156,41 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_proxy(tmp_path: Path, certificate: Path) -> Iterator[MakeProxy]:
-    """``make_proxy(address, ...)``: nginx in front of these servers, and a client of it."""
-    stack: list[tuple[subprocess.Popen[bytes], httpx.Client]] = []
+def start_nginx(tmp_path: Path) -> Iterator[StartNginx]:
+    """``start_nginx(site, port)``: nginx with this configuration, when it listens on the port."""
+    started: list[subprocess.Popen[bytes]] = []
 
-    def make(*addresses: str) -> httpx.Client:
-        port = free_port()
+    def start(site: str, port: int, user: str | None = None) -> None:
         folder = tmp_path / f"nginx-{port}"
         folder.mkdir()
+        (folder / "site.conf").write_text(site)
+        main = MAIN.format(folder=folder)
+        (folder / "nginx.conf").write_text(f"user {user};{main}" if user else main)
+        process = subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"])
+        started.append(process)
+        deadline = time.monotonic() + 30
+        while True:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                return
+            except ConnectionRefusedError:
+                time.sleep(0.01)
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture
+def make_proxy(tmp_path: Path, certificate: Path, start_nginx: StartNginx) -> Iterator[MakeProxy]:
+    """``make_proxy(address, ...)``: nginx in front of these servers, and a client of it."""
+    clients: list[httpx.Client] = []
+
+    def make(*addresses: str, user: str | None = None) -> httpx.Client:
+        port = free_port()
         doors = {free_port(): address for address in addresses}
         site = (ROOT / "deploy" / "nginx.conf").read_text()
         for ours, theirs in {
@@ -184,24 +212,11 @@ def make_proxy(tmp_path: Path, certificate: Path) -> Iterator[MakeProxy]:
         }.items():
             assert site.count(ours) == 1, ours
             site = site.replace(ours, theirs)
-        (folder / "site.conf").write_text(site)
-        (folder / "nginx.conf").write_text(MAIN.format(folder=folder))
-        process = subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"])
+        start_nginx(site, port, user)
         context = ssl.create_default_context(cafile=certificate / "cert.pem")
-        client = httpx.Client(base_url=f"https://localhost:{port}", verify=context, timeout=60)
-        stack.append((process, client))
-        deadline = time.monotonic() + 30
-        while True:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                return client
-            except ConnectionRefusedError:
-                time.sleep(0.01)
+        clients.append(httpx.Client(base_url=f"https://localhost:{port}", verify=context, timeout=60))
+        return clients[-1]
 
     yield make
-    for process, client in stack:
+    for client in clients:
         client.close()
-        process.terminate()
-        process.wait(30)

@@ -57,6 +57,16 @@ def test_the_unit_leaves_every_setting_to_the_file() -> None:
     assert re.findall(r"^Environment=(\w+)", text, re.MULTILINE) == ["GLM_ENV_FILE"]
 
 
+def test_the_socket_is_for_the_units_group_which_nginx_joins() -> None:
+    text = (DEPLOY / "glm-api.service").read_text()
+    [group] = re.findall(r"^Group=(.+)$", text, re.MULTILINE)
+    assert re.findall(r"^RuntimeDirectoryMode=(.+)$", text, re.MULTILINE) == ["0750"]
+    docs = (ROOT / "docs" / "deployment.md").read_text()
+    assert f"usermod --append --groups {group} www-data" in docs
+    # What only the server may read is not for its group then.
+    assert re.findall(r"chmod (\d+) /etc/glm-api", docs) == ["600", "600"]
+
+
 def test_the_unit_waits_less_for_the_model_than_systemd_waits_for_the_unit() -> None:
     text = (DEPLOY / "glm-api.service").read_text()
     [waits] = re.findall(r"^ExecStartPost=-.*/deploy/wait_until_ready.py (\d+)$", text, re.MULTILINE)

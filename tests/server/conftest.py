@@ -14,7 +14,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from tests.running import PATIENCE, ROOT, Running, free_port
+from tests.running import PATIENCE, ROOT, Running, free_port, until
 
 
 @dataclass
@@ -25,10 +25,13 @@ class Server(Running):
     url: str
     log: Path
     api_key: str = "none"
+    socket: str | None = None
     http: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
+        self.http = httpx.Client(
+            base_url=self.url, timeout=PATIENCE, transport=httpx.HTTPTransport(uds=self.socket) if self.socket else None
+        )
 
     def sdk(self) -> OpenAI:
         """OpenAI's client, which refuses answers that do not have the documented shape."""
@@ -82,7 +85,12 @@ def start(folder: Path, *, ready: bool = True, **settings: str) -> Server:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    server = Server(process, f"http://127.0.0.1:{port}", log)
+    bind = environment["GLM_BIND"]
+    socket = bind.removeprefix("unix:") if bind.startswith("unix:") else None
+    server = Server(process, f"http://127.0.0.1:{port}", log, socket=socket)
+    if socket:
+        # httpx forgets to close what it could not connect.
+        until(lambda: process.poll() is not None or "Listening at" in log.read_text())
     if ready:
         server.await_ready()
     return server
