@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import grp
+import os
 import shutil
 import socket
 import ssl
@@ -24,6 +26,8 @@ __all__ = ["serve"]
 
 ROOT = Path(__file__).resolve().parents[2]
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+# As in docs/deployment.md, nginx's user is in the server's group, so that it may open the socket.
+IN_THE_GROUP = f"nobody {grp.getgrgid(os.getegid()).gr_name}"
 MAIN = """
 daemon off;
 worker_processes 1;
@@ -160,12 +164,13 @@ def start_nginx(tmp_path: Path) -> Iterator[StartNginx]:
     """``start_nginx(site, port)``: nginx with this configuration, when it listens on the port."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(site: str, port: int, user: str | None = None) -> None:
+    def start(site: str, port: int, user: str = IN_THE_GROUP) -> None:
         folder = tmp_path / f"nginx-{port}"
         folder.mkdir()
         (folder / "site.conf").write_text(site)
         main = MAIN.format(folder=folder)
-        (folder / "nginx.conf").write_text(f"user {user};{main}" if user else main)
+        # Only root can choose; else it is the user that the server is run by too.
+        (folder / "nginx.conf").write_text(f"user {user};{main}" if os.geteuid() == 0 else main)
         process = subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"])
         started.append(process)
         deadline = time.monotonic() + 30
@@ -189,7 +194,7 @@ def make_proxy(tmp_path: Path, certificate: Path, start_nginx: StartNginx) -> It
     """``make_proxy(address, ...)``: nginx in front of these servers, and a client of it."""
     clients: list[httpx.Client] = []
 
-    def make(*addresses: str, user: str | None = None) -> httpx.Client:
+    def make(*addresses: str, user: str = IN_THE_GROUP) -> httpx.Client:
         port = free_port()
         doors = {free_port(): address for address in addresses}
         site = (ROOT / "deploy" / "nginx.conf").read_text()
