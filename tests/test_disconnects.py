@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
+from gevent import socket
+from gevent.event import Event
 
 from glm_api import disconnects
 
@@ -23,7 +24,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def test_a_client_that_closes_is_noticed(pair: tuple[socket.socket, socket.socket]) -> None:
     server, client = pair
-    gone = threading.Event()
+    gone = Event()
     stop = disconnects.watch({"gunicorn.socket": server}, gone.set)
     client.close()
     assert gone.wait(PATIENCE)
@@ -32,9 +33,10 @@ def test_a_client_that_closes_is_noticed(pair: tuple[socket.socket, socket.socke
 
 def test_a_client_that_sends_its_next_request_is_still_there(pair: tuple[socket.socket, socket.socket]) -> None:
     server, client = pair
-    gone = threading.Event()
+    gone = Event()
     stop = disconnects.watch({"gunicorn.socket": server}, gone.set)
     client.send(b"GET / HTTP/1.1\r\n")
+    other_client_is_noticed()
     stop()
     assert not gone.is_set()
     assert server.recv(3) == b"GET"
@@ -42,18 +44,71 @@ def test_a_client_that_sends_its_next_request_is_still_there(pair: tuple[socket.
 
 def test_after_the_end_of_the_watch_the_socket_is_left_alone(pair: tuple[socket.socket, socket.socket]) -> None:
     server, client = pair
-    gone, other_gone = threading.Event(), threading.Event()
+    gone = Event()
     disconnects.watch({"gunicorn.socket": server}, gone.set)()
-    other_server, other_client = socket.socketpair()
-    with other_server, other_client:
-        stop = disconnects.watch({"gunicorn.socket": other_server}, other_gone.set)
-        client.close()
-        other_client.close()
-        # The watcher looks at all that is readable in one round, so by now it has seen the first client's end too.
-        assert other_gone.wait(PATIENCE)
-        stop()
+    client.close()
+    other_client_is_noticed()
     assert not gone.is_set()
+
+
+def test_a_watch_that_has_ended_is_quiet_though_its_client_is_found_gone_at_the_same_time() -> None:
+    told: list[int] = []
+    stops = []
+    with ExitStack() as stack:
+        pairs = [socket.socketpair() for _ in range(2)]
+        for number, (server, client) in enumerate(pairs):
+            stack.enter_context(server)
+            stack.enter_context(client)
+
+            def end_both(number: int = number) -> None:
+                told.append(number)
+                for stop in stops:
+                    stop()
+
+            stops.append(disconnects.watch({"gunicorn.socket": server}, end_both))
+        for _, client in pairs:
+            client.close()
+        other_client_is_noticed()
+    assert len(told) == 1
+
+
+def test_a_thousand_clients_may_leave_together() -> None:
+    count = 1000
+    left: list[int] = []
+    all_left = Event()
+
+    def leave(number: int) -> None:
+        left.append(number)
+        if len(left) == count:
+            all_left.set()
+
+    with ExitStack() as stack:
+        clients, stops = [], []
+        for number in range(count):
+            server, client = socket.socketpair()
+            stack.enter_context(server)
+            clients.append(client)
+            stops.append(
+                disconnects.watch({"gunicorn.socket": server}, lambda number=number: leave(number))  # type: ignore[misc]
+            )
+        for client in clients:
+            client.close()
+        assert all_left.wait(PATIENCE)
+        for stop in stops:
+            stop()
+    assert sorted(left) == list(range(count))
 
 
 def test_without_a_server_socket_nothing_is_watched() -> None:
     disconnects.watch({}, pytest.fail)()
+
+
+def other_client_is_noticed() -> None:
+    """The event loop has been round: whatever was readable before has been looked at."""
+    gone = Event()
+    server, client = socket.socketpair()
+    with server, client:
+        stop = disconnects.watch({"gunicorn.socket": server}, gone.set)
+        client.close()
+        assert gone.wait(PATIENCE)
+        stop()
