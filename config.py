@@ -293,6 +293,12 @@ class Settings:
         8, "Requests that are with the engine at a time; the others wait in the queue.", least=1, most=1000
     )
     max_body_bytes: int = _integer(8 * 2**20, "Largest request body, in bytes.", least=1024, most=32 * 2**20)
+    body_timeout: float = _seconds(
+        60,
+        "How long a request's body may take to arrive, and an answer may stay unread by its client.",
+        least=1,
+        most=86_400,
+    )
     bind: str = _parsed(
         "HOST:PORT or unix:/PATH", "127.0.0.1:8000", "Where the server listens.", _bind, shown="127.0.0.1:8000"
     )

@@ -28,11 +28,12 @@ except _SettingsError as _error:
 bind = _settings.bind
 # A Unix socket is for its user and group alone: whoever may open it is taken for the proxy.
 umask = 0o117
+# gevent's, with bounds on what a client may take its time with.
 worker_class = "glm_api.gunicorn_worker.Worker"
 # One pipeline, one queue in front of it. More machines, not more workers, serve more requests.
 workers = 1
-# Every request that waits or streams holds a connection, and /health must get one all the same.
-worker_connections = _settings.queue_size + 1000
+# Every request that waits or streams holds a connection; some more are kept for /health.
+worker_connections = _settings.queue_size + 1100
 # The app is loaded after the fork, where gevent has patched the standard library.
 preload_app = False
 # A worker that is replaced takes its pipeline process, with the running answer and all cached prompts, along.

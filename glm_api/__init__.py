@@ -21,7 +21,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     from flask import Flask
     from flask.json.provider import DefaultJSONProvider
 
-    from glm_api import auth, cors, errors, hosts, logs, metrics, pages, paths, record
+    from glm_api import auth, cors, errors, hosts, logs, metrics, pages, paths, record, room
     from glm_api.backend import backend_of
     from glm_api.openapi import create_api, describe_metrics
     from glm_api.ops.probes import blueprint as probes_blueprint
@@ -37,6 +37,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
 
     paths.register(app)
     record.register(app)
+    room.register(app)
     logs.register(app, settings)
     metrics.register(app, backend)
     errors.register(app)

@@ -17,7 +17,7 @@ from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from glm_api.errors import ApiError, invalid
+from glm_api.errors import ApiError, broken_body, invalid
 from glm_api.fields import Complaint, json_type
 
 MAX_DEPTH = 64
@@ -40,6 +40,9 @@ def read_json(request: Request) -> dict[str, Any]:
             "(curl: -H 'Content-Type: application/json').",
         )
     raw = request.get_data(cache=False)
+    if request.content_length is not None and len(raw) < request.content_length:
+        # The client has stopped sending; it may hear the answer all the same.
+        raise broken_body()
     if request.content_length is None and len(raw) == request.max_content_length:
         # werkzeug cuts a chunked body off at the limit without a word.
         raise RequestEntityTooLarge

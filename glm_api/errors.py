@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, Response, current_app, g, jsonify, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
+from glm_api.connections import BodyDropped, BodyError, BodyTimeout
 from glm_api.pipeline.errors import (
     AnswerError,
     Busy,
@@ -32,6 +33,9 @@ SERVER_ERROR = "server_error"
 
 # Tells OpenAI's SDKs not to send the same request again by themselves.
 NO_RETRY = {"x-should-retry": "false"}
+
+# Seconds. Whoever holds connections by sending slowly loses them sooner or later; nobody knows when.
+OVERLOADED_RETRY_AFTER = 5
 
 # nginx's word for a client that left before its answer; nobody receives it, logs and metrics count it.
 CLIENT_CLOSED_REQUEST = 499
@@ -126,6 +130,32 @@ def _busy(status: int, type: str, code: str, error: Busy) -> ApiError:
     return ApiError(status, error.message, type=type, code=code, headers={"Retry-After": str(error.retry_after)})
 
 
+def from_body(error: BodyError) -> ApiError:
+    """The error that a client is shown whose request's body did not come whole."""
+    match error:
+        case BodyTimeout():
+            message = f"The request body did not arrive within {error.seconds:g} seconds. Send it again."
+            return ApiError(408, message, code="request_timeout")
+        case BodyDropped():
+            return overloaded("The request body came slowly, and the server needed its connection. Try again later.")
+        case _:
+            return broken_body()
+
+
+def broken_body() -> ApiError:
+    """A body whose end cannot be told or did not come."""
+    return invalid(
+        "The request body is broken: it ends before its Content-Length, or its chunks are not what HTTP/1.1 says.",
+        code=None,
+    )
+
+
+def overloaded(message: str) -> ApiError:
+    """A request for which there is no room now, but may be soon: 503."""
+    headers = {"Retry-After": str(OVERLOADED_RETRY_AFTER)}
+    return ApiError(503, message, type="unavailable_error", code="overloaded", headers=headers)
+
+
 def from_http(error: HTTPException) -> ApiError:
     """The error that a client is shown for one of werkzeug's."""
     status = error.code or 500
@@ -142,6 +172,8 @@ def from_http(error: HTTPException) -> ApiError:
         case RequestEntityTooLarge():
             limit = current_app.config["MAX_CONTENT_LENGTH"]
             message = f"The request body is too large: at most {limit} bytes are accepted."
+        case ClientDisconnected():
+            return broken_body()
         case _:
             message = error.description or error.name
     return ApiError(status, message, headers=headers)
@@ -176,6 +208,10 @@ def register(app: Flask) -> None:
     @app.errorhandler(ApiError)
     def api_error(error: ApiError) -> Response:
         return respond(error)
+
+    @app.errorhandler(BodyError)
+    def body_error(error: BodyError) -> Response:
+        return respond(from_body(error))
 
     @app.errorhandler(PipelineError)
     def pipeline_error(error: PipelineError) -> Response:

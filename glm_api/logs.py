@@ -13,12 +13,11 @@ from typing import Any
 from flask import Flask, g, request
 
 from config import Settings
+from glm_api.connections import PROBES
 from glm_api.record import RequestRecord, request_over
 
 logger = logging.getLogger("glm_api.request")
 
-# Asked every few seconds by machines: told only with GLM_LOG_LEVEL=debug.
-PROBES = frozenset({"/health", "/livez", "/metrics"})
 LONGEST_PATH = 200
 
 _PLAIN = re.compile(r"[!#-<>-~]+")
@@ -29,6 +28,7 @@ def register(app: Flask, settings: Settings) -> None:
     describe = describe_briefly if settings.log_format == "json" else describe_fully
 
     def log(_: Flask, record: RequestRecord) -> None:
+        # Asked every few seconds by machines.
         level = logging.DEBUG if record.route in PROBES else logging.INFO
         if logger.isEnabledFor(level):
             facts = facts_of(record)

@@ -23,16 +23,17 @@ ERRORS = {
     401: "No API key, or an unknown one (only where the server asks for keys).",
     403: "The name in the `Host` header is not one that the server answers under (see `GLM_ALLOWED_HOSTS`).",
     404: "There is no such thing; `model_not_found` for a model (only where the server is strict about names).",
+    408: "The request body took too long to arrive.",
     413: "The request body is too large.",
     415: "The request body is not declared to be JSON.",
     429: "The queue is full; `Retry-After` says when to come back.",
     500: "The server or the model process failed.",
     502: "The engine behind this server failed (only with `GLM_BACKEND=openai`).",
-    503: "The model is being loaded, or the server is shutting down; `Retry-After` says when to come back.",
+    503: "The server is loading the model, shutting down or overloaded; `Retry-After` says when to come back.",
     504: "The request waited or ran too long.",
 }
 REACHING = (401, 403)
-READING = (400, *REACHING, 413, 415)
+READING = (400, *REACHING, 408, 413, 415)
 TOKENIZING = (*READING, 500, 503, 504)
 RELAYING = (*READING, 404, 429, 500, 502, 503, 504)
 GENERATING = (*READING, 404, 429, 500, 503, 504)

@@ -76,6 +76,12 @@ def test_every_spelling_of_json_is_taken(client: FlaskClient, content_type: str)
     assert response.status_code == 200
 
 
+def test_a_body_that_is_shorter_than_it_claims_is_refused(client: FlaskClient) -> None:
+    body = json.dumps({"messages": HELLO}).encode()
+    response = client.post(CHAT, data=body, content_type=JSON, environ_overrides={"CONTENT_LENGTH": str(len(body) + 1)})
+    assert "ends before its Content-Length" in refused(response, None, None)
+
+
 def test_a_byte_order_mark_is_ignored(client: FlaskClient) -> None:
     body = json.dumps({"messages": HELLO}).encode("utf-8-sig")
     assert client.post(CHAT, data=body, content_type=JSON).status_code == 200

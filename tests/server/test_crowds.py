@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
+import select
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
 
 from tests.running import PATIENCE, until
 
@@ -41,3 +49,116 @@ def test_hundreds_of_clients_that_leave_together_are_all_noticed(serve: Serve) -
     finally:
         os.kill(pipeline, signal.SIGCONT)
     assert server.http.post(COMPLETIONS, json=chat("hello")).status_code == 200
+
+
+def is_answered(server: Server) -> None:
+    """Whoever asks now, on a connection of its own, is answered."""
+    for _ in range(5):
+        assert httpx.get(f"{server.url}/health", timeout=PATIENCE).status_code == 200
+    assert httpx.post(server.url + COMPLETIONS, json=chat("hello"), timeout=PATIENCE).status_code == 200
+
+
+def test_everybody_is_answered_while_1400_clients_hold_back_the_rest_of_a_body(serve: Serve) -> None:
+    server = serve(body_timeout="86400")
+    with crowd(server, 1400, HEAD % len(BODY) + BODY[:1]):
+        is_answered(server)
+
+
+def test_everybody_is_answered_while_clients_hold_back_the_rest_of_a_head(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections=120 --keep-alive=86400")
+    server = serve()
+    with crowd(server, 200, HEAD[:20]):
+        is_answered(server)
+
+
+def test_a_head_that_does_not_end_is_not_waited_for(demo: Server) -> None:
+    with crowd(demo, 1, HEAD[:20]) as [client]:
+        assert client.recv(100) == b""
+
+
+def test_probes_are_answered_when_other_requests_hold_all_connections_but_the_reserve(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections=120")
+    server = serve()
+    pipeline = server.children()["pipeline"]
+    os.kill(pipeline, signal.SIGSTOP)
+    try:
+        with crowd(server, 20, HEAD % len(BODY) + BODY):
+            until(lambda: metric(server, "glm_num_requests_waiting") == 19)
+            refused = server.http.post(COMPLETIONS, json=chat("hello"))
+            assert refused.status_code == 503
+            assert refused.json()["error"]["code"] == "overloaded"
+            assert int(refused.headers["Retry-After"]) > 0
+            for probe in ("/health", "/livez", "/metrics"):
+                assert server.http.get(probe).status_code == 200
+    finally:
+        os.kill(pipeline, signal.SIGCONT)
+    # The places are given back.
+    until(lambda: server.http.post(COMPLETIONS, json=chat("hello")).status_code == 200)
+
+
+def test_where_few_files_may_be_open_there_are_fewer_connections(serve: Serve) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, limits[1]))
+    try:
+        server = serve(queue_size="10000")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    [worker] = server.workers()
+    soft, _ = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    # As many as the operator allows at all, if that is less than what is needed.
+    assert soft == min(limits[1], 256 + 2 * 11100)
+    assert ("raise it to 22456" in server.log.read_text()) == (limits[1] < 22456)
+
+
+def slow_answer(client: socket.socket) -> bytes:
+    """Send a byte of the body again and again, until the server has answered and closed the connection; its answer."""
+    answer = b""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if select.select([client], [], [], 0.05)[0]:
+            data = client.recv(65536)
+            if not data:
+                return answer
+            answer += data
+        else:
+            client.send(b" ")
+    raise AssertionError("the server waits for ever")
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000000", b"Transfer-Encoding: chunked"])
+def test_a_body_that_goes_on_arriving_has_a_deadline_as_a_whole(serve: Serve, framing: bytes) -> None:
+    server = serve(body_timeout="1")
+    head = HEAD.replace(b"Content-Length: %d", framing)
+    with crowd(server, 1, head + b"FFFFF\r\n") as [client]:
+        first, _, rest = slow_answer(client).partition(b"\r\n")
+    headers, _, body = rest.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in headers.lower()
+    assert json.loads(body)["error"]["code"] == "request_timeout"
+    assert "Traceback" not in server.log.read_text()
+    assert server.http.post(COMPLETIONS, json=chat("hello")).status_code == 200
+
+
+def test_a_client_that_does_not_read_its_answer_is_given_up(serve: Serve) -> None:
+    server = serve(body_timeout="1")
+    request = b"GET /assets/swagger-ui/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    with crowd(server, 1, request * 50) as [client]:
+        until(lambda: is_open_at_the_server(client))
+        until(lambda: not is_open_at_the_server(client))
+    assert "ERROR" not in server.log.read_text()
+
+
+def is_open_at_the_server(client: socket.socket) -> bool:
+    """Whether the server still has its end of this connection; a client that does not read is not told."""
+    ends = [f"0100007F:{address[1]:04X}" for address in (client.getpeername(), client.getsockname())]
+    return any(line.split()[1:3] == ends for line in Path("/proc/net/tcp").read_text().splitlines())
+
+
+def metric(server: Server, name: str) -> float:
+    """A number that the server tells Prometheus."""
+    line = next(line for line in server.http.get("/metrics").text.splitlines() if line.startswith(f"{name} "))
+    return float(line.split()[1])

@@ -1,0 +1,18 @@
+"""Refuses a request for which the server has no connection to spare, before anything is done for it."""
+
+from __future__ import annotations
+
+from flask import Flask, request
+
+from glm_api.connections import PROBES, Occupancy
+from glm_api.errors import overloaded
+
+
+def register(app: Flask) -> None:
+    """Answer no more requests at a time than ``app.extensions["glm_occupancy"]`` allows; the worker counts them."""
+    occupancy = app.extensions["glm_occupancy"] = Occupancy()
+
+    @app.before_request
+    def refuse() -> None:
+        if occupancy.exceeded and request.path not in PROBES:
+            raise overloaded("The server has no connection left for this request. Try again later.")

@@ -1,0 +1,35 @@
+"""A request for which there is no connection to spare is refused; a probe never is."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+from glm_api.connections import PROBES, Occupancy
+from tests.web import CHAT, HELLO, MakeApp, error
+
+
+@pytest.fixture
+def full(make_app: MakeApp) -> Flask:
+    """An application that answers one request more than it may."""
+    app = make_app()
+    occupancy: Occupancy = app.extensions["glm_occupancy"]
+    occupancy.most, occupancy.requests = 10, 11
+    return app
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/", "/nothing"])
+def test_a_request_too_many_is_told_to_come_back(full: Flask, path: str) -> None:
+    response = full.test_client().get(path)
+    assert (response.status_code, error(response)["code"]) == (503, "overloaded")
+    assert int(response.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("probe", sorted(PROBES))
+def test_probes_are_answered(full: Flask, probe: str) -> None:
+    assert full.test_client().get(probe).status_code == 200
+
+
+def test_the_last_request_that_there_is_room_for_is_answered(full: Flask) -> None:
+    full.extensions["glm_occupancy"].requests = 10
+    assert full.test_client().post(CHAT, json={"messages": HELLO}).status_code == 200
