@@ -4,7 +4,6 @@ Names that are settings of gunicorn take effect by being assigned here, so every
 with an underscore. (``import config`` would set gunicorn's ``config`` to a module, and end the boot.)
 """
 
-import logging as _logging
 import os as _os
 import signal as _signal
 import sys as _sys
@@ -49,28 +48,24 @@ control_socket_disable = True
 accesslog = None
 
 
-class _TextFormatter(_logging.Formatter):
-    """One line a message, whatever is in it: nobody can write a line of their own into the log."""
-
-    def formatMessage(self, record: _logging.LogRecord) -> str:
-        line = super().formatMessage(record)
-        return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-
-
 _TIME = "%Y-%m-%dT%H:%M:%S%z"
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "text": {"()": _TextFormatter, "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s", "datefmt": _TIME},
+        "text": {
+            "()": "glm_api.log_lines.TextFormatter",
+            "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+            "datefmt": _TIME,
+        },
         "json": {
-            "()": "pythonjsonlogger.json.JsonFormatter",
+            "()": "glm_api.log_lines.JsonFormatter",
             "fmt": ["levelname", "name", "message"],
             "rename_fields": {"levelname": "level", "name": "logger"},
             "timestamp": "time",
         },
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": _settings.log_format}},
+    "handlers": {"stderr": {"class": "glm_api.log_lines.StderrHandler", "formatter": _settings.log_format}},
     "root": {"level": "WARNING", "handlers": ["stderr"]},
     "loggers": {
         "glm_api": {"level": _settings.log_level.upper()},

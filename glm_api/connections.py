@@ -27,6 +27,8 @@ import gevent
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
+from glm_api.log_lines import log_faults
+
 # Asked every few seconds by machines, which take no answer for a server that is down.
 PROBES = frozenset({"/health", "/livez", "/metrics"})
 RESERVE = 100
@@ -138,6 +140,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until told to end. The application is loaded by now."""
+        log_faults()
         self._make_room()
         self._connections = 0
         self._heads: dict[Wait, None] = {}

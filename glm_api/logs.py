@@ -1,7 +1,8 @@
 """One line for every request, written when its last byte is out: for a stream, at its end.
 
 How a line looks (text or JSON, its time stamp, its escaping) is set up in ``gunicorn.conf.py``, for gunicorn's own
-lines too. Here is what it says. Prompts and answers are in it only with ``GLM_LOG_PROMPTS``, keys never.
+lines too, and done in `glm_api.log_lines`. Here is what it says. Prompts and answers are in it only with
+``GLM_LOG_PROMPTS``, keys never.
 """
 
 from __future__ import annotations

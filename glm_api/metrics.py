@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from glm_api.auth import METRICS_ENDPOINT
 from glm_api.backend import Backend
 from glm_api.errors import CLIENT_CLOSED_REQUEST
+from glm_api.log_lines import stderr
 from glm_api.pipeline.process import Cause
 from glm_api.record import RequestRecord, request_over
 
@@ -25,19 +26,19 @@ BETWEEN_TOKENS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2
 
 # Whatever a client sends as its method must not become a label.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-REJECTIONS = ("queue_full", "model_loading", "shutting_down")
+REJECTIONS = ("queue_full", "model_loading", "shutting_down", "overloaded")
 PHASES = ("queued", "prefill", "decode")
 CAUSES: tuple[Cause, ...] = ("died", "hung", "abandoned", "load_failed")
 
 
 class BackendCollector(Collector):
-    """What the backend is doing now."""
+    """What the backend is doing now, and what became of the log."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges and counters of the backend."""
+        """The gauges and counters that are asked for, not counted here."""
         load = self._backend.load()
         ready = self._backend.health().state == "ready"
         yield GaugeMetricFamily("glm_ready", "1 while /health says 200, else 0.", int(ready))
@@ -50,6 +51,9 @@ class BackendCollector(Collector):
         for cause in CAUSES:
             restarts.add_metric([cause], self._backend.restarts.get(cause, 0))
         yield restarts
+        yield CounterMetricFamily(
+            "glm_log_lines_dropped", "Log lines that standard error did not take in time.", stderr.dropped
+        )
 
     def describe(self) -> Iterator[Metric]:
         """Nothing is asked of the backend before it is set up."""

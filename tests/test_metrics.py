@@ -35,6 +35,7 @@ NAMES = {
     "glm_pipeline_restarts",
     "glm_http_requests",
     "glm_ready",
+    "glm_log_lines_dropped",
 }
 
 Value = Callable[..., float]

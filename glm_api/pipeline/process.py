@@ -41,7 +41,7 @@ HUNG_LOOKS = 5
 # Opening maps the file; only a cold disk with a very large model makes it take minutes.
 LOAD_TIMEOUT = 600.0
 RECEIVE_BYTES = 256 * 1024
-LOG_LINE_CHARACTERS = 1000
+LOG_LINE_BYTES = 1000
 
 
 class Listener(Protocol):
@@ -192,10 +192,12 @@ class ChildProcess:
     def _log_output(self, output: IO[bytes]) -> None:
         """Put what the child prints (ggml's assertions, a fatal error's traceback) into the log."""
         with output:
-            for line in output:
-                text = line.decode(errors="replace").strip()[:LOG_LINE_CHARACTERS]
-                if text:
+            begins = True
+            for piece in iter(lambda: output.readline(LOG_LINE_BYTES), b""):
+                text = piece.decode(errors="replace").strip()
+                if begins and text:
                     logger.warning("%s process: %s", self.role, text)
+                begins = piece.endswith(b"\n")
 
     def _converse(self, process: subprocess.Popen[bytes], connection: socket.socket) -> tuple[float | None, str | None]:
         """Hear the child until it ends. Returns since when it was ready, and why it could not load."""

@@ -69,8 +69,11 @@ class Server(Running):
 Serve = Callable[..., Server]
 
 
-def start(folder: Path, *, ready: bool = True, **settings: str) -> Server:
-    """Start the server with these GLM_ settings (``cache_slots="1"``); ``ready``: wait until it has its model."""
+def start(folder: Path, *, ready: bool = True, stderr: int | None = None, **settings: str) -> Server:
+    """Start the server with these GLM_ settings (``cache_slots="1"``); ``ready``: wait until it has its model.
+
+    Its log goes to a file, or to ``stderr``.
+    """
     port = free_port()
     log = folder / f"server-{port}.log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GLM_")}
@@ -83,7 +86,7 @@ def start(folder: Path, *, ready: bool = True, **settings: str) -> Server:
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if stderr is None else stderr,
         )
     bind = environment["GLM_BIND"]
     socket = bind.removeprefix("unix:") if bind.startswith("unix:") else None
@@ -101,8 +104,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """``serve(**settings)``: a server of this test's own."""
     started: list[Server] = []
 
-    def make(*, ready: bool = True, **settings: str) -> Server:
-        started.append(start(tmp_path, ready=ready, **settings))
+    def make(*, ready: bool = True, stderr: int | None = None, **settings: str) -> Server:
+        started.append(start(tmp_path, ready=ready, stderr=stderr, **settings))
         return started[-1]
 
     yield make

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
+import signal
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.running import until
+from tests.running import PATIENCE, until
 from tests.server.conftest import Serve, Server, chat
 
 CHAT = "/v1/chat/completions"
@@ -53,3 +58,72 @@ def test_clients_that_leave_are_logged_as_499(serve: Serve) -> None:
     lines = [json.loads(line) for line in server.log.read_text().splitlines() if '"status": 499' in line]
     assert {line["route"] for line in lines} == {CHAT}
     assert {line.get("stream", False) for line in lines} == {True, False}
+
+
+class Unread:
+    """A pipe for standard error that is full from the start."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+        os.set_blocking(self.writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(self.writer, b"filling\n" * 512)
+        os.set_blocking(self.writer, True)
+
+    def close(self) -> None:
+        for fd in (self.reader, self.writer):
+            os.close(fd)
+
+    def lines(self, server: Server) -> list[str]:
+        """All that is written until the server has ended, which it is told to."""
+        server.process.send_signal(signal.SIGTERM)
+        os.close(self.writer)
+        with open(self.reader, "rb", closefd=False) as file:
+            text = file.read().decode()
+        self.writer = os.open(os.devnull, os.O_WRONLY)
+        assert server.process.wait(PATIENCE) == 0
+        return [line for line in text.splitlines() if line != "filling"]
+
+
+@pytest.fixture
+def unread() -> Iterator[Unread]:
+    pipe = Unread()
+    yield pipe
+    pipe.close()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_standard_error_that_nobody_reads_stops_nothing(serve: Serve, unread: Unread, log_format: str) -> None:
+    server = serve(stderr=unread.writer, log_format=log_format, log_prompts="1")
+    # 64 KiB fit into a pipe, and a megabyte waits: this is three times that.
+    body = b"x" * 50_000
+    for number in range(70):
+        headers = {"Content-Type": "application/json", "x-request-id": f"request-{number}"}
+        assert server.http.post("/tokenize", content=body, headers=headers).status_code == 400
+        assert server.health() == 200
+    assert server.http.post(CHAT, json=chat("Hello!")).status_code == 200
+    exposition = server.http.get("/metrics").text
+    dropped = int(float(re.findall(r"^glm_log_lines_dropped_total (\S+)", exposition, re.MULTILINE)[0]))
+    lines = unread.lines(server)
+    written = [int(number) for line in lines for number in re.findall(r"request-(\d+)", line)]
+    # The chat is the one that has no such id.
+    assert written == list(range(71 - dropped))
+    assert 0 < dropped < 71
+    [told] = [line for line in lines if "dropped" in line]
+    assert f"{dropped} log lines were dropped" in told
+    if log_format == "json":
+        assert all(isinstance(json.loads(line), dict) for line in lines)
+
+
+def test_the_master_does_its_work_though_nobody_reads_standard_error(serve: Serve, unread: Unread) -> None:
+    server = serve(stderr=unread.writer)
+    [worker] = server.workers()
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: worker not in server.workers() and server.health() == 200)
+    assert server.stop() == 0
+
+
+def test_the_last_line_is_written(serve: Serve) -> None:
+    server = serve()
+    assert log_of(server).splitlines()[-1].endswith("Shutting down: Master")

@@ -5,6 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 
+from glm_api import faults
+
+if __name__ == "__main__":
+    # Before anything else can fail: what this process prints is put into the log line by line.
+    faults.catch(lambda what, error: print(f"{what}: {faults.describe(error)}", file=sys.stderr, flush=True))
+
 import chatglm_cpp
 
 from glm_api.pipeline.frames import LoadFailed, Open, Ready

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from glm_api.faults import describe
 from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.formats.base import AnswerReader, Format
 from glm_api.pipeline.frames import (
@@ -129,7 +130,7 @@ class Engine:
                 return
             except (RuntimeError, ValueError, IndexError, MemoryError) as error:
                 # What chatglm_cpp's checks raise. The message names its source lines: for the log, not for the client.
-                print(f"{type(error).__name__}: {error}", flush=True)
+                print(describe(error), flush=True)
                 self._connection.send(Failed("engine", "The model failed while it worked on this request. Try again."))
                 return
             if self._cancelled:
