@@ -1,9 +1,9 @@
-"""gunicorn's gevent worker, with OpenAI's envelope for the requests that never reach the application.
+"""gunicorn's worker, with OpenAI's envelope for the requests that never reach the application.
 
 What cannot be read as HTTP is refused by gunicorn itself, by default as an HTML page that repeats what the client sent.
 
-gunicorn's master imports this module before it forks, and what it imports stays unpatched by gevent in the worker. So
-nothing but gunicorn and the standard library is imported here.
+gunicorn's master imports this module before it forks, and what it imports stays unpatched by gevent in the worker: no
+module of the application is imported here but the bounded worker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
 from gunicorn.http import errors
-from gunicorn.workers.ggevent import GeventWorker
+
+from glm_api.connections import BoundedWorker
 
 if TYPE_CHECKING:
     from glm_api.errors import ApiError
@@ -28,7 +29,7 @@ _HEADERS = {
 }
 
 
-class Worker(GeventWorker):  # type: ignore[misc]
+class Worker(BoundedWorker):
     """The worker that ``gunicorn.conf.py`` names."""
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
