@@ -23,7 +23,8 @@ def exchange(server: Server, framing: bytes, body: bytes) -> tuple[int, bytes, b
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), PATIENCE) as client:
         client.sendall(
-            b"POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%b\r\n\r\n%b" % (framing, body)
+            b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%b\r\n\r\n%b"
+            % (framing, body)
         )
         client.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: client.recv(65536), b""))

@@ -22,7 +22,10 @@ from .conftest import Serve, Server, chat
 
 COMPLETIONS = "/v1/chat/completions"
 BODY = b'{"messages": [{"role": "user", "content": "hello"}]}'
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+HEAD = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+)
 
 
 @contextmanager
@@ -145,7 +148,7 @@ def test_a_body_that_goes_on_arriving_has_a_deadline_as_a_whole(serve: Serve, fr
 
 def test_a_client_that_does_not_read_its_answer_is_given_up(serve: Serve) -> None:
     server = serve(body_timeout="1")
-    request = b"GET /assets/swagger-ui/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = b"GET /assets/swagger-ui/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with crowd(server, 1, request * 50) as [client]:
         until(lambda: is_open_at_the_server(client))
         until(lambda: not is_open_at_the_server(client))
