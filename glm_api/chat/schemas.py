@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from marshmallow import Schema, fields, validate
 
+from glm_api.chat.json_schema import check_answer_schema, standalone
 from glm_api.chat.messages import NAME_PATTERN, NAME_RULE, IncomingMessage, messages_field
 from glm_api.chat.tools import (
     FunctionEntry,
     NamedFunction,
     NamedTool,
     ToolEntry,
-    check_schema,
     function_call_field,
     functions_field,
     tool_choice_field,
@@ -49,7 +49,8 @@ class ResponseFormat:
         """The JSON schema that the answer must fit; {} is any object, None no demand."""
         if self.type == "text":
             return None
-        return (self.json_schema.schema if self.json_schema else None) or {}
+        schema = self.json_schema.schema if self.json_schema else None
+        return standalone(schema) if schema else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +81,9 @@ class JsonSchemaSchema(RequestSchema):
     description = String(max=4096, load_default=None)
     schema = Object(
         load_default=None,
-        validate=check_schema,
+        validate=check_answer_schema,
         metadata={
-            "description": "At most 64 KiB, 32 levels, references within it only.",
+            "description": "At most 64 KiB, 32 levels, references within it only, patterns that Python's re takes.",
             "additionalProperties": True,
         },
     )

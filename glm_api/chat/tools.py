@@ -1,86 +1,21 @@
-"""The tools that a request declares, and which of them the model may call; JSON schemas within bounds.
+"""The tools that a request declares, and which of them the model may call.
 
 The legacy ``functions`` and ``function_call`` are read into the same.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import jsonschema_rs
-from marshmallow import ValidationError
-
+from glm_api.chat.json_schema import check_parameters
 from glm_api.chat.messages import NAME_PATTERN, NAME_RULE
 from glm_api.errors import invalid
 from glm_api.fields import Array, Boolean, Choice, Either, Matching, Object, Part, RequestSchema, String
 from glm_api.pipeline.conversation import Tool, ToolChoice
 
 MAX_TOOLS = 128
-MAX_SCHEMA_DEPTH = 32
-MAX_SCHEMA_BYTES = 64 * 1024
-
-DRAFTS = (
-    "https://json-schema.org/draft/2020-12/schema",
-    "https://json-schema.org/draft/2019-09/schema",
-    "http://json-schema.org/draft-07/schema",
-    "http://json-schema.org/draft-06/schema",
-    "http://json-schema.org/draft-04/schema",
-)
-# In Rust: some agents send a hundred tools with every request, and Python takes half a millisecond for each subschema.
-META = {draft: jsonschema_rs.validator_for({"$schema": draft, "$ref": draft}) for draft in DRAFTS}
-
-
-def check_schema(schema: dict[str, Any]) -> None:
-    """Refuse a JSON schema that is none, is too large, or refers outside. Raises `ValidationError`."""
-    if len(json.dumps(schema, ensure_ascii=False).encode()) > MAX_SCHEMA_BYTES:
-        raise ValidationError(f"must be a JSON schema of at most {MAX_SCHEMA_BYTES // 1024} KiB.")
-    _check_nodes(schema)
-    draft = schema.get("$schema", DRAFTS[0])
-    if not isinstance(draft, str) or draft.rstrip("#") not in META:
-        # The validator would fetch what it does not know.
-        raise ValidationError(f"must be a JSON schema of a published draft ($schema), such as {DRAFTS[0]}.")
-    fault = next(META[draft.rstrip("#")].iter_errors(schema), None)
-    if fault is not None:
-        where = f" at {'.'.join(map(str, fault.instance_path))}" if fault.instance_path else ""
-        raise ValidationError(f"must be a valid JSON schema{where}: {_shortened(fault.message)}.")
-
-
-def _check_nodes(schema: dict[str, Any]) -> None:
-    level: list[Any] = [schema]
-    for _ in range(MAX_SCHEMA_DEPTH):
-        below: list[Any] = []
-        for node in level:
-            if isinstance(node, dict):
-                _check_reference(node)
-                below.extend(node.values())
-            elif isinstance(node, list):
-                below.extend(node)
-        if not below:
-            return
-        level = below
-    raise ValidationError(f"must be a JSON schema of at most {MAX_SCHEMA_DEPTH} levels.")
-
-
-def _check_reference(node: dict[str, Any]) -> None:
-    for key in ("$ref", "$dynamicRef", "$recursiveRef"):
-        target = node.get(key)
-        # As the name of a property of that schema it may hold anything.
-        if isinstance(target, str) and not target.startswith("#"):
-            raise ValidationError(f"must not refer to other documents, but has {key} {_shortened(target)!r}.")
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 120 else f"{text[:117]}..."
-
-
-def check_parameters(schema: dict[str, Any]) -> None:
-    """A tool's parameters: a JSON schema of an object. Raises `ValidationError`."""
-    if schema.get("type", "object") != "object":
-        raise ValidationError('must be a JSON schema of type "object".')
-    check_schema(schema)
 
 
 @dataclass(frozen=True, slots=True)

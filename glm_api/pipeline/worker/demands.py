@@ -10,8 +10,11 @@ import contextlib
 import json
 import re
 import signal
+import warnings
 from collections.abc import Iterator
 from typing import Any
+
+from glm_api.pipeline.worker.faults import as_line
 
 # A schema may hold patterns that take exponential time; the pipeline must not hang for one.
 CHECK_SECONDS = 2.0
@@ -27,6 +30,7 @@ def json_answer(text: str, schema: dict[str, Any]) -> str:
     # Here, because it takes a tenth of a second, which a restart must not, and few answers need it. And this one, not
     # jsonschema-rs: only Python code can be interrupted when a schema is made to take for ever.
     import jsonschema
+    from referencing import Registry
 
     stripped = text.strip()
     if fenced := _FENCED.match(stripped):
@@ -37,13 +41,20 @@ def json_answer(text: str, schema: dict[str, Any]) -> str:
         raise DemandNotMet("the answer is not valid JSON") from None
     if not isinstance(value, dict) and not schema:
         raise DemandNotMet("the answer is not a JSON object")
+    fault = None
     try:
-        with _time_limit(CHECK_SECONDS):
-            jsonschema.validate(value, schema)
-    except jsonschema.ValidationError as error:
-        raise DemandNotMet(f"the answer does not fit the JSON schema at {error.json_path}") from None
-    except (jsonschema.SchemaError, RecursionError, TimeoutError, re.error):
+        # Among others, re warns of patterns that a later Python may read otherwise.
+        with warnings.catch_warnings(), _time_limit(CHECK_SECONDS):
+            warnings.simplefilter("ignore")
+            Validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+            # Without this registry it would fetch whatever address a schema names.
+            fault = next(Validator(schema, registry=Registry()).iter_errors(value), None)
+    except Exception as error:
+        # A schema can be made to raise anything: glm_api.chat.json_schema refuses what is known to.
+        print(f"An answer could not be checked: {as_line(error)}", flush=True)
         raise DemandNotMet("the answer could not be checked against the JSON schema") from None
+    if fault is not None:
+        raise DemandNotMet(f"the answer does not fit the JSON schema at {fault.json_path}")
     return stripped
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from glm_api.faults import describe
 from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.formats.base import AnswerReader, Format
 from glm_api.pipeline.frames import (
@@ -23,9 +23,10 @@ from glm_api.pipeline.frames import (
     ToolCallStarted,
 )
 from glm_api.pipeline.model_info import OutputSpec
-from glm_api.pipeline.worker.connection import Connection
+from glm_api.pipeline.worker.connection import Connection, ParentGone
 from glm_api.pipeline.worker.demands import DemandNotMet, json_answer
 from glm_api.pipeline.worker.evaluation import Evaluator, Interrupted, Pipeline, Plan
+from glm_api.pipeline.worker.faults import as_line
 from glm_api.pipeline.worker.outbox import Outbox
 from glm_api.pipeline.worker.slots import Slot, SlotPool
 
@@ -118,23 +119,27 @@ class Engine:
 
     def _work(self, work: Generate) -> None:
         self._cancelled = False
-        output = OutputSpec.from_json(work.output)
-        for prompt, limit in zip(work.prompts, work.limits, strict=True):
-            try:
+        try:
+            output = OutputSpec.from_json(work.output)
+            for prompt, limit in zip(work.prompts, work.limits, strict=True):
                 self._answer(work, output, prompt, limit)
-            except DemandNotMet as unmet:
-                self._connection.send(Failed("answer", f"The model was tried {ATTEMPTS} times, but {unmet}."))
-                return
-            except PromptError as error:
-                self._connection.send(Failed("prompt", error.message))
-                return
-            except (RuntimeError, ValueError, IndexError, MemoryError) as error:
-                # What chatglm_cpp's checks raise. The message names its source lines: for the log, not for the client.
-                print(describe(error), flush=True)
-                self._connection.send(Failed("engine", "The model failed while it worked on this request. Try again."))
-                return
-            if self._cancelled:
-                return
+                if self._cancelled:
+                    return
+        except ParentGone:
+            raise
+        except DemandNotMet as unmet:
+            self._fail("answer", f"The model was tried {ATTEMPTS} times, but {unmet}.")
+        except PromptError as error:
+            self._fail("prompt", error.message)
+        except Exception as error:
+            # What chatglm_cpp's checks raise, and whatever nobody thought of: it may cost one request, not the process.
+            print(f"A request failed: {as_line(error)}", flush=True)
+            self._fail("engine", "The model failed while it worked on this request. Try again.")
+
+    def _fail(self, kind: Literal["answer", "prompt", "engine"], message: str) -> None:
+        # What is held belongs to this answer, not to the next.
+        self._outbox.flush()
+        self._connection.send(Failed(kind, message))
 
     def _is_cancelled(self, work: Generate) -> bool:
         """Whether a Cancel for ``work`` has arrived; costs one system call."""

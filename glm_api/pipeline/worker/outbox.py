@@ -39,7 +39,9 @@ class Outbox:
     def flush(self) -> None:
         """Send what is held. Raises `ParentGone`."""
         if self._texts:
-            self._connection.send(Text("".join(self._texts), self._ids))
+            held = Text("".join(self._texts), self._ids)
+            # First, so that what cannot be sent is not sent again.
             self._texts = []
             self._ids = []
+            self._connection.send(held)
             self._sent_at = time.perf_counter()

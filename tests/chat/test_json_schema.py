@@ -1,0 +1,326 @@
+"""Schemas that requests bring: what is taken works, and what would do harm is refused before anything is done."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from marshmallow import ValidationError
+
+from glm_api.chat.json_schema import KEYWORDS, MAX_DEPTH, check_answer_schema, check_schema, standalone
+from glm_api.pipeline.worker.demands import DemandNotMet, json_answer
+from tests.fakes import FakePipeline
+from tests.web import CHAT, HELLO, refused
+
+DRAFT_4 = "http://json-schema.org/draft-04/schema#"
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
+DRAFT_2019 = "https://json-schema.org/draft/2019-09/schema"
+
+LEAD_NOWHERE: list[dict[str, Any]] = [
+    {"$ref": "#/nope"},
+    {"$ref": "#nope"},
+    {"$dynamicRef": "#nope"},
+    {"$recursiveRef": "#/properties", "$schema": DRAFT_2019, "properties": {}},
+    {"properties": {"a": {"items": [{"not": {"$ref": "#/nope"}}]}}, "$schema": DRAFT_7},
+    {"$ref": "#/$defs/a/0", "$defs": {"a": {}}},
+    {"$ref": "#/allOf/1", "allOf": [{}]},
+    {"$ref": "#/allOf/-1", "allOf": [{}]},
+    {"$ref": f"#/allOf/{'1' * 5000}", "allOf": [{}]},
+    {"$ref": "#/type", "type": "object"},
+    {"$ref": "#/default", "default": None},
+    {"$ref": "#/h", "h": {"$ref": "#/nope"}},
+    {"$ref": "#/h", "h": {"type": 5}},
+    {"$ref": "#/h", "h": {"properties": {"a": {"$ref": 0}}}},
+    {"$ref": "#/$defs/a", "$defs": {"a": {"type": "nonsense"}}, "$schema": DRAFT_7},
+    {"$ref": "#a", "$defs": {"a": {"$anchor": "a"}}, "$schema": DRAFT_7},
+    {"$ref": "#a", "enum": [{"$anchor": "a"}]},
+    {"$ref": 0, "$schema": DRAFT_4},
+    {"$ref": None, "$schema": DRAFT_7},
+]
+LEAD_ELSEWHERE: list[dict[str, Any]] = [
+    {"$ref": "http://127.0.0.1:{port}/x"},
+    {"$ref": "file:///etc/passwd"},
+    {"$ref": "other.json"},
+    {"$ref": ""},
+    {"$ref": "#/h", "h": {"$ref": "http://127.0.0.1:{port}/x"}},
+    {"$ref": "#/h", "h": {"allOf": [{"$id": "http://127.0.0.1:{port}/x", "$ref": "#/y"}]}},
+    {"$ref": "#/h", "h": {"allOf": [{"$id": "file:///etc/x", "$ref": "#/y"}]}},
+    {"allOf": [{"$id": "http://127.0.0.1:{port}/x", "not": {"$ref": "#/y"}}], "y": {}},
+    {"allOf": [{"$id": "http://127.0.0.1:{port}/x", "$ref": "#"}]},
+    {"allOf": [{"$id": "x:y", "$ref": "#/y"}]},
+    {"allOf": [{"id": "http://127.0.0.1:{port}/x", "properties": {"a": {"$ref": "#/y"}}}], "$schema": DRAFT_4},
+    {"$schema": "http://127.0.0.1:{port}/meta"},
+]
+CIRCLES: list[dict[str, Any]] = [
+    {"$ref": "#"},
+    {"$dynamicRef": "#a", "$dynamicAnchor": "a"},
+    {"$recursiveRef": "#", "$schema": DRAFT_2019},
+    {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/b"}]}, "b": {"$ref": "#"}}},
+    {"if": {"not": {"$ref": "#"}}},
+    {"dependencies": {"a": {"$ref": "#"}}, "$schema": DRAFT_7},
+]
+NO_PATTERNS = [
+    "(",
+    "[",
+    "a**",
+    "a{2,1}",
+    "a{99999999999999999999}",
+    "a{0,99999999999999999999}",
+    "[\u9000-\u4000]",
+    r"(?i)[\u9000-\u4000]",
+    "\\",
+    r"(?i)\Q",
+]
+PATTERNS = [
+    "",
+    r"^\d{4}-\d{2}$",
+    r"(?i)^[a-z]+\Z",
+    "[\u4e00-\u9fa5]{2,4}",
+    r"[a-\u00ff][\xa0-\uffff]",
+    r"(?P<year>\d+)(?<!x)",
+    r"(?i)\\u4e00[\x7f-\xff]",
+    "^{.*}$",
+    r"\é",
+    "(a{1000}){1000}",
+]
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    """A schema that applies 2 to the power of ``levels`` schemas to one value."""
+    definitions = {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(levels)}
+    return {"$ref": "#/$defs/0", "$defs": {**definitions, str(levels): {}}}
+
+
+def chain(length: int) -> dict[str, Any]:
+    return {
+        "$ref": "#/$defs/0",
+        "$defs": {str(n): {"$ref": f"#/$defs/{n + 1}"} if n < length else {} for n in range(length + 1)},
+    }
+
+
+def with_pattern(pattern: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {"a": {"pattern": pattern}}}
+
+
+REFUSED: list[dict[str, Any]] = [
+    *LEAD_NOWHERE,
+    *LEAD_ELSEWHERE,
+    *CIRCLES,
+    *map(with_pattern, NO_PATTERNS),
+    {"patternProperties": {"(": {}}},
+    {"properties": {str(n): {"pattern": f"{n}" * 100} for n in range(500)}},
+    {"properties": {str(n): {"pattern": f"(?P<a>{n})" * 1} for n in range(500)}},
+    doubling(14),
+    chain(MAX_DEPTH + 1),
+]
+WORK: list[dict[str, Any]] = [
+    {"$id": "https://example.com/person.json", "$ref": "#/$defs/a", "$defs": {"a": {"type": "object"}}},
+    {"$schema": DRAFT_7, "$id": "http://example.com/a#", "$ref": "#/definitions/a", "definitions": {"a": {}}},
+    {
+        "$schema": DRAFT_4,
+        "id": "http://example.com/a",
+        "allOf": [{"$ref": "#/definitions/a"}],
+        "definitions": {"a": {}},
+    },
+    # Tools nest what other tools made: with an address, or with the draft of the part.
+    {"properties": {"a": {"$id": "Person", "$schema": DRAFT_7, "properties": {"b": {"type": "string"}}}}},
+    {"properties": {"a": {"$id": "http://[", "type": "string"}, "b": {"$ref": "#/properties/a"}}},
+    {"$defs": {"User": {"id": "User", "type": "object"}}, "$ref": "#/$defs/User"},
+    # Names of properties, and data.
+    {"properties": {"$ref": {"type": "string"}, "$id": {"type": "string"}, "id": {}, "pattern": {"pattern": "a"}}},
+    {"default": {"$ref": "https://example.com"}, "enum": [{"$ref": 0}, {"$id": 5}], "const": {"pattern": "("}},
+    {"examples": [{"$ref": "x"}], "x-more": {"$ref": "#/nope", "pattern": "("}},
+    # Recursion that ends with the value.
+    {"properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}},
+    {"$dynamicAnchor": "node", "additionalProperties": {"$dynamicRef": "#node"}},
+    {"$schema": DRAFT_2019, "additionalProperties": {"$recursiveRef": "#"}, "$recursiveAnchor": True},
+    # All ways to name a place.
+    {"$ref": "#/x~1y/a%25~0", "x/y": {"a%~": {"type": "object"}}},
+    {"items": {"$ref": "#/prefixItems/0"}, "prefixItems": [True]},
+    {"not": {"$ref": "#a"}, "$defs": {"a": {"$anchor": "a", "type": "string"}}},
+    {"not": {"$ref": "#a"}, "definitions": {"a": {"$id": "#a", "type": "string"}}, "$schema": DRAFT_7},
+    {"not": {"$ref": "#a"}, "definitions": {"a": {"id": "#a", "type": "string"}}, "$schema": DRAFT_4},
+    {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object"}}, "$schema": DRAFT_7},
+    {"patternProperties": {"^a": {}, "b(?=c)": {}}, "additionalProperties": False},
+    doubling(10),
+    chain(MAX_DEPTH - 2),
+    *map(with_pattern, PATTERNS),
+]
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A socket that would hear of a connection: accepting raises BlockingIOError while there is none."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+def at_port(schema: dict[str, Any], listener: socket.socket) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(schema).replace("{port}", str(listener.getsockname()[1])))
+    return found
+
+
+def nobody_called(listener: socket.socket) -> bool:
+    try:
+        listener.accept()
+    except BlockingIOError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("schema", REFUSED, ids=itertools.count())
+def test_what_cannot_be_evaluated_here_is_refused_with_its_param(
+    client: FlaskClient, fake: FakePipeline, listener: socket.socket, schema: dict[str, Any]
+) -> None:
+    schema = at_port(schema, listener)
+    named = {"name": "f", "schema": schema}
+    format = {"type": "json_schema", "json_schema": named}
+    response = client.post(CHAT, json={"messages": HELLO, "response_format": format})
+    refused(response, "response_format.json_schema.schema")
+    response = client.post("/v1/responses", json={"input": "Hi", "text": {"format": {"type": "json_schema", **named}}})
+    refused(response, "text.format.schema")
+    function = {"name": "f", "parameters": schema}
+    response = client.post(CHAT, json={"messages": HELLO, "tools": [{"type": "function", "function": function}]})
+    refused(response, "tools.0.function.parameters")
+    refused(client.post(CHAT, json={"messages": HELLO, "functions": [function]}), "functions.0.parameters")
+    response = client.post("/v1/responses", json={"input": "Hi", "tools": [{"type": "function", **function}]})
+    refused(response, "tools.0.parameters")
+    assert fake.jobs == []
+    assert nobody_called(listener)
+
+
+@pytest.mark.parametrize("schema", WORK, ids=itertools.count())
+def test_what_is_taken_can_be_evaluated(client: FlaskClient, fake: FakePipeline, schema: dict[str, Any]) -> None:
+    format = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
+    response = client.post(CHAT, json={"messages": HELLO, "response_format": format})
+    assert response.status_code == 200, response.text
+    demanded = fake.jobs[-1].output.json_schema
+    assert demanded is not None
+    for answer in ('{"a": {"b": "c", "next": {}}}', '{"a": "2020-02"}', "{}"):
+        assert can_check(answer, demanded)
+
+
+def can_check(answer: str, schema: dict[str, Any]) -> bool:
+    """Whether ``answer`` can be checked against ``schema``; it need not fit."""
+    try:
+        json_answer(answer, schema)
+    except DemandNotMet as unmet:
+        return "could not be checked" not in str(unmet)
+    return True
+
+
+@pytest.mark.parametrize("pattern", [r"\p{L}+", r"(?<year>\d+)", r"(?<=a*)b", r"\u{1F600}", r"\cJ"])
+def test_patterns_of_ecma_262_that_python_cannot_check_are_taken_in_tools_only(pattern: str) -> None:
+    check_schema(with_pattern(pattern))
+    with pytest.raises(ValidationError):
+        check_answer_schema(with_pattern(pattern))
+
+
+def test_patterns_of_properties_are_checked_together_too() -> None:
+    with pytest.raises(ValidationError):
+        check_answer_schema({"patternProperties": {"(?i)a": {}, "(?i)b": {}}, "additionalProperties": False})
+
+
+def test_an_address_and_a_draft_count_for_nothing() -> None:
+    schema = {
+        "$id": "https://example.com/a",
+        "$schema": DRAFT_7,
+        "properties": {"$id": {"type": "string"}, "a": {"$id": "b", "$schema": DRAFT_4, "type": "string"}},
+        "default": {"$id": "c"},
+    }
+    assert standalone(schema) == {
+        "$schema": DRAFT_7,
+        "properties": {"$id": {"type": "string"}, "a": {"type": "string"}},
+        "default": {"$id": "c"},
+    }
+    assert schema["$id"] == "https://example.com/a"
+
+
+LONG: list[dict[str, Any]] = [
+    with_pattern("(?i)" + "[\0-\uffff]" * 3000),
+    with_pattern("[\0-\uffff]" * 3000),
+    {"patternProperties": {f"[\0-\uffff]{n}": {} for n in range(200)}},
+    {"patternProperties": {rf"\w{{1000}}{n}": {} for n in range(2500)}},
+    {"properties": {"a": {"$ref": "#/properties/a"}, **{str(n): {"$ref": "#"} for n in range(2500)}}},
+    {"$ref": "#" + "/a" * 30_000},
+    doubling(400),
+    chain(1500),
+]
+
+
+# By far most of them take a thousandth of it; compiled or tried out, they would take minutes or for ever.
+@pytest.mark.parametrize("schema", LONG, ids=itertools.count())
+def test_no_schema_takes_the_web_process_a_second(client: FlaskClient, schema: dict[str, Any]) -> None:
+    format = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
+    begun = time.process_time()
+    response = client.post(CHAT, json={"messages": HELLO, "response_format": format})
+    assert time.process_time() - begun < 1
+    assert response.status_code in (200, 400)
+
+
+_WORDS = ["a", "b", "$ref", "$id", "allOf"]
+_TARGETS = st.one_of(
+    st.sampled_from(
+        ["#", "#/$defs/a", "#/$defs/b", "#/properties/a", "#/allOf/0", "#/allOf", "#a", "#/a", "x", "#/a/b"]
+    ),
+    st.lists(st.sampled_from(["a", "b", "$defs", "properties", "allOf", "0", "items"]), max_size=4).map(
+        lambda parts: "#/" + "/".join(parts)
+    ),
+)
+_DATA = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.floats(-3, 3), st.sampled_from([*_WORDS, "#", "("])),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(_WORDS), inner, max_size=2)),
+    max_leaves=5,
+)
+
+
+def schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Schemas that look right, with a little of anything in between."""
+    named = st.dictionaries(st.sampled_from(_WORDS), inner, max_size=2)
+    several = st.lists(inner, min_size=1, max_size=2)
+    pattern = st.sampled_from(["a", "(", "(?i)b", "a{99999999999999999999}", r"\p{L}", "(a)"])
+    right: dict[str, st.SearchStrategy[Any]] = {
+        **{word: inner for words, _ in KEYWORDS.values() for word in words},
+        **{word: named for _, words in KEYWORDS.values() for word in words},
+        **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), several),
+        **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef"), _TARGETS),
+        **dict.fromkeys(("$id", "id"), st.sampled_from(["x", "#a", "http://[", "http://127.0.0.1:1/", "#"])),
+        **dict.fromkeys(("$anchor", "$dynamicAnchor"), st.sampled_from(["a", "b"])),
+        "$recursiveAnchor": st.booleans(),
+        "$schema": st.sampled_from([*KEYWORDS, DRAFT_7, "x"]),
+        "pattern": pattern,
+        "patternProperties": st.dictionaries(pattern, inner, max_size=2),
+        "type": st.sampled_from(["object", "array", "string", "number", "nonsense"]),
+        "multipleOf": st.sampled_from([1, 0.1, 0]),
+        "enum": st.lists(_DATA, min_size=1, max_size=2),
+        "a": inner,
+    }
+    entries = st.one_of(
+        st.one_of(*(st.tuples(st.just(word), value) for word, value in right.items())),
+        st.tuples(st.sampled_from([*right, "b"]), _DATA),
+    )
+    return st.lists(entries, max_size=4).map(dict)
+
+
+SCHEMAS = st.recursive(st.sampled_from([{}, True, {"type": "string"}]), schemas, max_leaves=12)
+
+
+@settings(max_examples=400, deadline=None)
+@given(schemas(SCHEMAS), _DATA)
+@example({"dependencies": {"a": {}, "b": ["a"]}, "$ref": "#a", "$schema": DRAFT_7}, {})
+def test_every_schema_is_refused_or_can_be_evaluated(schema: dict[str, Any], value: Any) -> None:
+    try:
+        check_answer_schema(schema)
+    except ValidationError:
+        return
+    for answer in (value, {"a": value, "b": {"a": value}}, [value, [value]]):
+        assert can_check(json.dumps(answer), standalone(schema))
