@@ -11,10 +11,11 @@ from glm_api.pipeline import formats
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.opening import reserve_graph_memory
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
+from tests.listening import listener
 from tests.models.fixtures import OpenModel, model_file, open_model
 from tests.web import app, client, fake, make_app, sdk, shared_app
 
-__all__ = ["app", "client", "fake", "make_app", "model_file", "open_model", "sdk", "shared_app"]
+__all__ = ["app", "client", "fake", "listener", "make_app", "model_file", "open_model", "sdk", "shared_app"]
 
 DEMO_MODEL = Path(__file__).parents[1] / "demo" / "chatglm3-demo.q8_0.bin"
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from marshmallow import ValidationError
 from glm_api.chat.json_schema import KEYWORDS, MAX_DEPTH, check_answer_schema, check_schema, standalone
 from glm_api.pipeline.worker.demands import DemandNotMet, json_answer
 from tests.fakes import FakePipeline
+from tests.listening import Listener
 from tests.web import CHAT, HELLO, refused
 
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"
@@ -156,32 +155,11 @@ WORK: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """A socket that would hear of a connection: accepting raises BlockingIOError while there is none."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server
-
-
-def at_port(schema: dict[str, Any], listener: socket.socket) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(schema).replace("{port}", str(listener.getsockname()[1])))
-    return found
-
-
-def nobody_called(listener: socket.socket) -> bool:
-    try:
-        listener.accept()
-    except BlockingIOError:
-        return True
-    return False
-
-
 @pytest.mark.parametrize("schema", REFUSED, ids=itertools.count())
 def test_what_cannot_be_evaluated_here_is_refused_with_its_param(
-    client: FlaskClient, fake: FakePipeline, listener: socket.socket, schema: dict[str, Any]
+    client: FlaskClient, fake: FakePipeline, listener: Listener, schema: dict[str, Any]
 ) -> None:
-    schema = at_port(schema, listener)
+    schema = listener.at_port(schema)
     named = {"name": "f", "schema": schema}
     format = {"type": "json_schema", "json_schema": named}
     response = client.post(CHAT, json={"messages": HELLO, "response_format": format})
@@ -195,7 +173,7 @@ def test_what_cannot_be_evaluated_here_is_refused_with_its_param(
     response = client.post("/v1/responses", json={"input": "Hi", "tools": [{"type": "function", **function}]})
     refused(response, "tools.0.parameters")
     assert fake.jobs == []
-    assert nobody_called(listener)
+    assert not listener.heard()
 
 
 @pytest.mark.parametrize("schema", WORK, ids=itertools.count())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from glm_api.pipeline.worker.demands import DemandNotMet, json_answer
+from tests.listening import Listener
 
 PERSON = {
     "type": "object",
@@ -32,11 +36,47 @@ def test_json_is_found_bare_or_in_a_fence(text: str) -> None:
         ('{"name": "x", "age": "old"}', PERSON, r"at \$.age"),
         ('{"a": "x"}', {"type": "nonsense"}, "could not be checked"),
         ('{"a": "x"}', {"properties": {"a": {"pattern": "("}}}, "could not be checked"),
+        ('{"a": "x"}', {"properties": {"a": {"pattern": "a{99999999999999999999}"}}}, "could not be checked"),
+        ("{}", {"$ref": "#/nope"}, "could not be checked"),
+        ("{}", {"$dynamicRef": "#nope"}, "could not be checked"),
+        ("{}", {"$ref": "#"}, "could not be checked"),
+        ("{}", {"$ref": 0, "$schema": "http://json-schema.org/draft-04/schema#"}, "could not be checked"),
+        ("{}", {"allOf": [{"$id": "x:y", "$ref": "#/y"}]}, "could not be checked"),
+        ("{}", {"allOf": [{"$id": "http://[", "$ref": "#"}]}, "could not be checked"),
     ],
 )
 def test_anything_else_is_named(text: str, schema: dict[str, object], said: str) -> None:
     with pytest.raises(DemandNotMet, match=said):
         json_answer(text, schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "http://127.0.0.1:{port}/x"},
+        {"$ref": "#/h", "h": {"allOf": [{"$id": "http://127.0.0.1:{port}/x", "$ref": "#/y"}]}},
+        {"$id": "http://127.0.0.1:{port}/x", "$ref": "y"},
+    ],
+)
+def test_no_address_is_fetched(schema: dict[str, object], listener: Listener) -> None:
+    with pytest.raises(DemandNotMet, match="could not be checked"):
+        json_answer("{}", listener.at_port(schema))
+    assert not listener.heard()
+
+
+def test_no_file_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "schema.json"
+    file.write_text("{}")
+    with pytest.raises(DemandNotMet, match="could not be checked"):
+        json_answer("{}", {"$ref": file.as_uri()})
+
+
+def test_the_log_names_the_fault_in_one_line_and_nothing_that_was_sent(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DemandNotMet):
+        json_answer('{"a": "secret"}', {"properties": {"a": {"$ref": "#/secret"}}})
+    logged = capfd.readouterr().out
+    assert re.fullmatch(r"An answer could not be checked: \w+ at /\S+\.py:\d+\n", logged)
+    assert "secret" not in logged
 
 
 def test_a_pattern_that_never_ends_is_ended() -> None:

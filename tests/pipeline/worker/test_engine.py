@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections import deque
 from collections.abc import Callable
 
@@ -11,9 +12,9 @@ from chatglm_cpp import _C
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glm_api.pipeline.frames import Alive, Cancel, Event, Failed, Finished, Frame, Generate, Started, Text
+from glm_api.pipeline.frames import Alive, Cancel, Event, Failed, Finished, FinishReason, Frame, Generate, Started, Text
 from glm_api.pipeline.model_info import OutputSpec
-from glm_api.pipeline.worker import engine
+from glm_api.pipeline.worker import engine, outbox
 from glm_api.pipeline.worker.__main__ import generation_config
 from glm_api.pipeline.worker.connection import ParentGone
 from glm_api.pipeline.worker.engine import ATTEMPTS, Engine
@@ -198,3 +199,89 @@ def test_an_answer_that_is_held_back_is_said_to_be_under_way(
     events = bench.run(prompt, 3, output=OutputSpec(required=True, tools=("get_weather", "get_time")))
     # Three tokens make two steps, in each attempt.
     assert sum(isinstance(event, Alive) for event in events) == 2 * ATTEMPTS
+
+
+class BrokenReader:
+    """Says one text, and then raises ``error``."""
+
+    reason: FinishReason | None = None
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+        self._fed = 0
+
+    def feed(self, token: int) -> list[Event]:
+        self._fed += 1
+        if self._fed > 1:
+            raise self._error
+        return [Text("mine", [token])]
+
+    def finish(self) -> list[Event]:
+        return []
+
+
+class BrokenFormat:
+    """A format whose answers break."""
+
+    reuses_prefix = True
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def reader(self, output: OutputSpec, stop: list[str]) -> BrokenReader:
+        return BrokenReader(self._error)
+
+
+@pytest.mark.parametrize(
+    ("error", "logged"),
+    [
+        (LookupError("what was sent"), r"LookupError at /\S+\.py:\d+"),
+        (UnicodeEncodeError("utf-8", "what was sent", 0, 1, "x"), r"UnicodeEncodeError at /\S+\.py:\d+"),
+        (RecursionError("what was sent"), r"RecursionError at /\S+\.py:\d+"),
+        (RuntimeError("check failed\n(chatglm.cpp:1)"), r"RuntimeError at /\S+: check failed \(chatglm\.cpp:1\)"),
+    ],
+)
+def test_whatever_one_request_raises_costs_that_request_only(
+    error: Exception,
+    logged: str,
+    open_demo: OpenModel,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    # What the outbox holds when the request breaks must not become the next one's.
+    monkeypatch.setattr(outbox, "HOLD_SECONDS", float("inf"))
+    bench = Bench(open_demo, "auto")
+    prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.engine, "_format", BrokenFormat(error))
+        started, text, failed = bench.run(prompt, 8)
+    assert isinstance(started, Started)
+    assert isinstance(text, Text)
+    assert text.text == "mine"
+    assert isinstance(failed, Failed)
+    assert failed.kind == "engine"
+    assert "sent" not in failed.message
+    assert re.fullmatch(rf"A request failed: {logged}\n", capfd.readouterr().out)
+    assert ids_of(bench.run(prompt, 8)) == bench.expected(prompt, 8)
+
+
+def test_a_request_that_cannot_be_read_costs_itself_only(open_demo: OpenModel) -> None:
+    bench = Bench(open_demo, "auto")
+    work = Generate(1, [[400]], [1], 0.0, 1.0, 0, 1.0, [], {"nonsense": 1}, None, False)
+    bench.connection.incoming.append(work)
+    prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
+    events = bench.run(prompt, 8)
+    assert isinstance(events[0], Failed)
+    assert ids_of(events) == bench.expected(prompt, 8)
+
+
+def test_the_work_ends_when_the_web_process_is_gone(open_demo: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(frame: Frame) -> None:
+        raise ParentGone
+
+    bench = Bench(open_demo, "auto")
+    monkeypatch.setattr(bench.connection, "send", send)
+    bench.connection.incoming.append(Generate(9, [[400]], [1], 0.0, 1.0, 0, 1.0, [], {"tools": ()}, None, False))
+    prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
+    bench.run(prompt, 8)
+    assert len(bench.connection.incoming) == 1

@@ -1,0 +1,73 @@
+"""The tokenizer process's loop: one question cannot end it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from glm_api.pipeline.conversation import Conversation, Message
+from glm_api.pipeline.formats.base import Prompt
+from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected
+from glm_api.pipeline.tokenizing import conversation_to_json
+from glm_api.pipeline.worker.connection import ParentGone
+from glm_api.pipeline.worker.tokenizer_service import TokenizerService
+from tests.models.fixtures import OpenModel
+
+from .test_engine import ScriptedConnection
+
+CHAT = EncodeChat(1, conversation_to_json(Conversation((Message("user", "secret"),))))
+
+
+def break_render(model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Frame:
+    def render(conversation: Conversation) -> Prompt:
+        raise LookupError(conversation.messages[0].content)
+
+    monkeypatch.setattr(model.format, "render", render)
+    return CHAT
+
+
+def break_encode(model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Frame:
+    def encode(text: str) -> list[int]:
+        raise RecursionError(text)
+
+    monkeypatch.setattr(model.tokenizer, "encode", encode)
+    return EncodeText(1, "secret", False)
+
+
+def break_show(model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Frame:
+    def show(ids: list[int]) -> str:
+        raise UnicodeDecodeError("utf-8", b"secret", 0, 1, "secret")
+
+    monkeypatch.setattr(model.tokenizer, "show", show)
+    return DecodeIds(1, [400])
+
+
+def nonsense(model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Frame:
+    return EncodeChat(1, {"secret": 1})
+
+
+@pytest.mark.parametrize("broken", [break_render, break_encode, break_show, nonsense])
+def test_whatever_one_question_raises_costs_that_question_only(
+    broken: Callable[[OpenModel, pytest.MonkeyPatch], Frame],
+    open_demo: OpenModel,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    connection = ScriptedConnection()
+    service = TokenizerService(connection, open_demo.tokenizer, open_demo.format)  # type: ignore[arg-type]
+    with monkeypatch.context() as patched:
+        connection.incoming.append(broken(open_demo, patched))
+        with pytest.raises(ParentGone):
+            service.serve()
+    (answer,) = connection.sent
+    assert isinstance(answer, Rejected)
+    assert answer.id == 1
+    assert "secret" not in answer.message
+    assert re.fullmatch(r"A question failed: \w+ at /\S+\.py:\d+\n", capfd.readouterr().out)
+
+    connection.incoming += [CHAT, DecodeIds(2, [400])]
+    with pytest.raises(ParentGone):
+        service.serve()
+    assert [type(answer) for answer in connection.sent[1:]] == [Encoded, Decoded]

@@ -1,0 +1,64 @@
+"""Schemas that would harm the server or use it against others: one request with each, and all goes on as before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.listening import Listener
+
+from .conftest import Server, chat
+
+HOSTILE: dict[str, dict[str, Any]] = {
+    "pointer to nowhere": {"$ref": "#/nope"},
+    "anchor that is none": {"$dynamicRef": "#nope"},
+    "address of its own": {"allOf": [{"$id": "x:y", "$ref": "#/y"}]},
+    "pattern that does not compile": {"properties": {"a": {"pattern": "a{99999999999999999999}"}}},
+    "reference that is no string": {"$ref": 0, "$schema": "http://json-schema.org/draft-04/schema#"},
+    "circle": {"$ref": "#"},
+    "page": {"$ref": "#/h", "h": {"allOf": [{"$id": "http://127.0.0.1:{port}/x", "$ref": "#/y"}]}},
+    "file": {"$ref": "#/h", "h": {"allOf": [{"$id": "file:///etc/passwd", "$ref": "#/y"}]}},
+    "plain page": {"$ref": "http://127.0.0.1:{port}/x"},
+    "draft": {"$schema": "http://127.0.0.1:{port}/x"},
+}
+
+
+@pytest.mark.parametrize("schema", HOSTILE.values(), ids=list(HOSTILE))
+def test_a_hostile_schema_is_refused_and_nothing_else_happens(
+    schema: dict[str, Any], demo: Server, listener: Listener
+) -> None:
+    children = demo.children()
+    assert set(children) == {"pipeline", "tokenizer"}
+    schema = listener.at_port(schema)
+    named = {"name": "f", "schema": schema}
+    function = {"name": "f", "parameters": schema}
+    said = "Reply in JSON: who are you?"
+    requests: list[tuple[str, str, dict[str, Any]]] = [
+        (
+            "/v1/chat/completions",
+            "response_format.json_schema.schema",
+            chat(said, response_format={"type": "json_schema", "json_schema": named}),
+        ),
+        (
+            "/v1/chat/completions",
+            "tools.0.function.parameters",
+            chat(said, tools=[{"type": "function", "function": function}]),
+        ),
+        (
+            "/v1/responses",
+            "text.format.schema",
+            {"input": said, "temperature": 0, "text": {"format": {"type": "json_schema", **named}}},
+        ),
+        ("/v1/responses", "tools.0.parameters", {"input": said, "tools": [{"type": "function", **function}]}),
+    ]
+    for path, param, body in requests:
+        response = demo.http.post(path, json=body)
+        assert response.status_code == 400, response.text
+        assert response.json()["error"]["param"] == param
+        # Refused before the stream begins, too.
+        assert demo.http.post(path, json={**body, "stream": True}).status_code == 400
+    assert demo.health() == 200
+    assert demo.http.post("/v1/chat/completions", json=chat("hello", max_tokens=4)).status_code == 200
+    assert demo.children() == children
+    assert not listener.heard()
