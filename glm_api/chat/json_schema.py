@@ -87,7 +87,9 @@ _ECMA_262 = jsonschema_rs.validator_for({"format": "regex"}, validate_formats=Tr
 _FLAGS = re.compile(r"\A\(\?[aimsux]+\)")
 _HUGE_COUNT = re.compile(r"\{[0-9]*,?[0-9]{10}")
 _BEYOND_ASCII = r"(?:\\u[0-9a-fA-F]{4}|\\x[89a-fA-F][0-9a-fA-F]|\\?[^\x00-\x7f])"
-_CHARACTERS = re.compile(rf"(?P<first>{_BEYOND_ASCII})-(?P<last>{_BEYOND_ASCII})|{_BEYOND_ASCII}|\\.", re.DOTALL)
+_CHARACTERS = re.compile(
+    rf"(?P<first>{_BEYOND_ASCII})-(?P<last>{_BEYOND_ASCII})|{_BEYOND_ASCII}|\\.|(?P<flags>\(\?[a-z-]*i)", re.DOTALL
+)
 
 
 def check_schema(schema: Node) -> None:
@@ -354,8 +356,8 @@ def _is_ecma(pattern: str) -> bool:
 def _compiles(pattern: str) -> bool:
     """Whether Python's re takes ``pattern``, in a time that grows with its length only.
 
-    Python goes through a set's ranges character by character (the largest one takes milliseconds), so characters
-    beyond ASCII are replaced first, by the last one of ASCII.
+    Python goes through a set's ranges character by character (the largest one takes milliseconds), and slowly where
+    case does not count. So characters beyond ASCII are replaced first, by the last one of ASCII, and the flag i by s.
     """
     try:
         with warnings.catch_warnings():
@@ -370,6 +372,8 @@ def _simplified(found: re.Match[str]) -> str:
     text = found.group()
     if found["first"]:
         return "\x7f-\x7f" if _code(found["first"]) <= _code(found["last"]) else "\x7f-!"
+    if found["flags"]:
+        return text.replace("i", "s")
     if text in (r"\N", r"\U"):
         # A character by its name or by eight digits, which no other language has: not taken.
         return r"\Q"

@@ -85,6 +85,7 @@ PATTERNS = [
     "",
     r"^\d{4}-\d{2}$",
     r"(?i)^[a-z]+\Z",
+    r"(?mi)^(?i:[a-z]+)(?-i:b)[(?i]\(?i$",
     "[\u4e00-\u9fa5]{2,4}",
     r"[a-\u00ff][\xa0-\uffff]",
     r"(?P<year>\d+)(?<!x)",
@@ -236,6 +237,7 @@ def test_an_address_and_a_draft_count_for_nothing() -> None:
 
 LONG: list[dict[str, Any]] = [
     with_pattern("(?i)" + "[!-\uffff]" * 3000),
+    with_pattern("(?i:" + "[!-\uffff]" * 3000 + ")"),
     with_pattern("[!-\uffff]" * 3000),
     {"patternProperties": {f"[!-\uffff]{n}": {} for n in range(200)}},
     {"patternProperties": {rf"\w{{1000}}{n}": {} for n in range(2500)}},
