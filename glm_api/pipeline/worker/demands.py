@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from glm_api.pipeline.worker.faults import as_line
+from glm_api.faults import describe
 
 # A schema may hold patterns that take exponential time; the pipeline must not hang for one.
 CHECK_SECONDS = 2.0
@@ -51,7 +51,7 @@ def json_answer(text: str, schema: dict[str, Any]) -> str:
             fault = next(Validator(schema, registry=Registry()).iter_errors(value), None)
     except Exception as error:
         # A schema can be made to raise anything: glm_api.chat.json_schema refuses what is known to.
-        print(f"An answer could not be checked: {as_line(error)}", flush=True)
+        print(f"An answer could not be checked: {describe(error)}", flush=True)
         raise DemandNotMet("the answer could not be checked against the JSON schema") from None
     if fault is not None:
         raise DemandNotMet(f"the answer does not fit the JSON schema at {fault.json_path}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from glm_api.faults import describe
 from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.formats.base import AnswerReader, Format
 from glm_api.pipeline.frames import (
@@ -26,7 +27,6 @@ from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.connection import Connection, ParentGone
 from glm_api.pipeline.worker.demands import DemandNotMet, json_answer
 from glm_api.pipeline.worker.evaluation import Evaluator, Interrupted, Pipeline, Plan
-from glm_api.pipeline.worker.faults import as_line
 from glm_api.pipeline.worker.outbox import Outbox
 from glm_api.pipeline.worker.slots import Slot, SlotPool
 
@@ -133,7 +133,7 @@ class Engine:
             self._fail("prompt", error.message)
         except Exception as error:
             # What chatglm_cpp's checks raise, and whatever nobody thought of: it may cost one request, not the process.
-            print(f"A request failed: {as_line(error)}", flush=True)
+            print(f"A request failed: {describe(error)}", flush=True)
             self._fail("engine", "The model failed while it worked on this request. Try again.")
 
     def _fail(self, kind: Literal["answer", "prompt", "engine"], message: str) -> None:

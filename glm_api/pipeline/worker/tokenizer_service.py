@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from glm_api.faults import describe
 from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected
 from glm_api.pipeline.tokenizing import conversation_from_json
 from glm_api.pipeline.worker.connection import Connection
-from glm_api.pipeline.worker.faults import as_line
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 
 
@@ -42,7 +42,7 @@ class TokenizerService:
             return Rejected(frame.id, error.message, error.param)
         except Exception as error:
             # Whatever nobody thought of may cost one request, not the process.
-            print(f"A question failed: {as_line(error)}", flush=True)
+            print(f"A question failed: {describe(error)}", flush=True)
             return Rejected(frame.id, "This cannot be turned into tokens. Change it, then try again.", None)
 
     def _check(self, ids: list[int]) -> None:
