@@ -21,8 +21,7 @@ Family = Literal["chatglm", "chatglm2", "chatglm3", "glm4", "glm4v"]
 FAMILIES: tuple[Family, ...] = ("chatglm", "chatglm2", "chatglm3", "glm4", "glm4v")
 
 HIDDEN, HEADS, KEY_VALUE_HEADS, LAYERS, INTERMEDIATE = 64, 4, 2, 2, 128
-VISION_HIDDEN, IMAGE_SIZE, PATCH_SIZE = 64, 16, 4
-VISION_POSITIONS = (IMAGE_SIZE // PATCH_SIZE) ** 2 + 1
+VISION_HIDDEN, PATCH_SIZE = 64, 4
 
 _MODEL_TYPES = {"chatglm": 1, "chatglm2": 2, "chatglm3": 3, "glm4": 4, "glm4v": 1004}
 _SPECIALS_BEHIND = {"chatglm": 0, "chatglm2": 5, "chatglm3": 9, "glm4": 14, "glm4v": 14}
@@ -36,6 +35,8 @@ class TinyModel:
     ``script``: chains of ids; each id is followed by the next one in its chain, whatever stands before, so a greedy
     answer says what the chain says. An id may have one successor only. Not for ChatGLM-6B, whose output weights are
     its embeddings. ``tokenizer``: the file's tokenizer section in place of the family's tiny one, with as many ids.
+    ``virtual_tokens``: of P-Tuning, for ChatGLM2 and later text
+    models. ``image_size``: of what GLM-4V sees, in pixels; four patches of ``PATCH_SIZE`` take the place of one token.
     """
 
     family: Family
@@ -44,6 +45,8 @@ class TinyModel:
     extra_rows: int = 0
     script: tuple[tuple[int, ...], ...] = ()
     tokenizer: bytes | None = None
+    image_size: int = 16
+    virtual_tokens: int = 0
     seed: int = 0
 
 
@@ -88,23 +91,41 @@ def _write_configuration(file: BinaryIO, model: TinyModel) -> None:
             _integers(file, heads)
         return
     record = struct.Struct("<7if1if3i")
-    values = (_F32, rows, HIDDEN, HEADS, heads, LAYERS, intermediate, 1e-5, 0, 10000.0, model.max_length, end, -1)
+    values = (
+        _F32,
+        rows,
+        HIDDEN,
+        HEADS,
+        heads,
+        LAYERS,
+        intermediate,
+        1e-5,
+        model.virtual_tokens,
+        10000.0,
+        model.max_length,
+        end,
+        -1,
+    )
     file.write(record.pack(*values))
     if model.family == "glm4v":
         vision = (
             _F32,
             VISION_HIDDEN,
-            IMAGE_SIZE,
+            model.image_size,
             3,
             INTERMEDIATE,
             1e-6,
             HEADS,
             LAYERS,
-            VISION_POSITIONS,
+            _vision_positions(model),
             PATCH_SIZE,
             1.0,
         )
         file.write(struct.pack("<5if4if", *vision))
+
+
+def _vision_positions(model: TinyModel) -> int:
+    return (model.image_size // PATCH_SIZE) ** 2 + 1
 
 
 def _end_id(family: Family) -> int:
@@ -177,6 +198,9 @@ def _write_chatglm2(file: BinaryIO, model: TinyModel) -> None:
     scale = 0.0 if model.script else 0.2
     embeddings = tensors.noise("transformer.embedding.word_embeddings.weight", rows, HIDDEN, scale=1)
     keys_and_values = 2 * HIDDEN // HEADS * KEY_VALUE_HEADS
+    if model.virtual_tokens:
+        shape = (2 * LAYERS, KEY_VALUE_HEADS, model.virtual_tokens, HIDDEN // HEADS)
+        tensors.noise("past_key_values", *shape, kind=_F16)
     for layer in range(LAYERS):
         prefix = f"transformer.encoder.layers.{layer}."
         tensors.constant(f"{prefix}input_layernorm.weight", 1, HIDDEN)
@@ -213,7 +237,7 @@ def _write_vision(file: BinaryIO, model: TinyModel) -> None:
     tensors.noise(f"{prefix}patch_embedding.cls_embedding", 1, VISION_HIDDEN, kind=_F16)
     tensors.noise(f"{prefix}patch_embedding.proj.weight", VISION_HIDDEN, 3, PATCH_SIZE, PATCH_SIZE, kind=_F16)
     tensors.noise(f"{prefix}patch_embedding.proj.bias", VISION_HIDDEN)
-    tensors.noise(f"{prefix}patch_embedding.position_embedding.weight", VISION_POSITIONS, VISION_HIDDEN)
+    tensors.noise(f"{prefix}patch_embedding.position_embedding.weight", _vision_positions(model), VISION_HIDDEN)
     for layer in range(LAYERS):
         part = f"{prefix}transformer.layers.{layer}."
         for norm in ("input_layernorm", "post_attention_layernorm"):

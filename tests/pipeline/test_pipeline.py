@@ -118,6 +118,19 @@ def test_a_model_that_sees_answers_to_an_image(make_pipeline: MakePipeline, mode
     assert {slot["tokens"] for slot in pipeline.snapshot()["slots"]} == {0}
 
 
+def test_a_model_with_virtual_tokens_answers_with_the_whole_context(
+    make_pipeline: MakePipeline, model_file: Callable[..., Path]
+) -> None:
+    answers = []
+    for virtual in (0, 8):
+        pipeline = make_pipeline(model_file("chatglm2", virtual_tokens=virtual, extra_rows=7), max_length=64)
+        events = collect(ask(pipeline, "hello"))
+        assert finished(events).reason in ("stop", "length")
+        answers.append([token for event in events if isinstance(event, Text) for token in event.ids])
+        assert not pipeline.restarts
+    assert answers[0] != answers[1]
+
+
 def test_an_image_that_is_none_is_refused(make_pipeline: MakePipeline, model_file: Callable[..., Path]) -> None:
     pipeline = make_pipeline(model_file("glm4v"))
     prompt = pipeline.encode_chat(Conversation((Message("user", "What is this?", image=b"hello"),)))

@@ -61,7 +61,7 @@ def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
         tokenizer = PipelineTokenizer(pipeline, file)
         # model_type itself cannot be asked for: it has no name for GLM-4V.
         format = formats.load(pipeline.model.config.model_type_name, tokenizer)
-    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+    except (RuntimeError, ValueError, LookupError, MemoryError) as error:
         raise ModelFileError(f"chatglm-cpp cannot open {file.path.name}: {_one_line(error)}") from None
     if difference := format.check():
         logger.warning("%s", difference)

@@ -45,9 +45,11 @@ def read_vocabulary(model: ModelFile) -> Vocabulary:
     with model.path.open("rb") as file:
         file.seek(model.tokenizer_offset)
         data = file.read(model.tokenizer_bytes)
-    if model.model_type in (CHATGLM, CHATGLM2, CHATGLM3):
-        return _read_sentencepiece(data, model.model_type)
-    return _read_ranks(data)
+    sentencepiece = model.model_type in (CHATGLM, CHATGLM2, CHATGLM3)
+    vocabulary = _read_sentencepiece(data, model.model_type) if sentencepiece else _read_ranks(data)
+    if len(vocabulary.pieces) > model.vocabulary_size:
+        raise ValueError(f"the tokenizer has {len(vocabulary.pieces)} ids, the model {model.vocabulary_size}")
+    return vocabulary
 
 
 def _read_sentencepiece(data: bytes, model_type: int) -> Vocabulary:
@@ -133,10 +135,14 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 def _read_ranks(data: bytes) -> Vocabulary:
     words = data.split()
-    ranks = {base64.b64decode(token): int(rank) for token, rank in zip(words[::2], words[1::2], strict=True)}
+    pairs = zip(words[::2], words[1::2], strict=True)
+    ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
     first_special = len(ranks)
-    pieces = [b""] * max(first_special + len(_CHATGLM4_SPECIALS), *(rank + 1 for rank in ranks.values()))
-    for token, rank in ranks.items():
-        pieces[rank] = token
+    if sorted(ranks.values()) != list(range(first_special)):
+        raise ValueError("the tokenizer's ranks do not count from 0")
+    # chatglm_cpp's tokenizer raises at a text that holds a byte without an id.
+    if any(bytes([byte]) not in ranks for byte in range(256)):
+        raise ValueError("the tokenizer has no ids for some bytes")
+    pieces = sorted(ranks, key=ranks.__getitem__) + [b""] * len(_CHATGLM4_SPECIALS)
     specials = {name: first_special + index for index, name in enumerate(_CHATGLM4_SPECIALS)}
     return Vocabulary(pieces, specials, begins_with_space=False)
