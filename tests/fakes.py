@@ -30,6 +30,7 @@ MODEL = ModelInfo(
     supports_tools=True,
     supports_system=True,
     supports_images=False,
+    image_tokens=0,
     reuses_prefix=True,
     slots=4,
     slot_bytes=1,
@@ -121,7 +122,7 @@ class FakePipeline:
 
     def sees_images(self) -> None:
         """Become a model that sees."""
-        self.info = replace(MODEL, family="glm4v", supports_images=True)
+        self.info = replace(MODEL, family="glm4v", supports_images=True, image_tokens=3)
 
     def encode_chat(self, conversation: Conversation) -> Prompt:
         assert not isinstance(self.info, PipelineError)

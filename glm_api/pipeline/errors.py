@@ -25,12 +25,13 @@ class PromptError(PipelineError):
 
 
 class ContextLengthExceeded(PipelineError):
-    """The prompt alone fills the context. Counts are in tokens."""
+    """The prompt alone fills the context. Counts are in tokens; ``image_tokens`` of the prompt's are an image's."""
 
-    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+    def __init__(self, prompt_tokens: int, context_length: int, image_tokens: int = 0) -> None:
+        image = f", {image_tokens} of them for the image" if image_tokens else ""
         super().__init__(
             f"This model's maximum context length is {context_length} tokens. However, your messages resulted in "
-            f"{prompt_tokens} tokens. Please reduce the length of the messages."
+            f"{prompt_tokens} tokens{image}. Please reduce the length of the messages."
         )
         self.prompt_tokens = prompt_tokens
         self.context_length = context_length

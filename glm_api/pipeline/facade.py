@@ -220,12 +220,13 @@ class Pipeline:
             raise shutting_down(begun=False)
         if health.state in ("loading", "failed"):
             raise ModelLoading(health.message + " Try again in a few seconds.", retry_after=2)
-        context = self.model.context_length
-        for prompt in job.prompts:
-            if len(prompt) >= context:
-                raise ContextLengthExceeded(len(prompt), context)
+        model = self.model
+        shown = model.image_tokens if job.image is not None else 0
+        sizes = [len(prompt) + shown for prompt in job.prompts]
+        if max(sizes) >= model.context_length:
+            raise ContextLengthExceeded(max(sizes), model.context_length, shown)
         generation = Generation(
-            self._work(job, context),
+            self._work(job, sizes, model.context_length),
             self._semaphore,
             self._on_turn,
             self._on_cancel,
@@ -241,12 +242,13 @@ class Pipeline:
         self._abandon_prefill_if_worthwhile()
         return generation
 
-    def _work(self, job: Job, context: int) -> Generate:
+    def _work(self, job: Job, sizes: list[int], context: int) -> Generate:
         most = context if job.max_tokens is None else job.max_tokens
         return Generate(
             id=next(self._ids),
             prompts=job.prompts,
-            limits=[min(most, context - len(prompt)) for prompt in job.prompts],
+            sizes=sizes,
+            limits=[min(most, context - size) for size in sizes],
             temperature=job.sampling.temperature,
             top_p=job.sampling.top_p,
             top_k=job.sampling.top_k,

@@ -110,7 +110,8 @@ class Rejected(Frame):
 
 @dataclass(frozen=True, slots=True)
 class Generate(Frame):
-    """Answer each prompt, one after the other. ``limits`` are new tokens, one for each prompt.
+    """Answer each prompt, one after the other. For each prompt there is one of ``sizes``, what it takes of the context
+    in tokens (more than it has ids when it shows an image), and one of ``limits``, in new tokens.
 
     ``output`` is an `OutputSpec` as JSON, the same for all prompts. ``image`` is a base64 PNG or JPEG file or None.
     """
@@ -118,6 +119,7 @@ class Generate(Frame):
     TAG: ClassVar[str] = "generate"
     id: int
     prompts: list[list[int]]
+    sizes: list[int]
     limits: list[int]
     temperature: float
     top_p: float

@@ -51,8 +51,8 @@ class Generation:
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of the longest prompt of this job."""
-        return max(map(len, self.work.prompts))
+        """Tokens of the longest prompt of this job, those of an image included."""
+        return max(self.work.sizes)
 
     @property
     def queue_ms(self) -> float:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 class ModelInfo:
     """A loaded model. ``context_length`` is in tokens: prompt and answer together never exceed it.
 
-    ``slots`` cache slots of ``slot_bytes`` each are opened as they are needed.
+    ``image_tokens``: what an image takes of the context beyond the ids that stand for it in a prompt; 0 for a model
+    that sees none. ``slots`` cache slots of ``slot_bytes`` each are opened as they are needed.
     ``reuses_prefix`` is false for a family whose prompts must be evaluated anew each time (ChatGLM-6B).
     """
 
@@ -22,6 +23,7 @@ class ModelInfo:
     supports_tools: bool
     supports_system: bool
     supports_images: bool
+    image_tokens: int
     reuses_prefix: bool
     slots: int
     slot_bytes: int

@@ -131,6 +131,35 @@ def test_a_model_with_virtual_tokens_answers_with_the_whole_context(
     assert answers[0] != answers[1]
 
 
+@pytest.mark.parametrize("size", [16, 32])
+def test_an_images_patches_count_as_tokens_of_the_prompt(
+    size: int, make_pipeline: MakePipeline, model_file: Callable[..., Path]
+) -> None:
+    pipeline = make_pipeline(model_file("glm4v", image_size=size), max_length=64)
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    image = file.getvalue()
+    patches = (size // 4 // 2) ** 2
+    prompt = pipeline.encode_chat(Conversation((Message("user", "a", image=image),)))
+    room = 64 - (len(prompt.ids) - 1 + patches)
+    # An answer runs to the end of the context and not beyond; nothing that would is begun.
+    for more in range(room + 4):
+        job = Job([prompt.ids + [5] * more], 2, GREEDY, image=image)
+        if more < room:
+            events = collect(pipeline.generate(job))
+            assert isinstance(events[0], Started)
+            assert events[0].prompt_tokens == 64 - room + more
+            assert finished(events).completion_tokens <= room - more
+        else:
+            with pytest.raises(ContextLengthExceeded, match=f"{patches - 1} of them for the image") as refused:
+                pipeline.generate(job)
+            assert refused.value.prompt_tokens == 64 - room + more
+    generation = pipeline.generate(Job([prompt.ids], 1, GREEDY, image=image))
+    assert generation.prompt_tokens == 64 - room
+    collect(generation)
+    assert not pipeline.restarts
+
+
 def test_an_image_that_is_none_is_refused(make_pipeline: MakePipeline, model_file: Callable[..., Path]) -> None:
     pipeline = make_pipeline(model_file("glm4v"))
     prompt = pipeline.encode_chat(Conversation((Message("user", "What is this?", image=b"hello"),)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ def data_uri(kind: str) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def shows(url: str) -> dict[str, Any]:
-    parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
+def shows(url: str, text: str = "What is this?") -> dict[str, Any]:
+    parts = [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": url}}]
     return {"messages": [{"role": "user", "content": parts}], "max_tokens": 4, "temperature": 0}
 
 
@@ -52,3 +53,56 @@ def test_a_model_that_does_not_see_says_so(demo: Server, stream: bool) -> None:
     refused = demo.http.post(COMPLETIONS, json={**shows(data_uri("PNG")), "stream": stream})
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "messages.0.content"
+
+
+def test_an_image_that_does_not_fit_the_context_is_refused_and_ends_no_process(
+    serve: Serve, model_file: Callable[[str], Path]
+) -> None:
+    server = serve(model=str(model_file("glm4v")), max_length="64")
+    children = server.children()
+    sizes = []
+    for length in range(44, 58):
+        body = shows(data_uri("PNG"), "a" * length)
+        ids = server.http.post("/apply-template", json={"messages": body["messages"]}).json()["tokens"]
+        sizes.append(len(ids))
+        for limit, stream in itertools.product((1, 2, None), (False, True)):
+            answer = server.http.post(COMPLETIONS, json={**body, "max_tokens": limit, "stream": stream})
+            # The model's images are 4 patches in place of one id.
+            if len(ids) + 3 < 64:
+                assert answer.status_code == 200
+                if not stream:
+                    assert answer.json()["usage"]["prompt_tokens"] == len(ids) + 3
+                    assert answer.json()["usage"]["total_tokens"] <= 64
+            else:
+                assert answer.status_code == 400
+                error = answer.json()["error"]
+                assert (error["code"], error["n_prompt_tokens"]) == ("context_length_exceeded", len(ids) + 3)
+    assert min(sizes) < 60 < 63 < max(sizes)
+    assert server.children() == children
+
+
+def test_a_context_smaller_than_an_image_is_told_once_and_each_image_is_refused(
+    serve: Serve, model_file: Callable[..., Path]
+) -> None:
+    server = serve(model=str(model_file("glm4v", image_size=128)), max_length="64")
+    for _ in range(2):
+        refused = server.http.post(COMPLETIONS, json=shows(data_uri("PNG")))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
+    spoken = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
+    assert server.http.post(COMPLETIONS, json=spoken).status_code == 200
+    assert server.log.read_text().count("every request with an image is refused") == 1
+
+
+def test_ids_that_open_an_image_without_one_are_refused_and_end_no_process(
+    serve: Serve, model_file: Callable[..., Path]
+) -> None:
+    server = serve(model=str(model_file("glm4v", image_size=128)), prefill="batch")
+    children = server.children()
+    body = shows(data_uri("PNG"))
+    ids = server.http.post("/apply-template", json={"messages": body["messages"]}).json()["tokens"]
+    for stream in (False, True):
+        for _ in range(4):
+            refused = server.http.post("/v1/completions", json={"prompt": ids, "max_tokens": 3, "stream": stream})
+            assert refused.status_code == 400
+            assert "opens an image" in refused.json()["error"]["message"]
+    assert server.children() == children

@@ -27,7 +27,7 @@ class RoleStyle:
 
     ``declare_tools`` puts the tools into the turns. ``write_body`` writes a call's body from the tool's name and its
     arguments. ``forced_opening`` is the beginning of every body, for a call that the prompt begins. ``image`` names
-    the ids that stand for an image, None for a family that sees none.
+    the ids that stand for an image, none for a family that sees none.
     """
 
     family: str
@@ -35,7 +35,7 @@ class RoleStyle:
     declare_tools: Callable[[Sequence[Tool], list[Turn]], list[Turn]]
     write_body: Callable[[str, str], str]
     forced_opening: str = ""
-    image: tuple[str, ...] | None = None
+    image: tuple[str, ...] = ()
 
 
 class RoleFormat:
@@ -47,7 +47,7 @@ class RoleFormat:
 
     def __init__(self, tokenizer: Tokenizer, style: RoleStyle) -> None:
         self.family = style.family
-        self.supports_images = style.image is not None
+        self.image_ids = tuple(map(tokenizer.role, style.image))
         self._style = style
         self._tokenizer = tokenizer
 
@@ -93,7 +93,7 @@ class RoleFormat:
         if not messages:
             raise PromptError("There must be at least one message.", "messages")
         images = [message for message in messages if message.image is not None]
-        if images and not self.supports_images:
+        if images and not self.image_ids:
             raise PromptError("This model sees no images.", f"messages.{images[0].position}.content")
         if len(images) > 1:
             raise PromptError("This model sees one image in a conversation.", f"messages.{images[1].position}.content")
@@ -112,8 +112,8 @@ class RoleFormat:
     def _encode_turn(self, turn: Turn) -> list[int]:
         tokenizer = self._tokenizer
         ids = [tokenizer.role(turn.role), *tokenizer.encode(f"{turn.metadata}\n")]
-        if turn.image and self._style.image is not None:
-            ids += map(tokenizer.role, self._style.image)
+        if turn.image:
+            ids += self.image_ids
         return ids + tokenizer.encode(turn.content)
 
 

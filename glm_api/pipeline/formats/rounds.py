@@ -37,7 +37,7 @@ class RoundFormat:
 
     supports_tools = False
     supports_system = False
-    supports_images = False
+    image_ids: tuple[int, ...] = ()
 
     def __init__(self, tokenizer: Tokenizer, style: RoundStyle) -> None:
         self.family = style.family

@@ -26,7 +26,7 @@ from glm_api.pipeline.frames import (
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.connection import Connection, ParentGone
 from glm_api.pipeline.worker.demands import DemandNotMet, json_answer
-from glm_api.pipeline.worker.evaluation import Evaluator, Interrupted, Pipeline, Plan
+from glm_api.pipeline.worker.evaluation import Evaluator, Interrupted, Pipeline, Plan, Shown
 from glm_api.pipeline.worker.outbox import Outbox
 from glm_api.pipeline.worker.slots import Slot, SlotPool
 
@@ -66,16 +66,18 @@ class Answer:
 
 @dataclass(slots=True)
 class Task:
-    """One prompt on its slot, of which the slot holds the first ``cached`` tokens. Times are of ``perf_counter``."""
+    """One prompt on its slot, of which the slot holds the first ``cached`` ids. ``extra``: what its image takes of the
+    context beyond its ids, in tokens. Times are of ``perf_counter``."""
 
     work: Generate
     output: OutputSpec
     prompt: list[int]
+    extra: int
     limit: int
     slot: Slot[Pipeline]
     cached: int
     plan: Plan
-    image: object | None
+    shown: Shown | None
     begun: float
     read: float | None = None
 
@@ -121,8 +123,8 @@ class Engine:
         self._cancelled = False
         try:
             output = OutputSpec.from_json(work.output)
-            for prompt, limit in zip(work.prompts, work.limits, strict=True):
-                self._answer(work, output, prompt, limit)
+            for prompt, size, limit in zip(work.prompts, work.sizes, work.limits, strict=True):
+                self._answer(work, output, prompt, size, limit)
                 if self._cancelled:
                     return
         except ParentGone:
@@ -148,15 +150,15 @@ class Engine:
             self._cancelled = True
         return self._cancelled
 
-    def _answer(self, work: Generate, output: OutputSpec, prompt: list[int], limit: int) -> None:
-        image = None if work.image is None else self._decode_image(work.image)
+    def _answer(self, work: Generate, output: OutputSpec, prompt: list[int], size: int, limit: int) -> None:
+        shown = self._shown(work, prompt)
+        extra = size - len(prompt)
         slot, cached = self._pool.choose(prompt)
-        if not self._format.reuses_prefix or image is not None:
+        if not self._format.reuses_prefix or shown is not None:
             cached = 0
-        plan = self._evaluator.plan(len(prompt), cached)
-        batch = plan.batch if image is None else len(prompt)
-        self._connection.send(Started(len(prompt), 0 if plan.batch else cached, plan.batch_ms, batch))
-        task = Task(work, output, prompt, limit, slot, cached, plan, image, time.perf_counter())
+        plan = self._evaluator.plan(size, cached, 0 if shown is None else shown.end + extra)
+        self._connection.send(Started(size, 0 if plan.batch else cached, plan.batch_ms, plan.batch))
+        task = Task(work, output, prompt, extra, limit, slot, cached, plan, shown, time.perf_counter())
         tokens = 0
         reason: FinishReason = "length"
         try:
@@ -169,13 +171,24 @@ class Engine:
             slot.held.clear()
             raise
         finally:
-            if not self._format.reuses_prefix or image is not None:
+            if not self._format.reuses_prefix or shown is not None:
                 slot.held.clear()
         now = time.perf_counter()
         self._outbox.flush()
         self._connection.send(
             Finished(reason, tokens, task.prompt_ms(now), task.predicted_ms(now), slot.index, len(slot.held))
         )
+
+    def _shown(self, work: Generate, prompt: list[int]) -> Shown | None:
+        """The image that ``prompt`` shows. Raises `PromptError`."""
+        ids = self._format.image_ids
+        if work.image is not None:
+            return Shown(self._decode_image(work.image), prompt.index(ids[0]) + len(ids))
+        # Only token ids that a client sends open an image that is not there; chatglm_cpp would write its places all
+        # the same, past the end of the prompt's.
+        if ids and ids[0] in prompt:
+            raise PromptError(f"The prompt opens an image (token {ids[0]}), which only a chat message can show.")
+        return None
 
     def _attempt_until_met(self, task: Task) -> tuple[FinishReason, int]:
         """Generate, and again if the demands on the answer are not met; the reason and all tokens generated."""
@@ -195,7 +208,7 @@ class Engine:
             tokens += answer.tokens
             temperature = max(temperature, RETRY_TEMPERATURE)
             task.cached = len(task.prompt) - 1 if self._format.reuses_prefix else 0
-            task.plan = self._evaluator.plan(len(task.prompt), task.cached)
+            task.plan = self._evaluator.plan(len(task.prompt) + task.extra, task.cached + task.extra)
         raise AssertionError("unreachable")
 
     def _generate(self, task: Task, config: object, answer: Answer) -> None:
@@ -216,17 +229,12 @@ class Engine:
             if self._is_cancelled(task.work):
                 answer.reason = "cancelled"
                 return
-            if task.image is None:
-                token = self._evaluator.next(task.slot, token, config, length)
-            else:
-                token = self._evaluator.next_image(task.slot, token, task.image, config, length)
+            token = self._evaluator.next(task.slot, token, config, length, task.extra)
         self._outbox.put(demand.admit(answer.finish()))
         self._outbox.put(demand.release())
 
     def _prefill(self, task: Task, config: object) -> int:
-        if task.image is not None:
-            return self._evaluator.prefill_image(task.slot, task.prompt, task.image, config)
-        total = len(task.prompt)
+        total = len(task.prompt) + task.extra
 
         def report(processed: int) -> None:
             elapsed = (time.perf_counter() - task.begun) * 1000
@@ -241,6 +249,8 @@ class Engine:
             self._greedy,
             lambda: self._is_cancelled(task.work),
             report,
+            task.shown,
+            task.extra,
         )
         if task.work.progress:
             report(total)

@@ -3,7 +3,11 @@
 The two ways of reading a prompt give the same cache. One call (*batch*) uses many cores better, but nothing can
 interrupt it, it cannot start from a cached prefix, and its attention scores take memory that grows with the square of
 its length. Token by token (*step*) can be interrupted after each token and continues whatever the slot holds. Which
-is cheaper for a prompt is decided from the rates measured on this machine.
+is cheaper for a prompt is decided from the rates measured on this machine. An image, and what stands before it, can
+only be read in one call; what follows it, either way.
+
+An image takes more places in the cache than it has ids. Sizes and places are counted in tokens with the image's;
+``extra`` is how many those are more than ids.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.frames import PrefillMode
 from glm_api.pipeline.worker.slots import Slot
 
@@ -31,10 +36,8 @@ class Model(Protocol):
     def generate_next_token(
         self, input_ids: list[int], image: object | None, gen_config: object, n_past: int, n_ctx: int
     ) -> int:
-        """Evaluate ``input_ids[n_past:]`` (one id when ``n_past > 0``) and choose the id that follows."""
-
-    def count_tokens(self, input_ids: list[int], image: object | None) -> int:
-        """Cache positions that ``input_ids`` take, an image's patches included."""
+        """Evaluate ``input_ids`` and the image, or their last id when ``n_past > 0``: that many places of the cache are
+        taken then. Choose the id that follows. ``n_ctx`` is the length of the prompt in ids."""
 
 
 class Pipeline(Protocol):
@@ -43,6 +46,14 @@ class Pipeline(Protocol):
     @property
     def model(self) -> Model:
         """The evaluating half of the pipeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An image in a prompt. ``end``: how many ids there are up to its end, its own included."""
+
+    image: object
+    end: int
 
 
 class Interrupted(Exception):
@@ -84,12 +95,21 @@ class Evaluator:
         self._whole_prompts = whole_prompts
         self.rates = Rates()
 
-    def plan(self, total: int, cached: int) -> Plan:
-        """How to read a prompt of ``total`` tokens of which ``cached`` are in the slot."""
+    def plan(self, total: int, cached: int, least: int = 0) -> Plan:
+        """How to read a prompt of ``total`` tokens of which ``cached`` are in the slot, if not at least the first
+        ``least`` must be read in one call. Raises `PromptError` when memory does not admit those."""
         if self._whole_prompts:
             return self._batch(total)
         fresh = total - cached
         longest = min(total, self._longest_batch)
+        if least > cached:
+            if least > longest:
+                raise PromptError(
+                    f"The image and the text before it are {least} tokens, but this server's memory lets it read "
+                    f"{self._longest_batch} at once. Shorten the text before the image.",
+                    "messages",
+                )
+            return self._batch(least if self._mode == "step" else longest)
         if self._mode == "step" or (cached and fresh == 1) or longest < UNMEASURED_BATCH:
             return Plan(0, 0.0)
         if self._mode == "batch":
@@ -114,12 +134,14 @@ class Evaluator:
         greedy: object,
         interrupted: Callable[[], bool],
         on_progress: Callable[[int], None],
+        shown: Shown | None = None,
+        extra: int = 0,
     ) -> int:
         """Read ``prompt`` into ``slot``, which holds its first ``cached`` tokens; the first id of the answer.
 
         ``greedy`` is the configuration for the steps whose choice is not used. ``interrupted`` is asked after each
         token; when it says yes, `Interrupted` is raised and what was read so far stays usable. ``on_progress`` hears
-        from time to time how many tokens are read.
+        from time to time how many tokens are read. ``shown`` is the image in the prompt, ``extra`` what it takes.
         """
         generate = slot.pipeline.model.generate_next_token
         held = slot.held
@@ -128,45 +150,35 @@ class Evaluator:
         token = -1
         if plan.batch:
             held.clear()
-            head = prompt[: plan.batch]
+            head = prompt[: plan.batch - extra]
             begun = time.perf_counter()
-            token = generate(head, None, config if len(head) == total else greedy, 0, total)
-            self.rates.note_batch(len(head), (time.perf_counter() - begun) * 1000)
+            image = None if shown is None else shown.image
+            token = generate(head, image, config if len(head) == total else greedy, 0, total)
+            if shown is None:
+                # With an image it takes longer, for the patches are looked at first.
+                self.rates.note_batch(len(head), (time.perf_counter() - begun) * 1000)
             held.extend(head)
             if len(head) == total:
                 return token
-            on_progress(len(held))
+            on_progress(len(held) + extra)
         last_report = begun = time.perf_counter()
         first = len(held)
         for position in range(first, total):
             if interrupted():
                 raise Interrupted
             held.append(prompt[position])
-            token = self._step(slot, config if position == total - 1 else greedy, position, total)
+            token = self._step(slot, config if position == total - 1 else greedy, position + extra, total)
             now = time.perf_counter()
             if now - last_report >= PROGRESS_SECONDS:
                 last_report = now
-                on_progress(len(held))
+                on_progress(len(held) + extra)
         self.rates.note_step((time.perf_counter() - begun) * 1000 / (total - first))
         return token
 
-    def prefill_image(self, slot: Slot[Pipeline], prompt: list[int], image: object, config: object) -> int:
-        """Read ``prompt`` and the image that it shows, in one call: patches cannot be read one by one."""
-        slot.held.clear()
-        slot.held.extend(prompt)
-        return slot.pipeline.model.generate_next_token(slot.held, image, config, 0, len(prompt))
-
-    def next(self, slot: Slot[Pipeline], token: int, config: object, prompt_length: int) -> int:
+    def next(self, slot: Slot[Pipeline], token: int, config: object, prompt_length: int, extra: int = 0) -> int:
         """Evaluate ``token`` after what the slot holds; the id that follows it."""
         slot.held.append(token)
-        return self._step(slot, config, len(slot.held) - 1, prompt_length)
-
-    def next_image(self, slot: Slot[Pipeline], token: int, image: object, config: object, prompt_length: int) -> int:
-        """As `next`, behind a prompt that shows ``image``."""
-        model = slot.pipeline.model
-        past = model.count_tokens(slot.held, image)
-        slot.held.append(token)
-        return model.generate_next_token(slot.held, image, config, past, prompt_length)
+        return self._step(slot, config, len(slot.held) - 1 + extra, prompt_length)
 
     def _step(self, slot: Slot[Pipeline], config: object, past: int, prompt_length: int) -> int:
         return slot.pipeline.model.generate_next_token(slot.held, None, config, past, prompt_length)

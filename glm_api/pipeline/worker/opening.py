@@ -65,6 +65,13 @@ def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
         raise ModelFileError(f"chatglm-cpp cannot open {file.path.name}: {_one_line(error)}") from None
     if difference := format.check():
         logger.warning("%s", difference)
+    if evaluates and file.vision is not None and file.image_tokens + len(format.image_ids) >= context:
+        logger.warning(
+            "An image takes %d tokens, and the context is only %d: every request with an image is refused. "
+            "Raise GLM_MAX_LENGTH.",
+            file.image_tokens + len(format.image_ids),
+            context,
+        )
     info = ModelInfo(
         family=format.family,
         context_length=context,
@@ -73,7 +80,8 @@ def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
         hidden_size=file.hidden_size,
         supports_tools=format.supports_tools,
         supports_system=format.supports_system,
-        supports_images=format.supports_images,
+        supports_images=bool(format.image_ids),
+        image_tokens=file.image_tokens,
         reuses_prefix=format.reuses_prefix,
         slots=slots,
         slot_bytes=slot_bytes,

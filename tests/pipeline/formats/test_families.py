@@ -107,7 +107,7 @@ def test_a_family_says_what_it_can_do(
     format = open_model(family).format
     assert format.family == family
     assert (format.supports_tools, format.supports_system) == (tools, tools)
-    assert (format.supports_images, format.reuses_prefix) == (images, reuses_prefix)
+    assert (bool(format.image_ids), format.reuses_prefix) == (images, reuses_prefix)
 
 
 def test_an_unknown_family_is_named() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import io
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from chatglm_cpp import _C
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from glm_api.pipeline.conversation import Conversation, Message
 from glm_api.pipeline.frames import Alive, Cancel, Event, Failed, Finished, FinishReason, Frame, Generate, Started, Text
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker import engine, outbox
@@ -61,6 +65,13 @@ def pipelines_of(model: OpenModel, count: int) -> list[_C.Pipeline]:
     return pipelines
 
 
+@pytest.fixture(autouse=True, scope="module")
+def close_pipelines() -> Iterator[None]:
+    """Other modules of the process need the room that ggml has for open models."""
+    yield
+    pipelines_of.cache_clear()
+
+
 class Bench:
     """An engine over an open model, and the answers of chatglm_cpp's own loop to compare with."""
 
@@ -76,29 +87,51 @@ class Bench:
         self.number = 0
 
     def run(
-        self, prompt: list[int], limit: int, cancel_after: int | None = None, output: OutputSpec | None = None
+        self,
+        prompt: list[int],
+        limit: int,
+        cancel_after: int | None = None,
+        output: OutputSpec | None = None,
+        image: str | None = None,
     ) -> list[Event]:
         self.number += 1
         self.connection.sent = []
         self.connection.cancel_after = cancel_after
         spec = output or OutputSpec(mode="text")
         self.connection.incoming.append(
-            Generate(self.number, [prompt], [limit], 0.0, 1.0, 0, 1.0, [], spec.to_json(), None, False)
+            Generate(
+                self.number,
+                [prompt],
+                [self._size(prompt, image)],
+                [limit],
+                0.0,
+                1.0,
+                0,
+                1.0,
+                [],
+                spec.to_json(),
+                image,
+                False,
+            )
         )
         with pytest.raises(ParentGone):
             self.engine.serve()
         return [frame for frame in self.connection.sent if isinstance(frame, Event)]
 
-    def expected(self, prompt: list[int], limit: int) -> list[int]:
+    def _size(self, prompt: list[int], image: str | None) -> int:
+        return self.reference.model.count_tokens(prompt, None if image is None else decode_image(image))
+
+    def expected(self, prompt: list[int], limit: int, image: str | None = None) -> list[int]:
         """chatglm_cpp's greedy ids for ``prompt``, evaluated in one call, without the id that ends them."""
+        shown = None if image is None else decode_image(image)
         ids = list(prompt)
         config = generation_config(0.0, 1.0, 0, 1.0)
         past = 0
         while len(ids) < len(prompt) + limit:
-            token = self.reference.model.generate_next_token(ids, None, config, past, len(prompt))
+            token = self.reference.model.generate_next_token(ids, shown, config, past, len(prompt))
             if token in self.model.tokenizer.end_ids:
                 break
-            past = len(ids)
+            past = self.reference.model.count_tokens(ids, shown)
             ids.append(token)
         return ids[len(prompt) :]
 
@@ -267,7 +300,7 @@ def test_whatever_one_request_raises_costs_that_request_only(
 
 def test_a_request_that_cannot_be_read_costs_itself_only(open_demo: OpenModel) -> None:
     bench = Bench(open_demo, "auto")
-    work = Generate(1, [[400]], [1], 0.0, 1.0, 0, 1.0, [], {"nonsense": 1}, None, False)
+    work = Generate(1, [[400]], [1], [1], 0.0, 1.0, 0, 1.0, [], {"nonsense": 1}, None, False)
     bench.connection.incoming.append(work)
     prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
     events = bench.run(prompt, 8)
@@ -281,7 +314,71 @@ def test_the_work_ends_when_the_web_process_is_gone(open_demo: OpenModel, monkey
 
     bench = Bench(open_demo, "auto")
     monkeypatch.setattr(bench.connection, "send", send)
-    bench.connection.incoming.append(Generate(9, [[400]], [1], 0.0, 1.0, 0, 1.0, [], {"tools": ()}, None, False))
+    bench.connection.incoming.append(Generate(9, [[400]], [1], [1], 0.0, 1.0, 0, 1.0, [], {"tools": ()}, None, False))
     prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
     bench.run(prompt, 8)
     assert len(bench.connection.incoming) == 1
+
+
+def picture() -> str:
+    file = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def with_image(model: OpenModel, before: str = "", after: str = "") -> list[int]:
+    """The prompt of a conversation that shows an image in its last message."""
+    shown = Message("user", after or "What is this?", image=b"")
+    return model.format.render(Conversation((Message("system", before), shown) if before else (shown,))).ids
+
+
+@pytest.mark.parametrize("mode", ["step", "batch", "auto"])
+@pytest.mark.parametrize("longest_batch", [40, 10_000])
+def test_an_image_is_read_the_same_whether_what_follows_is_read_with_it_or_step_by_step(
+    mode: str, longest_batch: int, open_model: Callable[..., OpenModel]
+) -> None:
+    model = open_model("glm4v", image_size=32)
+    bench = Bench(model, mode, longest_batch=longest_batch)
+    prompt = with_image(model, after="Tell me what you see, hello world. " * 4)
+    expected = bench.expected(prompt, 12, picture())
+    assert len(set(expected)) > 1
+    for _ in range(2):
+        events = bench.run(prompt, 12, image=picture())
+        assert ids_of(events) == expected
+        started = events[0]
+        assert isinstance(started, Started)
+        assert (started.prompt_tokens, started.cached_tokens) == (len(prompt) + 15, 0)
+        assert started.batch_tokens > 0
+    # What the slot held of the image is nothing that a text may go on from.
+    assert bench.expected(with_image(model)[:3], 5) == ids_of(bench.run(with_image(model)[:3], 5))
+
+
+def test_an_image_behind_more_text_than_memory_lets_it_read_at_once_is_refused(
+    open_model: Callable[..., OpenModel],
+) -> None:
+    model = open_model("glm4v", image_size=32)
+    bench = Bench(model, "auto", longest_batch=40)
+    (refused,) = bench.run(with_image(model, before="hello world " * 20), 3, image=picture())
+    assert isinstance(refused, Failed)
+    assert refused.kind == "prompt"
+    assert "Shorten the text before the image" in refused.message
+    assert isinstance(bench.run(with_image(model), 3, image=picture())[-1], Finished)
+
+
+def test_a_demand_on_the_answer_to_an_image_is_tried_again(open_model: Callable[..., OpenModel]) -> None:
+    model = open_model("glm4v", image_size=32)
+    bench = Bench(model, "auto")
+    demand = OutputSpec(required=True, tools=("get_weather", "get_time"))
+    events = bench.run(with_image(model), 3, output=demand, image=picture())
+    assert isinstance(events[-1], Failed)
+    assert events[-1].kind == "answer"
+    assert ids_of(bench.run(with_image(model), 5, image=picture())) == bench.expected(with_image(model), 5, picture())
+
+
+def test_ids_that_open_an_image_which_is_not_there_are_refused(open_model: Callable[..., OpenModel]) -> None:
+    model = open_model("glm4v", image_size=32)
+    bench = Bench(model, "batch")
+    prompt = [*model.tokenizer.prefix, 5, model.format.image_ids[0], 6, 7]
+    (refused,) = bench.run(prompt, 3)
+    assert isinstance(refused, Failed)
+    assert refused.kind == "prompt"

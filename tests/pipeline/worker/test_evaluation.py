@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.worker.evaluation import Evaluator, Plan
 
 
@@ -48,3 +49,24 @@ def test_how_long_the_process_will_be_deaf_is_estimated() -> None:
 def test_a_family_that_reuses_nothing_reads_whole_prompts() -> None:
     made = Evaluator("step", 10, whole_prompts=True)
     assert made.plan(100, 0).batch == 100
+
+
+@pytest.mark.parametrize(
+    ("made", "batch"),
+    [
+        # As much as memory admits goes with the image, or only what must, for those who want to be interruptible.
+        (evaluator(), 100),
+        (evaluator(step=10, batch=9.5), 100),
+        (evaluator(longest=60), 60),
+        (evaluator("step"), 30),
+    ],
+)
+def test_an_image_is_read_in_one_call(made: Evaluator, batch: int) -> None:
+    assert made.plan(100, 0, least=30).batch == batch
+    # It is not read again when the slot holds it.
+    assert made.plan(100, 99, least=30).batch == 0
+
+
+def test_an_image_that_memory_does_not_admit_is_refused() -> None:
+    with pytest.raises(PromptError, match=r"30 tokens.*20 at once"):
+        evaluator(longest=20).plan(100, 0, least=30)
