@@ -257,6 +257,7 @@ class BrokenFormat:
     """A format whose answers break."""
 
     reuses_prefix = True
+    image_ids: tuple[int, ...] = ()
 
     def __init__(self, error: Exception) -> None:
         self._error = error
