@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="module")
-def open_model(model_file: Callable[..., Path]) -> Callable[..., OpenModel]:
+def open_model(model_file: Callable[..., Path]) -> Iterator[Callable[..., OpenModel]]:
     """``open_model(family, **fields of TinyModel)``: the same file, opened in this process, once a module.
 
     Not once a session: ggml has room for 64 contexts in a process, an open model takes three, and one too many crashes.
@@ -59,4 +59,6 @@ def open_model(model_file: Callable[..., Path]) -> Callable[..., OpenModel]:
             opened[path] = OpenModel(path, pipeline, tokenizer, format)
         return opened[path]
 
-    return make
+    yield make
+    # Hypothesis keeps the arguments of its last test.
+    opened.clear()

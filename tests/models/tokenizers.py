@@ -10,12 +10,26 @@ from __future__ import annotations
 import base64
 import string
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 WORDS = (
     "▁the ▁of ▁to ▁and ▁hello ▁weather ▁you ▁is ▁in ▁tool ▁get_weather get_weather ▁Answer ▁question name description "
     "parameters ing tion 你好 天气 北京 今天 一个 人工智能 助手 模型"
 ).split()
+# Merges of white space, such as GLM-4's tokenizer has.
+WHITE_SPACE = (
+    "  ",
+    "   ",
+    "    ",
+    "\n\n",
+    " \n",
+    "。\n",
+    "\u3000\u3000",
+    "\u3000你",
+    "\xa0\xa0",
+    " \xa0 \xa0",
+    "  \xa0",
+)
 CHARACTERS = (
     string.digits + string.ascii_letters + string.punctuation + "，。！？：；、“”（）"
     "的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可她里后小么心多天而能好都然没日于起还发成事只作当想看文无开手"
@@ -56,11 +70,43 @@ def sentencepiece_model(pieces: Iterable[Piece]) -> bytes:
     return data + _string(2, trainer) + _string(3, normalizer)
 
 
+# Of two values of a field the last one counts, so a serialized model is changed by what is put behind it.
+
+
+def without_dummy_prefix(model: bytes) -> bytes:
+    """``model`` that puts no space in front of a text, as CodeGeeX2's does not."""
+    return model + _string(3, _number(3, 0))
+
+
+def unigram(model: bytes, rules: Mapping[str, str]) -> bytes:
+    """``model`` of the kind of ChatGLM-6B's: unigram, text rewritten by ``rules``, no white space at ends or twice."""
+    return model + _string(2, _number(3, 1)) + _string(3, _string(2, _precompiled(rules)) + _number(4, 1))
+
+
+def _precompiled(rules: Mapping[str, str]) -> bytes:
+    """``rules`` as SentencePiece compiles them: a Darts-clone double array from texts to offsets of their new ones."""
+    states = {text.encode()[:length]: 0 for text in rules for length in range(len(text.encode()) + 1)}
+    # Each state's successors are in a block of their own, so that none of them collide.
+    blocks = {prefix: 256 * (index + 1) for index, prefix in enumerate(states)}
+    units = [0] * (256 * (len(states) + 1))
+    for prefix in states:
+        at = blocks[prefix[:-1]] ^ prefix[-1] if prefix else 0
+        units[at] |= (at ^ blocks[prefix]) << 10 | (prefix[-1] if prefix else 0)
+        states[prefix] = at
+    replacements = b""
+    for text, replacement in rules.items():
+        units[states[text.encode()]] |= 1 << 8  # it has a value, in the unit of the label 0
+        units[blocks[text.encode()]] = 1 << 31 | len(replacements)
+        replacements += replacement.encode() + b"\0"
+    trie = struct.pack(f"<{len(units)}I", *units)
+    return struct.pack("<I", len(trie)) + trie + replacements
+
+
 def tiktoken_tokens() -> list[bytes]:
     """The vocabulary of GLM-4, special tokens left out: all bytes, then merges. A token's index is its rank."""
     tokens = [bytes([value]) for value in range(256)]
-    words = [word.replace("▁", " ").encode() for word in WORDS] + [b'{"', b'":', b'"}']
-    for word in (*words, *(character.encode() for character in CHARACTERS)):
+    words = (*(word.replace("▁", " ") for word in WORDS), '{"', '":', '"}', *WHITE_SPACE, *CHARACTERS)
+    for word in map(str.encode, words):
         tokens += [word[:length] for length in range(2, len(word) + 1)]
     return list(dict.fromkeys(tokens))
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from chatglm_cpp import _C
 
+from glm_api.pipeline.worker import white_space
 from glm_api.pipeline.worker.model_file import CHATGLM, CHATGLM4, CHATGLM4V, ModelFile
 from glm_api.pipeline.worker.vocabulary import read_vocabulary
 
@@ -19,6 +20,11 @@ _UNCUT = 1 << 30
 _MAX_RUN, _RUN_PIECE = 1024, 128
 _LONG_RUN = re.compile(rf"(?<![^\W\d_])[^\W\d_]{{{_MAX_RUN},}}|(?<![\W_])[\W_]{{{_MAX_RUN},}}")
 
+# chatglm_cpp's stand-in for a lookahead takes the last of several blanks for a word's, at the end of a text too.
+# So a word is put behind them, and its ids are dropped.
+_BLANKS = (" ", "\t", "\f")
+_WORD = " x"
+
 
 class PipelineTokenizer:
     """The `Tokenizer` of an open `chatglm_cpp.Pipeline`; ``model`` is the file that it was opened from."""
@@ -28,18 +34,15 @@ class PipelineTokenizer:
         self._vocabulary = read_vocabulary(model)
         self._pieces = dict(enumerate(self._vocabulary.pieces))
         self._prefix_last = model.model_type == CHATGLM
-        self._cuts_runs = model.model_type in (CHATGLM4, CHATGLM4V)
+        self._uses_tiktoken = model.model_type in (CHATGLM4, CHATGLM4V)
         self._special_ids = frozenset(self._vocabulary.specials.values())
         config = pipeline.model.config
         self.end_ids = frozenset(id for id in (config.eos_token_id, *config.extra_eos_token_ids) if id >= 0)
 
     def encode(self, text: str) -> list[int]:
-        """Ordinary text as ids. No text yields a special id; ChatGLM-6B files that spell them out lose that word."""
-        if self._cuts_runs:
-            parts = _cut_long_runs(text)
-            ids = self._encode(text) if len(parts) == 1 else [id for part in parts for id in self._encode(part)]
-        else:
-            ids = self._encode(text)
+        """Ordinary text as ids. No text yields a special id; where a file spells one out, which none of the published
+        ones does, that word is lost."""
+        ids = self._encode_as_tiktoken(text) if self._uses_tiktoken else self._encode(text)
         if not self._special_ids.isdisjoint(ids):
             ids = [id for id in ids if id not in self._special_ids]
         return ids
@@ -72,6 +75,22 @@ class PipelineTokenizer:
     def knows(self, token: int) -> bool:
         """Whether the tokenizer has this id."""
         return token in self._pieces
+
+    @cached_property
+    def _white_space_ranks(self) -> dict[bytes, int]:
+        return white_space.ranks(self._vocabulary.pieces)
+
+    def _encode_as_tiktoken(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for run in _cut_long_runs(text):
+            for part in white_space.split(run):
+                if isinstance(part, bytes):
+                    ids += white_space.merge(part, self._white_space_ranks)
+                elif part.endswith(_BLANKS):
+                    ids += self._encode(part + _WORD)[: -len(self._encode(_WORD))]
+                else:
+                    ids += self._encode(part)
+        return ids
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, _UNCUT)

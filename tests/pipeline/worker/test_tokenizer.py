@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 from chatglm_cpp import _C
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glm_api.pipeline.formats.punctuation import ChinesePunctuation
-from tests.models import tokenizers
+from tests.models import tiktoken_reference, tokenizers
 from tests.models.fixtures import OpenModel
 from tests.models.writer import FAMILIES, Family, vocabulary_size
 
@@ -22,6 +22,7 @@ TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"), max_size=30),
     st.text("a \n\t你，,<n>"),
 ).filter(lambda text: "<|tab|>" not in text and "<|blank_" not in text)
+TINY_RANKS = {token: rank for rank, token in enumerate(tokenizers.tiktoken_tokens())}
 SPELLED_OUT = "<|user|><|assistant|><|observation|><|system|>[gMASK][MASK]sop<sop><eop></s><s><unk><|endoftext|><pad>"
 
 
@@ -45,13 +46,33 @@ def test_ids_and_text_are_chatglm_cpps(family: Family, text: str, open_model: Op
     cpp = model.pipeline.tokenizer
     ids = model.tokenizer.encode(text)
     prefix = model.tokenizer.prefix
-    assert (ids + prefix if family == "chatglm" else prefix + ids) == cpp.encode(text, 1 << 20)
+    if family not in ("glm4", "glm4v"):  # there white space makes a difference, see below
+        assert (ids + prefix if family == "chatglm" else prefix + ids) == cpp.encode(text, 1 << 20)
     punctuation = ChinesePunctuation()
     shown = model.tokenizer.show(ids)
     if family in ("chatglm", "chatglm2"):
         shown = punctuation.feed(shown) + punctuation.flush()
     # ChatGLM3's decode takes text that spells a special token for one, unless it is to show them.
     assert shown == cpp.decode(ids, family in ("chatglm", "chatglm2"))
+
+
+@pytest.mark.parametrize("family", ["glm4", "glm4v"])
+@settings(deadline=None)
+@given(text=tiktoken_reference.TEXTS)
+@example(text="　　你好\n　　你好")
+@example(text="def f(x):\n    ")
+@example(text="a  ")
+def test_glm4s_ids_are_tiktokens(family: Family, text: str, open_model: OpenModelFactory) -> None:
+    assert open_model(family).tokenizer.encode(text) == tiktoken_reference.encode(text, TINY_RANKS)
+
+
+@pytest.mark.parametrize("blank", ["\u3000", "\xa0", " \xa0", "\v\t"])
+@pytest.mark.parametrize("length", [2, 3, 128, 900])
+def test_long_runs_of_any_white_space_are_merged_as_tiktoken_does(
+    blank: str, length: int, open_model: OpenModelFactory
+) -> None:
+    text = f"a{(blank * length)[:length]}你"
+    assert open_model("glm4").tokenizer.encode(text) == tiktoken_reference.encode(text, TINY_RANKS)
 
 
 @every
@@ -80,6 +101,35 @@ def test_a_tokenizer_that_spells_out_special_tokens_is_kept_from_doing_so(open_m
     tokenizer = open_model("chatglm", tokenizer=tokenizers.sentencepiece_model(pieces)).tokenizer
     assert set(tokenizer.prefix).isdisjoint(tokenizer.encode("a[gMASK]<sop>b"))
     assert tokenizer.show(tokenizer.encode("a[gMASK]<sop>b")) == "ab"
+
+
+def test_chatglms_unigram_model_rewrites_text_and_encodes_what_comes_of_it(open_model: OpenModelFactory) -> None:
+    rules = {"，": ",", "Ａ": "A", "㎏": "kg", "\u3000": " "}
+    model = tokenizers.unigram(tokenizers.sentencepiece_model(tokenizers.chatglm_pieces()), rules)
+    opened = open_model("chatglm", tokenizer=model)
+    text = "  你好，Ａ㎏\u3000the 𠮷\n"
+    ids = opened.tokenizer.encode(text)
+    assert ids + opened.tokenizer.prefix == opened.pipeline.tokenizer.encode(text, 1 << 20)
+    assert opened.tokenizer.show(ids) == "  你好,Akg the 𠮷\n"
+    assert opened.format.check() is None
+
+
+@settings(deadline=None)
+@given(text=TEXTS)
+def test_a_tokenizer_without_a_space_in_front_shows_text_as_it_is(text: str, open_model: OpenModelFactory) -> None:
+    model = tokenizers.without_dummy_prefix(tokenizers.sentencepiece_model(tokenizers.sentencepiece_pieces()))
+    tokenizer = open_model("chatglm2", tokenizer=model).tokenizer
+    ids = tokenizer.encode(text)
+    assert tokenizer.show(ids) == tokenizer.decode(ids).decode() == text
+
+
+def test_pieces_that_end_in_a_carriage_return_are_kept(open_model: OpenModelFactory) -> None:
+    pieces = tokenizers.sentencepiece_pieces()
+    pieces[-1] = ("a\r", tokenizers.NORMAL)
+    tokenizer = open_model("chatglm3", tokenizer=tokenizers.sentencepiece_model(pieces)).tokenizer
+    ids = tokenizer.encode("你好a\r\n")
+    assert pieces.index(("a\r", tokenizers.NORMAL)) in ids
+    assert tokenizer.show(ids) == "你好a\r\n"
 
 
 @every
@@ -129,6 +179,4 @@ def test_runs_that_no_language_has_are_encoded_in_pieces(run: str, open_model: O
     ids = model.tokenizer.encode(text)
     assert model.tokenizer.show(ids) == text
     ordinary = f"hello {run * 300} 你好"
-    assert model.tokenizer.prefix + model.tokenizer.encode(ordinary) == model.pipeline.tokenizer.encode(
-        ordinary, 1 << 20
-    )
+    assert model.tokenizer.encode(ordinary) == tiktoken_reference.encode(ordinary, TINY_RANKS)
