@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Sequence
 
 from hypothesis import strategies as st
@@ -64,6 +65,11 @@ def splits(draw: st.DrawFn, data: st.SearchStrategy[str]) -> list[bytes]:
     whole = draw(data).encode()
     cuts = draw(st.lists(st.integers(0, len(whole)), max_size=8).map(sorted))
     return [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True) if start < end]
+
+
+def whole_characters(data: bytes) -> str:
+    """The text of ``data`` with invalid bytes as U+FFFD, but without the beginning of a character at its end."""
+    return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
 
 
 def read(reader: AnswerReader, ids: Iterable[int]) -> list[Event]:

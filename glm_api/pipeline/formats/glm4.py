@@ -34,7 +34,13 @@ def write_body(name: str, arguments: str) -> str:
     return arguments
 
 
-_STYLE = RoleStyle(family="glm4", syntax=JsonSyntax(), declare_tools=declare_tools, write_body=write_body)
+_STYLE = RoleStyle(
+    family="glm4",
+    syntax=JsonSyntax(),
+    declare_tools=declare_tools,
+    write_body=write_body,
+    writes_empty_system=False,
+)
 # The image itself is put by chatglm_cpp between the two marks, in place of the id in the middle.
 _VISION_STYLE = replace(_STYLE, family="glm4v", image=("begin_of_image", "endoftext", "end_of_image"))
 

@@ -59,6 +59,8 @@ class MessageReader:
             return events
         self._ids.append(token)
         if token == self._assistant:
+            if left := self._detokenizer.flush():
+                self._read(left)
             self._close_segment()
             self._in_header, self._header, self._body = True, "", None
         else:
@@ -149,9 +151,6 @@ class MessageReader:
 
     def _close_segment(self) -> None:
         """The segment ends here: by a role id, an end id, or because the answer was cut."""
-        left = self._detokenizer.flush()
-        if left:
-            self._read(left)
         if self.reason is not None:
             return
         if self._in_header and self._header.strip():

@@ -27,7 +27,8 @@ class RoleStyle:
 
     ``declare_tools`` puts the tools into the turns. ``write_body`` writes a call's body from the tool's name and its
     arguments. ``forced_opening`` is the beginning of every body, for a call that the prompt begins. ``image`` names
-    the ids that stand for an image, none for a family that sees none.
+    the ids that stand for an image, none for a family that sees none. ``writes_empty_system``: the family's template
+    writes a system message without content too.
     """
 
     family: str
@@ -36,6 +37,7 @@ class RoleStyle:
     write_body: Callable[[str, str], str]
     forced_opening: str = ""
     image: tuple[str, ...] = ()
+    writes_empty_system: bool = True
 
 
 class RoleFormat:
@@ -56,6 +58,8 @@ class RoleFormat:
         messages = conversation.messages
         self._check(messages)
         turns = to_turns(messages, self._style.write_body)
+        if not self._style.writes_empty_system:
+            turns = [turn for turn in turns if turn.content or turn.role != "system"]
         continued = messages[-1].role == "assistant" and output.forced is None and not output.required
         if tools:
             turns = self._declare(tools, turns)

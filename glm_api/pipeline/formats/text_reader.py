@@ -32,7 +32,7 @@ class TextReader:
         return self._release(text) if text else []
 
     def finish(self) -> list[Event]:
-        text = self._content.feed(self._detokenizer.flush()) + self._content.flush()
+        text = self._content.flush()
         if self._content.stopped:
             self.reason = "stop"
         return self._release(text) if text or self._ids else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ from glm_api.pipeline.formats.chatglm3 import chatglm3
 from glm_api.pipeline.formats.glm4 import glm4
 from glm_api.pipeline.frames import Event, FinishReason, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.model_info import OutputSpec
-from tests.models.scripted import ScriptedTokenizer, calls_of, ids_of, read, splits, text_of
+from tests.models.scripted import ScriptedTokenizer, calls_of, ids_of, read, splits, text_of, whole_characters
 
 FORMATS = {"chatglm3": chatglm3, "glm4": glm4}
 TOOLS = ("get", "get_weather", "查天气")
@@ -151,6 +151,33 @@ def test_an_answer_that_is_cut_has_no_reason(family: str) -> None:
 
 
 @both
+@pytest.mark.parametrize("mode", ["chat", "text"])
+@pytest.mark.parametrize("end", [[], ["<|user|>"]])
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_an_answer_that_is_cut_inside_a_character_ends_in_front_of_it(
+    family: str, mode: Literal["chat", "text"], end: list[str], cut: int
+) -> None:
+    bytes_of_a_face = [b"\xf0", b"\x9f", b"\x98"][:cut]
+    answer = Answer(family, ["hi", *bytes_of_a_face, *end], OutputSpec(mode=mode))
+    assert answer.text == "hi"
+    assert ids_of(answer.events) == answer.ids[: 1 + cut]
+
+
+@both
+def test_arguments_that_are_cut_inside_a_character_end_in_front_of_it(family: str) -> None:
+    written = '{"city": "北' if family == "glm4" else "city='北"
+    answer = Answer(family, [written, b"\xe4", b"\xba"], OutputSpec(tools=("get",), forced="get"))
+    assert calls_of(answer.events) == [("get", written)]
+    assert ids_of(answer.events) == answer.ids
+
+
+@both
+def test_a_character_that_is_not_finished_is_shown_as_such_when_text_follows(family: str) -> None:
+    assert Answer(family, ["hi", b"\xf0\x9f", "<|assistant|>", "\n", "you"]).text == "hi\ufffd\nyou"
+    assert Answer(family, ["hi", b"\xf0\x9f", "you"]).text == "hi\ufffdyou"
+
+
+@both
 def test_a_cut_header_is_text(family: str) -> None:
     assert Answer(family, ["get_wea"]).text == "get_wea"
 
@@ -274,7 +301,7 @@ def test_any_split_of_an_answer_gives_the_same(family: str, data: st.DataObject)
 def test_text_is_the_whole_decode_without_white_space_in_front(family: str, data: st.DataObject) -> None:
     pieces = data.draw(st.lists(st.binary(max_size=5)))
     answer = Answer(family, pieces, OutputSpec())
-    assert answer.text == b"".join(pieces).decode(errors="replace").lstrip()
+    assert answer.text == whole_characters(b"".join(pieces)).lstrip()
 
 
 @both

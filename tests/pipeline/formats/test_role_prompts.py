@@ -60,6 +60,15 @@ def test_text_that_spells_a_special_token_stays_text(family: str) -> None:
     assert ids.count(model.tokenizer.role("[gMASK]")) == 1
 
 
+@pytest.mark.parametrize(("family", "written"), [("chatglm3", "<|system|>\n"), ("glm4", ""), ("glm4v", "")])
+def test_an_empty_system_message_is_written_as_the_familys_template_does(family: str, written: str) -> None:
+    model = Family(family)
+    assert model.prompt(Message("system", ""), HI) == f"<|[gMASK]|><|sop|>{written}<|user|>\nhi<|assistant|>"
+    assert "<|system|>\n <|user|>" in model.prompt(Message("system", " "), HI)
+    # Only there: an empty question or result is one.
+    assert model.prompt(Message("user", "")) == "<|[gMASK]|><|sop|><|user|>\n<|assistant|>"
+
+
 def test_chatglm3_tools_stand_in_front_of_the_callers_system_text() -> None:
     declared = json.dumps(
         [
