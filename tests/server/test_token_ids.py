@@ -1,11 +1,18 @@
-"""Token ids that a client sends itself."""
+"""Token ids: those that a client sends itself, and those that its text becomes or an answer is made of."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
 
 import openai
 import pytest
 
-from .conftest import Server
+from tests.models import tiktoken_reference, tokenizers
+from tests.models.fixtures import OpenModel
+
+from .conftest import Serve, Server
 
 # Behind the demo model's vocabulary: just so, in the range of other models, and far off.
 UNKNOWN = [3072, 64790, 2**31 - 1]
@@ -38,3 +45,35 @@ def test_a_prompt_of_ids_is_answered_as_its_text_is(demo: Server) -> None:
             for prompt in ("hello", ids)
         ]
     assert texts[0] == texts[1]
+
+
+def test_glm4_is_given_the_ids_that_it_was_trained_on(serve: Serve, model_file: Callable[..., Path]) -> None:
+    server = serve(model=str(model_file("glm4")))
+    ranks = {token: rank for rank, token in enumerate(tokenizers.tiktoken_tokens())}
+    for text in ("　　你好\n　　今天", "你好　　北京", "a\xa0\xa0b", "def f(x):\n    ", "a  "):
+        tokens = server.http.post("/tokenize", json={"content": text}).json()["tokens"]
+        assert tokens == tiktoken_reference.encode(text, ranks), text
+    user = {"role": "user", "content": "hello"}
+    counts = [
+        server.http.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 1}).json()["usage"]
+        for messages in ([user], [{"role": "system", "content": ""}, user])
+    ]
+    assert counts[0]["prompt_tokens"] == counts[1]["prompt_tokens"], "an empty system message is left out"
+
+
+def test_an_answer_that_is_cut_inside_a_character_ends_in_front_of_it(
+    serve: Serve, model_file: Callable[..., Path], open_model: Callable[..., OpenModel]
+) -> None:
+    tokenizer = open_model("chatglm3").tokenizer
+    said = tokenizer.encode("\n你好😀")  # the last four are the bytes of one character
+    chain = (tokenizer.role("assistant"), *said, tokenizer.role("user"))
+    server = serve(model=str(model_file("chatglm3", script=(chain,))))
+    for most in range(len(said) - 4, len(said) + 1):
+        body = {"messages": [{"role": "user", "content": "hi"}], "temperature": 0, "max_tokens": most}
+        expected = "你好😀" if most == len(said) else "你好"
+        answer = server.http.post("/v1/chat/completions", json=body).json()
+        assert answer["choices"][0]["message"]["content"] == expected
+        assert (answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]) == ("length", most)
+        stream = server.http.post("/v1/chat/completions", json={**body, "stream": True}).text
+        chunks = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")]
+        assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == expected
