@@ -135,7 +135,7 @@ class Engine:
 def _complete(arrivals: queue.SimpleQueue[Arrival]) -> tuple[int, bytes]:
     """Status and body of an answer. Raises `queue.Empty` after `CHECK_TIMEOUT`, and `ConnectionError`."""
     deadline = time.monotonic() + CHECK_TIMEOUT
-    status, body = 0, b""
+    status, body = 0, bytearray()
     while True:
         arrival = arrivals.get(timeout=max(0.0, deadline - time.monotonic()))
         match arrival:
@@ -146,7 +146,7 @@ def _complete(arrivals: queue.SimpleQueue[Arrival]) -> tuple[int, bytes]:
                 if len(body) > LARGEST_LIST:
                     raise ConnectionError
             case End():
-                return status, body
+                return status, bytes(body)
             case Broken():
                 raise ConnectionError
 

@@ -21,10 +21,11 @@ from glm_api.errors import ApiError
 from glm_api.record import RequestRecord
 from glm_api.upstream import catalog, refusals
 from glm_api.upstream.call import Call
+from glm_api.upstream.event_stream import EventSplitter
 from glm_api.upstream.exchange import Head
 from glm_api.upstream.findings import Findings
 
-# More than any answer or event is; without a bound a broken engine could fill the memory.
+# More than any answer is; without a bound a broken engine could fill the memory.
 LARGEST_ANSWER = 64 * 2**20
 RESPONSES = "/responses"
 
@@ -93,13 +94,13 @@ def _pieces(call: Call, silence: float | None, record: RequestRecord) -> Iterato
 
 def _rest(arrivals: Iterator[Head | bytes | None]) -> bytes:
     """The body of a refusal, as far as it is of use."""
-    body = b""
+    body = bytearray()
     for arrival in arrivals:
         if isinstance(arrival, bytes):
             body += arrival
             if len(body) > 2**16:
                 break
-    return body
+    return bytes(body)
 
 
 def _object(content: bytes) -> dict[str, Any]:
@@ -126,14 +127,12 @@ class EventRelay:
         self._typed = typed
         self._record = record
         self._findings = Findings(record)
-        self._left = b""
+        self._splitter = EventSplitter()
         self._complete = False
 
     def render(self, batch: bytes) -> bytes:
         """What becomes of the events that are complete with ``batch``. Raises `ApiError` if they are no events."""
-        text = (self._left + batch).replace(b"\r\n", b"\n")
-        *events, self._left = text.split(b"\n\n")
-        return b"".join(map(self._event, events))
+        return b"".join(map(self._event, self._splitter.feed(batch)))
 
     def end(self) -> bytes:
         """Nothing, if the stream is complete; else its error."""

@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 from config import Settings
 from glm_api import create_app
 from glm_api.upstream.engine import Engine
+from glm_api.upstream.event_stream import LARGEST_EVENT
 from tests.running import free_port, until
 from tests.upstream.scripted import Script, ScriptedEngine, body, scripted_engine, sse
 from tests.web import CHAT, HELLO, chunks, error, events
@@ -147,6 +148,12 @@ class TestStreams:
         upstream.script = Script([whole[at : at + size] for at in range(0, len(whole), size)])
         assert chunks(ask(client, stream=True)) == [chunk("你好")]
 
+    @pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
+    def test_events_with_any_line_ends(self, client: FlaskClient, upstream: ScriptedEngine, line_end: str) -> None:
+        whole = "\ufeff" + "".join(f"data: {data}\n\n" for data in (json.dumps(chunk("你好")), "[DONE]"))
+        upstream.script = Script([whole.replace("\n", line_end).encode()])
+        assert chunks(ask(client, stream=True)) == [chunk("你好")]
+
     def test_typed_events_keep_their_names(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
         done = {"type": "response.completed", "response": {"object": "response", "status": "completed", "model": "m"}}
         upstream.script = Script([b"event: response.completed\ndata: " + json.dumps(done).encode() + b"\n\n"])
@@ -218,6 +225,17 @@ class TestFailures:
         *_, failure, done = events(ask(client, stream=True))
         assert json.loads(failure)["error"]["code"] == "upstream_error"
         assert done == "[DONE]"
+
+    def test_an_event_without_an_end_is_refused_long_before_it_fills_the_memory(
+        self, client: FlaskClient, upstream: ScriptedEngine
+    ) -> None:
+        endless = [b"data: ", *[b"x" * 2**16] * (LARGEST_EVENT // 2**16), threading.Event()]
+        upstream.script = Script([*sse(chunk("a"), done=False).steps, *endless])
+        first, failure, done = events(ask(client, stream=True))
+        assert json.loads(first) == chunk("a")
+        assert json.loads(failure)["error"]["code"] == "upstream_error"
+        assert done == "[DONE]"
+        until(upstream.left.is_set)
 
     def test_an_error_in_a_stream_is_passed_on(self, client: FlaskClient, upstream: ScriptedEngine) -> None:
         upstream.script = sse(chunk("a"), {"error": {"message": "out of memory", "code": "oom"}})

@@ -1,0 +1,56 @@
+"""Cuts a stream of server-sent events into its events, by the grammar of the HTML standard (9.2.5).
+
+A line ends in LF, CR or CR LF, and an empty line ends an event. The stream may begin with a byte order mark.
+"""
+
+from __future__ import annotations
+
+from glm_api.upstream import refusals
+
+# The last event of the Responses API holds the whole answer, and text outside ASCII may be written in six bytes a
+# character: a megabyte or two. Without a bound an event that never ends would fill the memory.
+LARGEST_EVENT = 8 * 2**20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class EventSplitter:
+    """One for each stream. Each byte is looked at once, however many pieces an event comes in."""
+
+    def __init__(self) -> None:
+        self._begun = bytearray()  # what there is of an event that is not complete, without a line end behind it
+        self._line_end = b""  # that line end: with a second one the event is complete
+        self._after_carriage_return = False
+        self._is_first = True
+
+    def feed(self, batch: bytes) -> list[bytes]:
+        """The events that ``batch`` completes, their lines separated by LF. Raises `ApiError` for one too large."""
+        *ends, rest = (self._line_end + self._normalize(batch)).split(b"\n\n")
+        events = []
+        for end in ends:
+            self._add(end)
+            events.append(self._take())
+        self._add(rest.removesuffix(b"\n"))
+        self._line_end = rest[-1:] if rest.endswith(b"\n") else b""
+        return events
+
+    def _normalize(self, batch: bytes) -> bytes:
+        """``batch`` with LF for each line end. A CR counts at once, so an LF at the beginning may belong to it."""
+        if self._after_carriage_return and batch:
+            batch = batch.removeprefix(b"\n")
+            self._after_carriage_return = False
+        if b"\r" not in batch:
+            return batch
+        self._after_carriage_return = batch.endswith(b"\r")
+        return batch.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _add(self, piece: bytes) -> None:
+        self._begun += piece
+        if len(self._begun) > LARGEST_EVENT:
+            raise refusals.unreadable()
+
+    def _take(self) -> bytes:
+        event = bytes(self._begun)
+        self._begun.clear()
+        if self._is_first:
+            event, self._is_first = event.removeprefix(_BYTE_ORDER_MARK), False
+        return event.lstrip(b"\n")
