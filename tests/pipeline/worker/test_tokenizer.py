@@ -17,18 +17,13 @@ from tests.models.writer import FAMILIES, Family, vocabulary_size
 every = pytest.mark.parametrize("family", FAMILIES)
 OpenModelFactory = Callable[..., OpenModel]
 
-# "▁" is how SentencePiece spells a space; it cannot be told from one. ChatGLM-6B spells white space out in like manner.
-TEXTS = st.one_of(
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"), max_size=30),
-    st.text("a \n\t你，,<n>"),
-).filter(lambda text: "<|tab|>" not in text and "<|blank_" not in text)
 TINY_RANKS = {token: rank for rank, token in enumerate(tokenizers.tiktoken_tokens())}
 SPELLED_OUT = "<|user|><|assistant|><|observation|><|system|>[gMASK][MASK]sop<sop><eop></s><s><unk><|endoftext|><pad>"
 
 
 @every
 @settings(deadline=None)
-@given(text=TEXTS)
+@given(text=tokenizers.TEXTS)
 def test_text_survives_encoding(family: Family, text: str, open_model: OpenModelFactory) -> None:
     tokenizer = open_model(family).tokenizer
     ids = tokenizer.encode(text)
@@ -40,7 +35,7 @@ def test_text_survives_encoding(family: Family, text: str, open_model: OpenModel
 
 @every
 @settings(deadline=None)
-@given(text=TEXTS)
+@given(text=tokenizers.TEXTS)
 def test_ids_and_text_are_chatglm_cpps(family: Family, text: str, open_model: OpenModelFactory) -> None:
     model = open_model(family)
     cpp = model.pipeline.tokenizer
@@ -91,45 +86,6 @@ def test_no_text_yields_a_special_id(family: Family, open_model: OpenModelFactor
     special = {id for id in range(vocabulary_size(family)) if not tokenizer.decode([id])}
     assert special.isdisjoint(ids)
     assert tokenizer.show(ids) == SPELLED_OUT
-
-
-def test_a_tokenizer_that_spells_out_special_tokens_is_kept_from_doing_so(open_model: OpenModelFactory) -> None:
-    pieces = [
-        (text, tokenizers.USER_DEFINED if text in ("[gMASK]", "<sop>") else kind)
-        for text, kind in tokenizers.chatglm_pieces()
-    ]
-    tokenizer = open_model("chatglm", tokenizer=tokenizers.sentencepiece_model(pieces)).tokenizer
-    assert set(tokenizer.prefix).isdisjoint(tokenizer.encode("a[gMASK]<sop>b"))
-    assert tokenizer.show(tokenizer.encode("a[gMASK]<sop>b")) == "ab"
-
-
-def test_chatglms_unigram_model_rewrites_text_and_encodes_what_comes_of_it(open_model: OpenModelFactory) -> None:
-    rules = {"，": ",", "Ａ": "A", "㎏": "kg", "\u3000": " "}
-    model = tokenizers.unigram(tokenizers.sentencepiece_model(tokenizers.chatglm_pieces()), rules)
-    opened = open_model("chatglm", tokenizer=model)
-    text = "  你好，Ａ㎏\u3000the 𠮷\n"
-    ids = opened.tokenizer.encode(text)
-    assert ids + opened.tokenizer.prefix == opened.pipeline.tokenizer.encode(text, 1 << 20)
-    assert opened.tokenizer.show(ids) == "  你好,Akg the 𠮷\n"
-    assert opened.format.check() is None
-
-
-@settings(deadline=None)
-@given(text=TEXTS)
-def test_a_tokenizer_without_a_space_in_front_shows_text_as_it_is(text: str, open_model: OpenModelFactory) -> None:
-    model = tokenizers.without_dummy_prefix(tokenizers.sentencepiece_model(tokenizers.sentencepiece_pieces()))
-    tokenizer = open_model("chatglm2", tokenizer=model).tokenizer
-    ids = tokenizer.encode(text)
-    assert tokenizer.show(ids) == tokenizer.decode(ids).decode() == text
-
-
-def test_pieces_that_end_in_a_carriage_return_are_kept(open_model: OpenModelFactory) -> None:
-    pieces = tokenizers.sentencepiece_pieces()
-    pieces[-1] = ("a\r", tokenizers.NORMAL)
-    tokenizer = open_model("chatglm3", tokenizer=tokenizers.sentencepiece_model(pieces)).tokenizer
-    ids = tokenizer.encode("你好a\r\n")
-    assert pieces.index(("a\r", tokenizers.NORMAL)) in ids
-    assert tokenizer.show(ids) == "你好a\r\n"
 
 
 @every
