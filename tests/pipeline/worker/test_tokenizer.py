@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glm_api.pipeline.formats.punctuation import ChinesePunctuation
+from glm_api.pipeline.worker import white_space
 from tests.models import tiktoken_reference, tokenizers
 from tests.models.fixtures import OpenModel
 from tests.models.writer import FAMILIES, Family, vocabulary_size
@@ -68,6 +69,15 @@ def test_long_runs_of_any_white_space_are_merged_as_tiktoken_does(
 ) -> None:
     text = f"a{(blank * length)[:length]}你"
     assert open_model("glm4").tokenizer.encode(text) == tiktoken_reference.encode(text, TINY_RANKS)
+
+
+def test_white_space_takes_time_with_its_size_only() -> None:
+    # In time with the square of the size either of the two would take longer than a test may.
+    blanks = " " * 1_000_000
+    assert white_space.split(f"\u3000a{blanks}b") == [f"\u3000a{blanks}b"]
+    assert set(white_space.merge("\u3000".encode() * 200_000, white_space.ranks(list(TINY_RANKS)))) == {
+        TINY_RANKS["\u3000\u3000".encode()]
+    }
 
 
 @every
