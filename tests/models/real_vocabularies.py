@@ -10,10 +10,12 @@ import base64
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.models.tokenizers import without_dummy_prefix
+from tests.models.writer import Family, vocabulary_size
 from tests.running import ROOT
 
 FOLDER: Path = ROOT.parent / "shared" / "real-vocab"
@@ -26,12 +28,20 @@ _FILES = {
     "glm-4": "glm-4.tokenizer.model",
 }
 
+# Vocabulary rows of the published weights: more than the tokenizers have ids.
+_ROWS = {"chatglm-6b": 130_528, "chatglm3": 65_024, "codegeex2": 65_024, "glm-4": 151_552}
+
 
 @functools.cache
 def tokenizer(name: str) -> bytes:
     """The tokenizer section of a model file of this name."""
     data = (FOLDER / _FILES[name]).read_bytes()
     return without_dummy_prefix(data) if name == "codegeex2" else data
+
+
+def fields(name: str, family: Family) -> dict[str, Any]:
+    """The fields of a `TinyModel` that has this tokenizer."""
+    return {"tokenizer": tokenizer(name), "extra_rows": _ROWS[name] - vocabulary_size(family)}
 
 
 @functools.cache

@@ -66,7 +66,7 @@ def test_pieces_that_end_in_a_carriage_return_are_kept(open_model: OpenModelFact
     ],
 )
 def test_ids_are_those_of_the_published_tokenizer(name: str, family: Family, open_model: OpenModelFactory) -> None:
-    model = open_model(family, tokenizer=real_vocabularies.tokenizer(name))
+    model = open_model(family, **real_vocabularies.fields(name, family))
     vectors = real_vocabularies.vectors(name)
     assert {text: model.tokenizer.encode(text) for text, _ in vectors} == dict(vectors)
     assert model.format.check() is None
@@ -76,7 +76,7 @@ def test_ids_are_those_of_the_published_tokenizer(name: str, family: Family, ope
 @settings(deadline=None)
 @given(text=tiktoken_reference.TEXTS)
 def test_glm4s_ids_are_tiktokens_with_the_published_ranks(text: str, open_model: OpenModelFactory) -> None:
-    model = open_model("glm4", tokenizer=real_vocabularies.tokenizer("glm-4"))
+    model = open_model("glm4", **real_vocabularies.fields("glm-4", "glm4"))
     assert model.tokenizer.encode(text) == tiktoken_reference.encode(text, real_vocabularies.ranks())
 
 
