@@ -16,11 +16,11 @@ _sys.path.insert(0, _CHECKOUT)
 
 from config import SettingsError as _SettingsError  # noqa: E402
 from config import load_settings_or_keep as _load_settings_or_keep  # noqa: E402
-from hub import download as _download  # noqa: E402
+from hub import fetch as _fetch  # noqa: E402
 
 try:
     # A model of the Hub is downloaded here, once: the worker finds it after the fork.
-    _settings = _load_settings_or_keep(_os.environ, _download)
+    _settings = _load_settings_or_keep(_os.environ, _fetch)
 except _SettingsError as _error:
     raise SystemExit(str(_error)) from None
 

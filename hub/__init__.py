@@ -1,7 +1,7 @@
 """Models of the Hugging Face Hub: how they are named in ``GLM_MODEL``, and their download before the server starts.
 
 gunicorn's master downloads, once; its workers find the result here after the fork. huggingface_hub itself runs in a
-process of its own (``glm_api.models.download``), so that the master stays free of what a worker patches.
+process of its own (``hub.download``), so that the master stays free of what a worker patches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SYNTAX: Final = "hf:OWNER/REPO[@REVISION]/FILE"
 # What ends a server also ends its download.
 _ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
-_CHECKOUT: Final = Path(__file__).resolve().parent
+_CHECKOUT: Final = Path(__file__).resolve().parents[1]
 # As the Hub has them: no dot or hyphen at either end, nor two in a row.
 _NAME: Final = r"\w+(?:[.-]\w+)*"
 _PATTERN: Final = re.compile(
@@ -58,7 +58,7 @@ class HubError(Exception):
     """A file of the Hub cannot be had. The message is one line that goes on after the variable's name."""
 
 
-# Where to get a file from: `fetched` or `download`. The mapping is the environment, with HF_HOME and the like.
+# Where to get a file from: `fetched` or `fetch`. The mapping is the environment, with HF_HOME and the like.
 Fetch = Callable[[HubFile, Mapping[str, str]], Path]
 
 _paths: dict[HubFile, Path] = {}
@@ -72,7 +72,7 @@ def fetched(file: HubFile, environ: Mapping[str, str]) -> Path:
     return path
 
 
-def download(file: HubFile, environ: Mapping[str, str]) -> Path:
+def fetch(file: HubFile, environ: Mapping[str, str]) -> Path:
     """Where ``file`` is, downloaded if need be: with a progress bar on a terminal, from where it was stopped before.
 
     Raises `HubError`, also when this process is told to end meanwhile. Only for the main thread.
@@ -89,7 +89,7 @@ def _run(file: HubFile, environ: Mapping[str, str]) -> Path:
         raise HubError(f"names {file}, and the package that downloads it is missing: {install}")
     search_path = os.pathsep.join(filter(None, (str(_CHECKOUT), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
-        [sys.executable, "-m", "glm_api.models.download", file.repo, file.revision, file.path],
+        [sys.executable, "-m", "hub.download", file.repo, file.revision, file.path],
         # Telemetry: a request more, for a list of programs to find out which of them this one was started by.
         env={"HF_HUB_DISABLE_TELEMETRY": "1", **os.environ, **environ, "PYTHONPATH": search_path},
         stdin=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
-"""Downloads one file of the Hugging Face Hub: ``python -m glm_api.models.download OWNER/REPO REVISION FILE``.
+"""Downloads one file of the Hugging Face Hub: ``python -m hub.download OWNER/REPO REVISION FILE``.
 
-Started by `hub.download`, and the only module that imports huggingface_hub. It prints one line of JSON,
+Started by `hub.fetch`, and the only module that imports huggingface_hub. It prints one line of JSON,
 ``{"path": ...}`` or ``{"error": ...}``; the progress bar and huggingface_hub's warnings go to standard error.
 
 hf_hub_download alone would do, but it begins anew when it was stopped, and hashes nothing. So the blob is fetched here

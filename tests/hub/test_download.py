@@ -43,7 +43,7 @@ def load(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> Load:
 
     def make(model: str = MODEL, **environ: str) -> Settings:
         monkeypatch.setattr("hub._paths", {})
-        return load_settings({"GLM_MODEL": model, **environ}, hub.download)
+        return load_settings({"GLM_MODEL": model, **environ}, hub.fetch)
 
     return make
 
@@ -66,7 +66,7 @@ def test_it_is_downloaded_once_and_named_after_its_file(load: Load, server: HubS
     assert settings.model_name == "tiny"
     assert server.downloads() == [None]
     before = len(server.requests)
-    assert load_settings({"GLM_MODEL": MODEL}, hub.download) == settings
+    assert load_settings({"GLM_MODEL": MODEL}, hub.fetch) == settings
     assert load_settings({"GLM_MODEL": MODEL}) == settings
     assert len(server.requests) == before
     # A start anew asks whether there is a newer one, and no more.
@@ -246,7 +246,7 @@ def test_a_terminal_gets_a_progress_bar_and_anything_else_a_line(
     ours, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 80))
     with subprocess.Popen(
-        [sys.executable, "-m", "glm_api.models.download", "glm/tiny-models", "main", "ggml/tiny-q4_0.bin"],
+        [sys.executable, "-m", "hub.download", "glm/tiny-models", "main", "ggml/tiny-q4_0.bin"],
         cwd=ROOT,
         env={**os.environ, "HF_HOME": str(tmp_path / "other"), "HF_HUB_DISABLE_TELEMETRY": "1"},
         stdout=subprocess.PIPE,
