@@ -28,7 +28,7 @@ bind = _settings.bind
 # A Unix socket is for its user and group alone: whoever may open it is taken for the proxy.
 umask = 0o117
 # gevent's, with bounds on what a client may take its time with.
-worker_class = "glm_api.gunicorn_worker.Worker"
+worker_class = "glm_api.server.worker.Worker"
 # One pipeline, one queue in front of it. More machines, not more workers, serve more requests.
 workers = 1
 # Every request that waits or streams holds a connection; some more are kept for /health.
@@ -54,18 +54,18 @@ logconfig_dict = {
     "disable_existing_loggers": False,
     "formatters": {
         "text": {
-            "()": "glm_api.log_lines.TextFormatter",
+            "()": "glm_api.log.lines.TextFormatter",
             "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s",
             "datefmt": _TIME,
         },
         "json": {
-            "()": "glm_api.log_lines.JsonFormatter",
+            "()": "glm_api.log.lines.JsonFormatter",
             "fmt": ["levelname", "name", "message"],
             "rename_fields": {"levelname": "level", "name": "logger"},
             "timestamp": "time",
         },
     },
-    "handlers": {"stderr": {"class": "glm_api.log_lines.StderrHandler", "formatter": _settings.log_format}},
+    "handlers": {"stderr": {"class": "glm_api.log.lines.StderrHandler", "formatter": _settings.log_format}},
     "root": {"level": "WARNING", "handlers": ["stderr"]},
     "loggers": {
         "glm_api": {"level": _settings.log_level.upper()},

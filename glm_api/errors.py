@@ -13,7 +13,6 @@ from typing import Any
 from flask import Flask, Response, current_app, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
-from glm_api.connections import BodyDropped, BodyError, BodyTimeout
 from glm_api.pipeline.errors import (
     AnswerError,
     Busy,
@@ -27,6 +26,7 @@ from glm_api.pipeline.errors import (
     QueueFull,
     ShuttingDown,
 )
+from glm_api.server.connections import BodyDropped, BodyError, BodyTimeout
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"

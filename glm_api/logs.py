@@ -1,7 +1,7 @@
 """One line for every request, written when its last byte is out: for a stream, at its end.
 
 How a line looks (text or JSON, its time stamp, its escaping) is set up in ``gunicorn.conf.py``, for gunicorn's own
-lines too, and done in `glm_api.log_lines`. Here is what it says. Prompts and answers are in it only with
+lines too, and done in `glm_api.log.lines`. Here is what it says. Prompts and answers are in it only with
 ``GLM_LOG_PROMPTS``, keys never.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 from flask import Flask, g, request
 
 from config import Settings
-from glm_api.connections import PROBES
 from glm_api.record import RequestRecord, request_over
+from glm_api.server.connections import PROBES
 
 logger = logging.getLogger("glm_api.request")
 

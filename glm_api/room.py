@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flask import Flask, request
 
-from glm_api.connections import PROBES, Occupancy
 from glm_api.errors import overloaded
+from glm_api.server.connections import PROBES, Occupancy
 
 
 def register(app: Flask) -> None:

@@ -40,7 +40,7 @@ def test_the_master_stays_free_of_what_a_worker_patches() -> None:
 
 def test_the_master_imports_nothing_with_the_worker_class_that_a_worker_patches() -> None:
     code = (
-        "import sys, gunicorn.workers.ggevent; before = set(sys.modules); import glm_api.gunicorn_worker;"
+        "import sys, gunicorn.workers.ggevent; before = set(sys.modules); import glm_api.server.worker;"
         "new = sys.modules.keys() - before;"
         "print(*sorted(name for name in new if name.split('.')[0] not in sys.stdlib_module_names))"
     )
@@ -48,7 +48,7 @@ def test_the_master_imports_nothing_with_the_worker_class_that_a_worker_patches(
     imported = [name for name in result.stdout.split() if not name.startswith("pythonjsonlogger")]
     assert imported == [
         "glm_api",
-        *(f"glm_api.{name}" for name in "connections faults gunicorn_worker log_lines".split()),
+        *(f"glm_api.{name}" for name in "log log.faults log.lines server server.connections server.worker".split()),
     ]
 
 

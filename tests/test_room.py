@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from glm_api.connections import PROBES, Occupancy
+from glm_api.server.connections import PROBES, Occupancy
 from tests.web import CHAT, HELLO, MakeApp, error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from glm_api import faults
+from glm_api.log import faults
 
 if __name__ == "__main__":
     # Before anything else can fail: what this process prints is put into the log line by line.

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from glm_api.faults import describe
+from glm_api.log.faults import describe
 
 # A schema may hold patterns that take exponential time; the pipeline must not hang for one.
 CHECK_SECONDS = 2.0

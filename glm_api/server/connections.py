@@ -27,7 +27,7 @@ import gevent
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
-from glm_api.log_lines import log_faults
+from glm_api.log.lines import log_faults
 
 # Asked every few seconds by machines, which take no answer for a server that is down.
 PROBES = frozenset({"/health", "/livez", "/metrics"})

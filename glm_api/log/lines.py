@@ -20,7 +20,7 @@ import gevent
 from gevent.monkey import get_original
 from pythonjsonlogger.json import JsonFormatter as _JsonFormatter
 
-from glm_api import faults
+from glm_api.log import faults
 
 MOST_BYTES = 2**20
 # At the end of a process, for what is still to be written.

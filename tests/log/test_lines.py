@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from glm_api import log_lines
-from glm_api.log_lines import MOST_BYTES, LineWriter, StderrHandler
+from glm_api.log import lines as log_lines
+from glm_api.log.lines import MOST_BYTES, LineWriter, StderrHandler
 from tests.running import PATIENCE
 
 LONG = "x" * 10_000

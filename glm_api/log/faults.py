@@ -21,7 +21,7 @@ PLACES = 10
 CAUSES = 3
 MESSAGE_CHARACTERS = 300
 
-_CHECKOUT = f"{Path(__file__).resolve().parents[1]}{os.sep}"
+_CHECKOUT = f"{Path(__file__).resolve().parents[2]}{os.sep}"
 _LIBRARY = re.compile(r"^.*/(?:site-packages|python3\.\d+)/")
 
 Tell = Callable[[str, BaseException], None]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn import util
 from gunicorn.http import errors
 
-from glm_api.connections import BoundedWorker
+from glm_api.server.connections import BoundedWorker
 
 if TYPE_CHECKING:
     from glm_api.errors import ApiError

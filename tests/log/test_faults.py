@@ -13,14 +13,14 @@ from typing import NoReturn
 
 import pytest
 
-from glm_api.faults import describe
-from glm_api.log_lines import JsonFormatter, TextFormatter
+from glm_api.log.faults import describe
+from glm_api.log.lines import JsonFormatter, TextFormatter
 from glm_api.pipeline.cpus import child_environment
 from glm_api.pipeline.frames import HEADER
 from tests.fakes import FakePipeline
 from tests.web import CHAT, HELLO, MakeApp
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SECRET = "the secret question"
 
 
@@ -39,7 +39,7 @@ def caught(error: BaseException, cause: BaseException | None = None) -> BaseExce
 def test_a_message_is_left_out(error: Exception) -> None:
     told = describe(caught(error))
     assert SECRET not in told
-    assert told.startswith(f"{type(error).__name__} at tests/test_faults.py:")
+    assert told.startswith(f"{type(error).__name__} at tests/log/test_faults.py:")
     assert told.endswith(" in caught")
 
 
@@ -50,7 +50,7 @@ def test_a_message_about_files_modules_or_the_engines_checks_is_told(error: Exce
 
 def test_what_it_came_of_is_told_too() -> None:
     told = describe(caught(ValueError(SECRET), caught(KeyError(SECRET))))
-    assert told.count(" at tests/test_faults.py:") == 2
+    assert told.count(" at tests/log/test_faults.py:") == 2
     assert ", after KeyError at " in told
     assert SECRET not in told
 
@@ -62,7 +62,7 @@ def test_a_deep_recursion_is_a_short_line() -> None:
     with pytest.raises(RecursionError) as raised:
         deeper()
     told = describe(raised.value)
-    assert told.startswith("RecursionError at tests/test_faults.py:")
+    assert told.startswith("RecursionError at tests/log/test_faults.py:")
     assert told.endswith(" more")
     assert len(told) < 2000
 
@@ -136,7 +136,7 @@ def test_whatever_fails_in_the_server_becomes_one_line_of_the_log(failure: str) 
     code = f"""
 import logging, sys, threading, warnings
 import gevent
-from glm_api.log_lines import StderrHandler, TextFormatter, log_faults
+from glm_api.log.lines import StderrHandler, TextFormatter, log_faults
 
 handler = StderrHandler()
 handler.setFormatter(TextFormatter("LOG %(message)s"))

@@ -1,0 +1,1 @@
+"""gunicorn's side: its worker class, and what it bounds."""
