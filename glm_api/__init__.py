@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from config import Settings
-    from glm_api.backend import Backend
+    from glm_api.backend.base import Backend
     from glm_api.openapi import Blueprint
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     from flask.json.provider import DefaultJSONProvider
 
     from glm_api import auth, cors, errors, hosts, logs, metrics, pages, paths, record, room
-    from glm_api.backend import backend_of
+    from glm_api.backend.base import backend_of
     from glm_api.openapi import create_api, describe_metrics
     from glm_api.ops.probes import blueprint as probes_blueprint
 

@@ -9,7 +9,7 @@ from werkzeug.local import LocalProxy
 
 if TYPE_CHECKING:
     from config import Settings
-    from glm_api.backend import Backend
+    from glm_api.backend.base import Backend
     from glm_api.pipeline.facade import Pipeline
     from glm_api.upstream.engine import Engine
 

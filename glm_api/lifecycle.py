@@ -12,7 +12,7 @@ import time
 from types import FrameType
 from typing import Any, Protocol
 
-from glm_api.backend import Backend
+from glm_api.backend.base import Backend
 
 # What it takes to write the last frames of all streams, in seconds, and the most of the grace that it may use up.
 _CLOSING_SECONDS = 2.0

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from glm_api.auth import METRICS_ENDPOINT
-from glm_api.backend import Backend
+from glm_api.backend.base import Backend
 from glm_api.errors import CLIENT_CLOSED_REQUEST
 from glm_api.log.lines import stderr
 from glm_api.pipeline.process import Cause
