@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from config import Settings
     from glm_api.backend.base import Backend
     from glm_api.openapi import Blueprint
+    from glm_api.pipeline.facade import PipelineSettings
 
 __version__ = "0.1.0"
 
@@ -22,7 +23,6 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     from flask.json.provider import DefaultJSONProvider
 
     from glm_api import auth, cors, errors, hosts, logs, metrics, pages, paths, record, room
-    from glm_api.backend.base import backend_of
     from glm_api.openapi import create_api, describe_metrics
     from glm_api.ops.probes import blueprint as probes_blueprint
 
@@ -51,6 +51,35 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     describe_metrics(api, app)
     app.register_blueprint(pages.blueprint)
     return app
+
+
+def backend_of(settings: Settings) -> Backend:
+    """The backend that ``settings`` ask for, set up; whoever serves starts it."""
+    if settings.backend == "openai":
+        from glm_api.upstream.engine import Engine
+
+        return Engine(settings)
+    from glm_api.pipeline import pipeline
+
+    pipeline.configure(pipeline_settings(settings))
+    return pipeline
+
+
+def pipeline_settings(settings: Settings) -> PipelineSettings:
+    """What the pipeline reads of the settings."""
+    from glm_api.pipeline.cpus import child_environment, usable_cpus
+    from glm_api.pipeline.facade import PipelineSettings
+
+    return PipelineSettings(
+        model=str(settings.model),
+        max_length=settings.max_length,
+        cache_slots=settings.cache_slots,
+        prefill=settings.prefill,
+        queue_size=settings.queue_size,
+        queue_timeout=settings.queue_timeout,
+        request_timeout=settings.request_timeout,
+        environment=child_environment(settings.num_threads or usable_cpus()),
+    )
 
 
 def _blueprints_of(settings: Settings) -> list[Blueprint]:

@@ -18,9 +18,9 @@ from typing import Any, Protocol, TypeVar
 from flask import Response, current_app, g, request
 
 from glm_api import disconnects
-from glm_api.current import pipeline, settings
+from glm_api.backend.errors import ClientGone, PipelineError
+from glm_api.context import pipeline, settings
 from glm_api.errors import ApiError, from_pipeline, unforeseen
-from glm_api.pipeline.errors import ClientGone, PipelineError
 from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.job import Job

@@ -13,7 +13,7 @@ from typing import Any
 from flask import Flask, Response, current_app, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
-from glm_api.pipeline.errors import (
+from glm_api.backend.errors import (
     AnswerError,
     Busy,
     ClientGone,

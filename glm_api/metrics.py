@@ -14,10 +14,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from glm_api.auth import METRICS_ENDPOINT
-from glm_api.backend.base import Backend
+from glm_api.backend.base import Backend, Cause
 from glm_api.errors import CLIENT_CLOSED_REQUEST
 from glm_api.log.lines import stderr
-from glm_api.pipeline.process import Cause
 from glm_api.record import RequestRecord, request_over
 
 # From a tiny model to a large one on few CPUs, in seconds.

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from glm_api.backend.base import Health, Load
+from glm_api.backend.errors import ContextLengthExceeded, PipelineError, PromptError
 from glm_api.pipeline.conversation import Conversation
-from glm_api.pipeline.errors import ContextLengthExceeded, PipelineError, PromptError
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.formats.choice import choose_tools
 from glm_api.pipeline.formats.turns import to_turns
 from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
-from glm_api.pipeline.health import Health, Load
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import ModelInfo
 

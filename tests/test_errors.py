@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flask.testing import FlaskClient
 
-from glm_api.pipeline.errors import (
+from glm_api.backend.errors import (
     AnswerError,
     ClientGone,
     DeadlineExceeded,

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from config import Settings
 from glm_api import create_app
-from glm_api.pipeline.errors import ClientGone, EngineError, QueueFull
+from glm_api.backend.errors import ClientGone, EngineError, QueueFull
 from tests.fakes import FakePipeline, call, text
 
 MakeClient = Callable[..., FlaskClient]

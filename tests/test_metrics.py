@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from config import Settings
 from glm_api import create_app
-from glm_api.pipeline.errors import ClientGone, EngineError, ModelLoading, QueueFull
-from glm_api.pipeline.health import Load
+from glm_api.backend.base import Load
+from glm_api.backend.errors import ClientGone, EngineError, ModelLoading, QueueFull
 from tests.fakes import FakePipeline, text
 
 CHAT = "/v1/chat/completions"

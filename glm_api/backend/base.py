@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
-from config import Settings
-from glm_api.pipeline import pipeline
-from glm_api.pipeline.cpus import child_environment, usable_cpus
-from glm_api.pipeline.facade import PipelineSettings
-from glm_api.pipeline.health import Health, Load
-from glm_api.pipeline.process import Cause
-from glm_api.upstream.engine import Engine
+State = Literal["loading", "ready", "restarting", "failed", "draining"]
+Cause = Literal["died", "hung", "abandoned", "load_failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a backend is doing, for ``/health`` and the metrics. ``message`` may be shown to anybody."""
+
+    state: State
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many requests are worked on, and how many wait for their turn."""
+
+    running: int
+    waiting: int
 
 
 class Backend(Protocol):
@@ -35,25 +47,3 @@ class Backend(Protocol):
     @property
     def restarts(self) -> Mapping[Cause, int]:
         """Restarts of the pipeline process, by cause."""
-
-
-def backend_of(settings: Settings) -> Backend:
-    """The backend that ``settings`` ask for, set up; whoever serves starts it."""
-    if settings.backend == "openai":
-        return Engine(settings)
-    pipeline.configure(pipeline_settings(settings))
-    return pipeline
-
-
-def pipeline_settings(settings: Settings) -> PipelineSettings:
-    """What the pipeline reads of the settings."""
-    return PipelineSettings(
-        model=str(settings.model),
-        max_length=settings.max_length,
-        cache_slots=settings.cache_slots,
-        prefill=settings.prefill,
-        queue_size=settings.queue_size,
-        queue_timeout=settings.queue_timeout,
-        request_timeout=settings.request_timeout,
-        environment=child_environment(settings.num_threads or usable_cpus()),
-    )

@@ -9,7 +9,7 @@ from typing import Any
 from glm_api.chat.messages import to_messages
 from glm_api.chat.schemas import ChatRequest, ResponseFormat
 from glm_api.chat.tools import NamedTool, ToolEntry, to_choice, to_tools
-from glm_api.current import pipeline
+from glm_api.context import pipeline
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Conversation, Message, Tool, ToolChoice
 from glm_api.pipeline.job import Job

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from glm_api.backend.errors import PromptError
 from glm_api.completions.schemas import CompletionRequest, Prompt
-from glm_api.current import pipeline
-from glm_api.pipeline.errors import PromptError
+from glm_api.context import pipeline
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import OutputSpec
 

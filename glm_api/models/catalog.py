@@ -6,9 +6,9 @@ import hashlib
 import time
 from typing import Any
 
-from glm_api.current import pipeline, settings
+from glm_api.backend.errors import ModelLoading
+from glm_api.context import pipeline, settings
 from glm_api.errors import ApiError
-from glm_api.pipeline.errors import ModelLoading
 
 # The model files tell no date; clients want one. Seconds since the epoch.
 CREATED = int(time.time())

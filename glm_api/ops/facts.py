@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from glm_api.chat.schemas import DEFAULT_MAX_TOKENS
-from glm_api.current import pipeline, settings
+from glm_api.context import pipeline, settings
 from glm_api.parameters import DEFAULTS
 
 

@@ -3,8 +3,8 @@
 chatglm_cpp answers one prompt at a time, so there is one of each, here, for the whole server.
 """
 
+from glm_api.backend.semaphore import FairSemaphore
 from glm_api.pipeline.facade import Pipeline
-from glm_api.pipeline.semaphore import FairSemaphore
 
 semaphore = FairSemaphore()
 pipeline = Pipeline(semaphore)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from glm_api.pipeline.conversation import Conversation
-from glm_api.pipeline.deadlines import Deadlines
-from glm_api.pipeline.errors import (
+from glm_api.backend.base import Cause, Health, Load
+from glm_api.backend.deadlines import Deadlines
+from glm_api.backend.errors import (
     ContextLengthExceeded,
     EngineError,
     ModelLoading,
@@ -21,6 +21,8 @@ from glm_api.pipeline.errors import (
     queue_full,
     shutting_down,
 )
+from glm_api.backend.semaphore import FairSemaphore, Full
+from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import (
     Alive,
@@ -37,11 +39,9 @@ from glm_api.pipeline.frames import (
     Text,
 )
 from glm_api.pipeline.generation import Generation
-from glm_api.pipeline.health import Health, Load
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import ModelInfo
-from glm_api.pipeline.process import Cause, ChildProcess
-from glm_api.pipeline.semaphore import FairSemaphore, Full
+from glm_api.pipeline.process import ChildProcess
 from glm_api.pipeline.tokenizing import TokenizerClient, image_to_json
 
 logger = logging.getLogger(__name__)

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from glm_api.pipeline.deadlines import Deadlines
-from glm_api.pipeline.errors import AnswerError, ClientGone, DeadlineExceeded, EngineError, PipelineError, PromptError
+from glm_api.backend.deadlines import Deadlines
+from glm_api.backend.errors import AnswerError, ClientGone, DeadlineExceeded, EngineError, PipelineError, PromptError
 from glm_api.pipeline.frames import Event, Failed, Finished, Generate, Started
 
 if TYPE_CHECKING:
-    from glm_api.pipeline.semaphore import FairSemaphore
+    from glm_api.backend.semaphore import FairSemaphore
 
 _FAILURES: dict[str, Callable[[str], PipelineError]] = {
     "answer": AnswerError,

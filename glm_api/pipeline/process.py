@@ -21,6 +21,7 @@ import time
 from collections.abc import Mapping
 from typing import IO, Literal, Protocol
 
+from glm_api.backend.base import Cause
 from glm_api.pipeline.frames import Frame, FrameBuffer, LoadFailed, Open, Ready, pack
 from glm_api.pipeline.model_info import ModelInfo
 from glm_api.pipeline.stall import StallDetector
@@ -28,7 +29,6 @@ from glm_api.pipeline.stall import StallDetector
 logger = logging.getLogger(__name__)
 
 Role = Literal["pipeline", "tokenizer"]
-Cause = Literal["died", "hung", "abandoned", "load_failed", "stopped"]
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 30.0

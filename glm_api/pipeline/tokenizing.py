@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from glm_api.backend.base import Cause
+from glm_api.backend.errors import DeadlineExceeded, EngineError, ModelLoading, PipelineError, PromptError
 from glm_api.pipeline.conversation import Conversation, Message, Tool, ToolCall, ToolChoice
-from glm_api.pipeline.errors import DeadlineExceeded, EngineError, ModelLoading, PipelineError, PromptError
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Open, Rejected
 from glm_api.pipeline.model_info import ModelInfo, OutputSpec
-from glm_api.pipeline.process import Cause, ChildProcess
+from glm_api.pipeline.process import ChildProcess
 
 # Encoding a megabyte takes well under a second; what takes longer is a prompt made to be slow.
 ANSWER_TIMEOUT = 20.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from glm_api.backend.errors import PromptError
 from glm_api.chat.jobs import instructed, shown_image
 from glm_api.chat.tools import to_choice, to_tools
-from glm_api.current import pipeline
+from glm_api.context import pipeline
 from glm_api.pipeline.conversation import Conversation, Message
-from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.job import Job
 from glm_api.responses.items import to_messages
 from glm_api.responses.schemas import ResponseRequest

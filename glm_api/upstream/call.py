@@ -7,9 +7,9 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 
-from glm_api.pipeline.deadlines import Deadlines
-from glm_api.pipeline.errors import ClientGone, DeadlineExceeded, PipelineError
-from glm_api.pipeline.semaphore import FairSemaphore
+from glm_api.backend.deadlines import Deadlines
+from glm_api.backend.errors import ClientGone, DeadlineExceeded, PipelineError
+from glm_api.backend.semaphore import FairSemaphore
 from glm_api.upstream import refusals
 from glm_api.upstream.exchange import Arrival, Broken, End, Exchange, Head, Target
 

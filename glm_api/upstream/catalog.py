@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from glm_api.current import engine, settings
+from glm_api.context import settings
 from glm_api.errors import ApiError
+from glm_api.upstream.context import engine
 
 
 def chosen(requested: str | None) -> tuple[str | None, str | None]:

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from config import Settings
-from glm_api.pipeline.deadlines import Deadlines
-from glm_api.pipeline.errors import queue_full, shutting_down
-from glm_api.pipeline.health import Health, Load, State
-from glm_api.pipeline.process import Cause
-from glm_api.pipeline.semaphore import FairSemaphore, Full
+from glm_api.backend.base import Cause, Health, Load, State
+from glm_api.backend.deadlines import Deadlines
+from glm_api.backend.errors import queue_full, shutting_down
+from glm_api.backend.semaphore import FairSemaphore, Full
 from glm_api.upstream.call import Call
 from glm_api.upstream.exchange import Arrival, Broken, End, Exchange, Head, Target
 

@@ -16,11 +16,12 @@ from flask import Response, g
 
 from glm_api import answering
 from glm_api.answering import DONE
-from glm_api.current import engine, settings
+from glm_api.context import settings
 from glm_api.errors import ApiError
 from glm_api.record import RequestRecord
 from glm_api.upstream import catalog, refusals
 from glm_api.upstream.call import Call
+from glm_api.upstream.context import engine
 from glm_api.upstream.event_stream import EventSplitter
 from glm_api.upstream.exchange import Head
 from glm_api.upstream.findings import Findings

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai import OpenAI
 
-from glm_api.pipeline.errors import AnswerError, ClientGone, DeadlineExceeded, EngineError, ShuttingDown
+from glm_api.backend.errors import AnswerError, ClientGone, DeadlineExceeded, EngineError, ShuttingDown
 from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text
 from tests.fakes import FakePipeline, Script, call, text
 from tests.web import CHAT, HELLO, MakeApp, chunks, events

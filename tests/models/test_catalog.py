@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flask.testing import FlaskClient
 
-from glm_api.pipeline.errors import ModelLoading
+from glm_api.backend.errors import ModelLoading
 from tests.fakes import FakePipeline
 from tests.web import MakeApp, error
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from glm_api.pipeline.errors import ModelLoading
+from glm_api.backend.errors import ModelLoading
 from tests.fakes import FakePipeline
 from tests.web import CHAT, HELLO, error, refused
 

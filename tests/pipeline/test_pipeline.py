@@ -13,9 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from glm_api.pipeline import facade
-from glm_api.pipeline.conversation import Conversation, Message, Tool
-from glm_api.pipeline.errors import (
+from glm_api.backend.errors import (
     ClientGone,
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -26,6 +24,8 @@ from glm_api.pipeline.errors import (
     QueueFull,
     ShuttingDown,
 )
+from glm_api.pipeline import facade
+from glm_api.pipeline.conversation import Conversation, Message, Tool
 from glm_api.pipeline.facade import Pipeline
 from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.generation import Generation
@@ -316,7 +316,7 @@ import sys
 from pathlib import Path
 from glm_api.pipeline.cpus import child_environment
 from glm_api.pipeline.facade import Pipeline, PipelineSettings
-from glm_api.pipeline.semaphore import FairSemaphore
+from glm_api.backend.semaphore import FairSemaphore
 pipeline = Pipeline(FairSemaphore())
 pipeline.configure(PipelineSettings({str(DEMO)!r}, None, 1, "auto", 1, 60, 60, child_environment(1)))
 pipeline.start()

@@ -9,8 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 from openai import OpenAI
 
+from glm_api.backend.errors import EngineError
 from glm_api.pipeline.conversation import Message, Tool, ToolCall, ToolChoice
-from glm_api.pipeline.errors import EngineError
 from glm_api.pipeline.frames import Finished
 from tests.fakes import FakePipeline, Script, call, text
 from tests.web import events, refused

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from glm_api.backend.errors import PromptError
 from glm_api.pipeline.conversation import Conversation, Tool
-from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.model_info import OutputSpec
 
 

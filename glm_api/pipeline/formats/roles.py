@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from glm_api.backend.errors import PromptError
 from glm_api.pipeline.conversation import Conversation, Message, Tool
-from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.formats.base import AnswerReader, Prompt, Tokenizer
 from glm_api.pipeline.formats.calls import CallSyntax
 from glm_api.pipeline.formats.choice import choose_tools

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from glm_api.backend.errors import PromptError
 from glm_api.pipeline.conversation import Message, ToolCall
-from glm_api.pipeline.errors import PromptError
 
 
 @dataclass(frozen=True, slots=True)

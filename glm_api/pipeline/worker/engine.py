@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from glm_api.backend.errors import PromptError
 from glm_api.log.faults import describe
-from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.formats.base import AnswerReader, Format
 from glm_api.pipeline.frames import (
     Alive,

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from glm_api.pipeline.errors import PromptError
+from glm_api.backend.errors import PromptError
 from glm_api.pipeline.frames import PrefillMode
 from glm_api.pipeline.worker.slots import Slot
 

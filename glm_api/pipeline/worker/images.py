@@ -9,7 +9,7 @@ import warnings
 import chatglm_cpp
 from PIL import Image, UnidentifiedImageError
 
-from glm_api.pipeline.errors import PromptError
+from glm_api.backend.errors import PromptError
 
 # Models scale images to about 1120 x 1120; more is only a way to use up memory.
 MOST_PIXELS = 32 * 1024 * 1024

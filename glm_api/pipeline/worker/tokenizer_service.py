@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from glm_api.backend.errors import PromptError
 from glm_api.log.faults import describe
-from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected
 from glm_api.pipeline.tokenizing import conversation_from_json

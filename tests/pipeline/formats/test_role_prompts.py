@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from glm_api.backend.errors import PromptError
 from glm_api.pipeline.conversation import Conversation, Message, Tool, ToolCall, ToolChoice
-from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.formats.chatglm3 import chatglm3
 from glm_api.pipeline.formats.glm4 import glm4, glm4v

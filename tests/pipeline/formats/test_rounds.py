@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from glm_api.backend.errors import PromptError
 from glm_api.pipeline.conversation import Conversation, Message, Tool, ToolCall, ToolChoice
-from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.formats.chatglm import chatglm
 from glm_api.pipeline.formats.chatglm2 import chatglm2
 from glm_api.pipeline.model_info import OutputSpec

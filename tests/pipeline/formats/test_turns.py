@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from glm_api.backend.errors import PromptError
 from glm_api.pipeline.conversation import Message, ToolCall
-from glm_api.pipeline.errors import PromptError
 from glm_api.pipeline.formats.turns import Turn, to_turns
 
 

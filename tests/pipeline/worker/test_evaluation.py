@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glm_api.pipeline.errors import PromptError
+from glm_api.backend.errors import PromptError
 from glm_api.pipeline.worker.evaluation import Evaluator, Plan
 
 

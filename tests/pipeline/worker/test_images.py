@@ -8,7 +8,7 @@ import io
 import pytest
 from PIL import Image
 
-from glm_api.pipeline.errors import PromptError
+from glm_api.backend.errors import PromptError
 from glm_api.pipeline.worker.images import MOST_PIXELS, decode_image
 
 

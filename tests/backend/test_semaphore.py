@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glm_api.pipeline.semaphore import FairSemaphore, Full, Ticket
+from glm_api.backend.semaphore import FairSemaphore, Full, Ticket
 
 
 def entered(semaphore: FairSemaphore, served: list[int], name: int) -> Ticket:

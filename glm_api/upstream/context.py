@@ -1,0 +1,12 @@
+"""The running application's backend where it is the engine elsewhere, see `glm_api.context`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from glm_api.context import backend
+
+if TYPE_CHECKING:
+    from glm_api.upstream.engine import Engine
+
+engine = cast("Engine", backend)
