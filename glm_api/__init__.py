@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from config import Settings
     from glm_api.backend.base import Backend
     from glm_api.openapi import Blueprint
-    from glm_api.pipeline.facade import PipelineSettings
+    from glm_api.pipeline.pipeline import PipelineSettings
 
 __version__ = "0.1.0"
 
@@ -59,7 +59,7 @@ def backend_of(settings: Settings) -> Backend:
         from glm_api.upstream.engine import Engine
 
         return Engine(settings)
-    from glm_api.pipeline import pipeline
+    from glm_api.pipeline.pipeline import pipeline
 
     pipeline.configure(pipeline_settings(settings))
     return pipeline
@@ -68,7 +68,7 @@ def backend_of(settings: Settings) -> Backend:
 def pipeline_settings(settings: Settings) -> PipelineSettings:
     """What the pipeline reads of the settings."""
     from glm_api.pipeline.cpus import child_environment, usable_cpus
-    from glm_api.pipeline.facade import PipelineSettings
+    from glm_api.pipeline.pipeline import PipelineSettings
 
     return PipelineSettings(
         model=str(settings.model),

@@ -10,7 +10,7 @@ from werkzeug.local import LocalProxy
 if TYPE_CHECKING:
     from config import Settings
     from glm_api.backend.base import Backend
-    from glm_api.pipeline.facade import Pipeline
+    from glm_api.pipeline.pipeline import Pipeline
 
 _backend = LocalProxy(lambda: current_app.extensions["glm_backend"])
 

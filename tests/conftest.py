@@ -8,8 +8,8 @@ import pytest
 from chatglm_cpp import _C
 
 from glm_api.pipeline import formats
+from glm_api.pipeline.worker.loading import reserve_graph_memory
 from glm_api.pipeline.worker.model_file import inspect
-from glm_api.pipeline.worker.opening import reserve_graph_memory
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 from tests.listening import listener
 from tests.models.fixtures import OpenModel, model_file, open_model

@@ -1,6 +1,6 @@
 """A pipeline without processes and without a model: what it says is scripted, what it is asked is kept.
 
-It has the surface of `glm_api.pipeline.facade.Pipeline` and nothing below it, so that the HTTP side can be driven to
+It has the surface of `glm_api.pipeline.pipeline.Pipeline` and nothing below it, so that the HTTP side can be driven to
 every event and failure at once. One token is one character.
 """
 
@@ -15,7 +15,7 @@ from glm_api.backend.base import Health, Load
 from glm_api.backend.errors import ContextLengthExceeded, PipelineError, PromptError
 from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.formats.base import Prompt
-from glm_api.pipeline.formats.choice import choose_tools
+from glm_api.pipeline.formats.tool_choice import choose_tools
 from glm_api.pipeline.formats.turns import to_turns
 from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.job import Job

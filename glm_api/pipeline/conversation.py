@@ -6,7 +6,7 @@ and nothing here knows a model family.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -61,3 +61,30 @@ class Conversation:
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
+
+
+def conversation_to_json(conversation: Conversation) -> dict[str, Any]:
+    """The conversation as JSON values. Images are left out: a prompt's ids depend only on there being one."""
+    data = asdict(conversation)
+    for message in data["messages"]:
+        message["image"] = message["image"] is not None
+    return data
+
+
+def conversation_from_json(data: dict[str, Any]) -> Conversation:
+    """The inverse of `conversation_to_json`; an image that was there is the empty file."""
+    return Conversation(
+        messages=tuple(
+            Message(
+                role=message["role"],
+                content=message["content"],
+                tool_calls=tuple(ToolCall(**call) for call in message["tool_calls"]),
+                tool_call_id=message["tool_call_id"],
+                image=b"" if message["image"] else None,
+                position=message["position"],
+            )
+            for message in data["messages"]
+        ),
+        tools=tuple(Tool(**tool) for tool in data["tools"]),
+        tool_choice=ToolChoice(**data["tool_choice"]),
+    )

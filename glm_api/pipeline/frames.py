@@ -49,7 +49,7 @@ class Open(Frame):
 
 @dataclass(frozen=True, slots=True)
 class EncodeChat(Frame):
-    """Build the prompt of a conversation (a `Conversation` as JSON, see `tokenizing`). Answered by `Encoded`."""
+    """Build the prompt of a conversation (see `conversation_to_json`). Answered by `Encoded`."""
 
     TAG: ClassVar[str] = "encode_chat"
     id: int

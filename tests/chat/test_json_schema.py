@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 
 from glm_api.chat.json_schema import KEYWORDS, MAX_DEPTH, check_answer_schema, check_schema, standalone
-from glm_api.pipeline.worker import demands
-from glm_api.pipeline.worker.demands import DemandNotMet, json_answer
+from glm_api.pipeline.worker import structured_output
+from glm_api.pipeline.worker.structured_output import DemandNotMet, json_answer
 from tests.fakes import FakePipeline
 from tests.listening import Listener
 from tests.running import PATIENCE
@@ -195,7 +195,7 @@ def test_what_is_taken_can_be_evaluated(client: FlaskClient, fake: FakePipeline,
 def a_patient_check() -> Iterator[None]:
     """How busy the machine is decides nothing here."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(demands, "CHECK_SECONDS", PATIENCE)
+        patched.setattr(structured_output, "CHECK_SECONDS", PATIENCE)
         yield
 
 

@@ -11,8 +11,8 @@ from chatglm_cpp import _C
 
 from glm_api.pipeline import formats
 from glm_api.pipeline.formats.base import Format
+from glm_api.pipeline.worker.loading import reserve_graph_memory
 from glm_api.pipeline.worker.model_file import inspect
-from glm_api.pipeline.worker.opening import reserve_graph_memory
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 from tests.models.writer import Family, TinyModel, write_model
 

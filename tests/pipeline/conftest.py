@@ -11,9 +11,9 @@ import pytest
 from glm_api.backend.base import State
 from glm_api.backend.semaphore import FairSemaphore
 from glm_api.pipeline.cpus import child_environment
-from glm_api.pipeline.facade import Pipeline, PipelineSettings
 from glm_api.pipeline.frames import Event, Text
 from glm_api.pipeline.generation import Generation
+from glm_api.pipeline.pipeline import Pipeline, PipelineSettings
 from tests.running import PATIENCE, until
 
 MakePipeline = Callable[..., Pipeline]

@@ -24,12 +24,12 @@ from glm_api.backend.errors import (
     QueueFull,
     ShuttingDown,
 )
-from glm_api.pipeline import facade
+from glm_api.pipeline import pipeline as pipeline_module
 from glm_api.pipeline.conversation import Conversation, Message, Tool
-from glm_api.pipeline.facade import Pipeline
 from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.job import Job, Sampling
+from glm_api.pipeline.pipeline import Pipeline
 from tests.running import until
 
 from .conftest import MakePipeline, await_state, collect, text_of
@@ -294,8 +294,8 @@ def test_a_child_that_computes_for_ever_is_replaced(
     make_pipeline: MakePipeline, model_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As long as no call has been measured, the time of a batch counts by its tokens.
-    monkeypatch.setattr(facade, "HUNG_AFTER", 0.0)
-    monkeypatch.setattr(facade, "HUNG_AFTER_PER_TOKEN", 0.0)
+    monkeypatch.setattr(pipeline_module, "HUNG_AFTER", 0.0)
+    monkeypatch.setattr(pipeline_module, "HUNG_AFTER_PER_TOKEN", 0.0)
     pipeline = make_pipeline(model_file("chatglm3", max_length=16384), max_length=16384, prefill="batch")
     with pytest.raises(EngineError):
         collect(pipeline.generate(Job([pipeline.encode_text("word " * 3000)] * 20, 1, GREEDY)))
@@ -315,7 +315,7 @@ def test_children_do_not_outlive_a_parent_that_is_killed() -> None:
 import sys
 from pathlib import Path
 from glm_api.pipeline.cpus import child_environment
-from glm_api.pipeline.facade import Pipeline, PipelineSettings
+from glm_api.pipeline.pipeline import Pipeline, PipelineSettings
 from glm_api.backend.semaphore import FairSemaphore
 pipeline = Pipeline(FairSemaphore())
 pipeline.configure(PipelineSettings({str(DEMO)!r}, None, 1, "auto", 1, 60, 60, child_environment(1)))

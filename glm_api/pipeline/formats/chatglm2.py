@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from glm_api.pipeline.formats.base import Format, Tokenizer
-from glm_api.pipeline.formats.rounds import RoundFormat, RoundStyle
+from glm_api.pipeline.formats.round_format import RoundFormat, RoundStyle
 
 
 def write(turns: Sequence[str]) -> str:

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from glm_api.pipeline.conversation import Tool
 from glm_api.pipeline.formats.base import Format, Tokenizer
-from glm_api.pipeline.formats.calls import JsonSyntax
-from glm_api.pipeline.formats.roles import RoleFormat, RoleStyle
+from glm_api.pipeline.formats.call_syntax import JsonSyntax
+from glm_api.pipeline.formats.role_format import RoleFormat, RoleStyle
 from glm_api.pipeline.formats.tool_json import tool_to_json
 from glm_api.pipeline.formats.turns import Turn
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from glm_api.pipeline.formats.base import Tokenizer
-from glm_api.pipeline.formats.content import Content
 from glm_api.pipeline.formats.detokenizer import Detokenizer
+from glm_api.pipeline.formats.text_filter import Content
 from glm_api.pipeline.frames import Event, FinishReason, Text
 
 

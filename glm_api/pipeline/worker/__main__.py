@@ -19,9 +19,9 @@ from glm_api.pipeline.worker.connection import Connection, ParentGone
 from glm_api.pipeline.worker.engine import Engine
 from glm_api.pipeline.worker.evaluation import Evaluator
 from glm_api.pipeline.worker.images import decode_image
+from glm_api.pipeline.worker.loading import OpenModel, open_model
 from glm_api.pipeline.worker.memory import longest_batch
 from glm_api.pipeline.worker.model_file import ModelFileError
-from glm_api.pipeline.worker.opening import OpenModel, open_model
 from glm_api.pipeline.worker.slots import SlotPool
 from glm_api.pipeline.worker.tokenizer_service import TokenizerService
 

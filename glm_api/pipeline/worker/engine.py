@@ -24,11 +24,11 @@ from glm_api.pipeline.frames import (
     ToolCallStarted,
 )
 from glm_api.pipeline.model_info import OutputSpec
+from glm_api.pipeline.worker.coalescing import Outbox
 from glm_api.pipeline.worker.connection import Connection, ParentGone
-from glm_api.pipeline.worker.demands import DemandNotMet, json_answer
 from glm_api.pipeline.worker.evaluation import Evaluator, Interrupted, Pipeline, Plan, Shown
-from glm_api.pipeline.worker.outbox import Outbox
 from glm_api.pipeline.worker.slots import Slot, SlotPool
+from glm_api.pipeline.worker.structured_output import DemandNotMet, json_answer
 
 # How often an answer that is not what was demanded (a tool call, JSON) is tried, in all.
 ATTEMPTS = 3

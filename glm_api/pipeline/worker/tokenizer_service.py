@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from glm_api.backend.errors import PromptError
 from glm_api.log.faults import describe
+from glm_api.pipeline.conversation import conversation_from_json
 from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected
-from glm_api.pipeline.tokenizing import conversation_from_json
 from glm_api.pipeline.worker.connection import Connection
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 

@@ -18,13 +18,13 @@ from PIL import Image
 from glm_api.pipeline.conversation import Conversation, Message
 from glm_api.pipeline.frames import Alive, Cancel, Event, Failed, Finished, FinishReason, Frame, Generate, Started, Text
 from glm_api.pipeline.model_info import OutputSpec
-from glm_api.pipeline.worker import engine, outbox
+from glm_api.pipeline.worker import coalescing, engine
 from glm_api.pipeline.worker.__main__ import generation_config
 from glm_api.pipeline.worker.connection import ParentGone
 from glm_api.pipeline.worker.engine import ATTEMPTS, Engine
 from glm_api.pipeline.worker.evaluation import Evaluator
 from glm_api.pipeline.worker.images import decode_image
-from glm_api.pipeline.worker.opening import reserve_graph_memory
+from glm_api.pipeline.worker.loading import reserve_graph_memory
 from glm_api.pipeline.worker.slots import SlotPool
 from tests.models.fixtures import OpenModel
 
@@ -283,7 +283,7 @@ def test_whatever_one_request_raises_costs_that_request_only(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     # What the outbox holds when the request breaks must not become the next one's.
-    monkeypatch.setattr(outbox, "HOLD_SECONDS", float("inf"))
+    monkeypatch.setattr(coalescing, "HOLD_SECONDS", float("inf"))
     bench = Bench(open_demo, "auto")
     prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
     with monkeypatch.context() as patched:

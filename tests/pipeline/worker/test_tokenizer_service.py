@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from glm_api.pipeline.conversation import Conversation, Message
+from glm_api.pipeline.conversation import Conversation, Message, conversation_to_json
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected
-from glm_api.pipeline.tokenizing import conversation_to_json
 from glm_api.pipeline.worker.connection import ParentGone
 from glm_api.pipeline.worker.tokenizer_service import TokenizerService
 from tests.models.fixtures import OpenModel

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glm_api.pipeline.frames import Event, Frame, Text, ToolArguments
-from glm_api.pipeline.worker import outbox
-from glm_api.pipeline.worker.outbox import HOLD_SECONDS, Outbox
+from glm_api.pipeline.worker import coalescing
+from glm_api.pipeline.worker.coalescing import HOLD_SECONDS, Outbox
 
 
 class Recorder:
@@ -22,7 +22,7 @@ class Recorder:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr(outbox.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(coalescing.time, "perf_counter", lambda: now[0])
     return now
 
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 import secrets
 
 from glm_api.pipeline.formats.base import Tokenizer
-from glm_api.pipeline.formats.calls import CallBody, CallSyntax
-from glm_api.pipeline.formats.content import Content
+from glm_api.pipeline.formats.call_syntax import CallBody, CallSyntax
 from glm_api.pipeline.formats.detokenizer import Detokenizer
+from glm_api.pipeline.formats.text_filter import Content
 from glm_api.pipeline.frames import Event, FinishReason, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.model_info import OutputSpec
 

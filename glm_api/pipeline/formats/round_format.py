@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from glm_api.backend.errors import PromptError
 from glm_api.pipeline.conversation import Conversation, Message
 from glm_api.pipeline.formats.base import AnswerReader, Prompt, Tokenizer
-from glm_api.pipeline.formats.content import Content
-from glm_api.pipeline.formats.roles import differences
+from glm_api.pipeline.formats.role_format import differences
+from glm_api.pipeline.formats.text_filter import Content
 from glm_api.pipeline.formats.text_reader import TextReader
 from glm_api.pipeline.model_info import OutputSpec
 

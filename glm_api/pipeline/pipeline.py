@@ -22,6 +22,7 @@ from glm_api.backend.errors import (
     shutting_down,
 )
 from glm_api.backend.semaphore import FairSemaphore, Full
+from glm_api.pipeline.child_process import ChildProcess
 from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import (
@@ -41,8 +42,7 @@ from glm_api.pipeline.frames import (
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import ModelInfo
-from glm_api.pipeline.process import ChildProcess
-from glm_api.pipeline.tokenizing import TokenizerClient, image_to_json
+from glm_api.pipeline.tokenizer_client import TokenizerClient, image_to_json
 
 logger = logging.getLogger(__name__)
 
@@ -401,3 +401,8 @@ def _longest_silence(event: Event) -> float:
     if event.batch_ms:
         return HUNG_AFTER + HUNG_AFTER_ESTIMATES * event.batch_ms / 1000
     return HUNG_AFTER + HUNG_AFTER_PER_TOKEN * event.batch_tokens
+
+
+# chatglm_cpp answers one prompt at a time, so there is one of each, for the whole server.
+semaphore = FairSemaphore()
+pipeline = Pipeline(semaphore)

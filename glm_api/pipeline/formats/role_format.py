@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from glm_api.backend.errors import PromptError
 from glm_api.pipeline.conversation import Conversation, Message, Tool
 from glm_api.pipeline.formats.base import AnswerReader, Prompt, Tokenizer
-from glm_api.pipeline.formats.calls import CallSyntax
-from glm_api.pipeline.formats.choice import choose_tools
-from glm_api.pipeline.formats.content import Content
-from glm_api.pipeline.formats.message_reader import MessageReader
+from glm_api.pipeline.formats.call_syntax import CallSyntax
+from glm_api.pipeline.formats.chat_parser import MessageReader
+from glm_api.pipeline.formats.text_filter import Content
 from glm_api.pipeline.formats.text_reader import TextReader
+from glm_api.pipeline.formats.tool_choice import choose_tools
 from glm_api.pipeline.formats.turns import Turn, to_turns
 from glm_api.pipeline.model_info import OutputSpec
 

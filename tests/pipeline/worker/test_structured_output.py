@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glm_api.pipeline.worker.demands import DemandNotMet, json_answer
+from glm_api.pipeline.worker.structured_output import DemandNotMet, json_answer
 from tests.listening import Listener
 
 PERSON = {

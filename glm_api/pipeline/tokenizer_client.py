@@ -13,46 +13,17 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import Any
 
 from glm_api.backend.base import Cause
 from glm_api.backend.errors import DeadlineExceeded, EngineError, ModelLoading, PipelineError, PromptError
-from glm_api.pipeline.conversation import Conversation, Message, Tool, ToolCall, ToolChoice
+from glm_api.pipeline.child_process import ChildProcess
+from glm_api.pipeline.conversation import Conversation, conversation_to_json
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Open, Rejected
 from glm_api.pipeline.model_info import ModelInfo, OutputSpec
-from glm_api.pipeline.process import ChildProcess
 
 # Encoding a megabyte takes well under a second; what takes longer is a prompt made to be slow.
 ANSWER_TIMEOUT = 20.0
-
-
-def conversation_to_json(conversation: Conversation) -> dict[str, Any]:
-    """The conversation as JSON values. Images are left out: a prompt's ids depend only on there being one."""
-    data = asdict(conversation)
-    for message in data["messages"]:
-        message["image"] = message["image"] is not None
-    return data
-
-
-def conversation_from_json(data: dict[str, Any]) -> Conversation:
-    """The inverse of `conversation_to_json`; an image that was there is the empty file."""
-    return Conversation(
-        messages=tuple(
-            Message(
-                role=message["role"],
-                content=message["content"],
-                tool_calls=tuple(ToolCall(**call) for call in message["tool_calls"]),
-                tool_call_id=message["tool_call_id"],
-                image=b"" if message["image"] else None,
-                position=message["position"],
-            )
-            for message in data["messages"]
-        ),
-        tools=tuple(Tool(**tool) for tool in data["tools"]),
-        tool_choice=ToolChoice(**data["tool_choice"]),
-    )
 
 
 def image_to_json(image: bytes | None) -> str | None:
