@@ -44,7 +44,8 @@ graceful_timeout = int(_settings.graceful_timeout) + 2
 keepalive = 5
 # Nothing needs it, and it would be one more open door.
 control_socket_disable = True
-# glm_api.logs writes one line a request, when its stream is over; gunicorn's would come too early and know too little.
+# glm_api.middleware.access_log writes one line a request, when its stream is over; gunicorn's would come too early and
+# know too little.
 accesslog = None
 
 

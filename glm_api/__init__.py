@@ -22,7 +22,8 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     from flask import Flask
     from flask.json.provider import DefaultJSONProvider
 
-    from glm_api import auth, cors, errors, hosts, logs, metrics, pages, paths, record, room
+    from glm_api import errors, pages
+    from glm_api.middleware import access_log, auth, cors, hosts, metrics, paths, request_record, room
     from glm_api.openapi import create_api, describe_metrics
     from glm_api.ops.probes import blueprint as probes_blueprint
 
@@ -36,9 +37,9 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     app.json = json
 
     paths.register(app)
-    record.register(app)
+    request_record.register(app)
     room.register(app)
-    logs.register(app, settings)
+    access_log.register(app, settings)
     metrics.register(app, backend)
     errors.register(app)
     cors.register(app, settings)

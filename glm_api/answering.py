@@ -17,14 +17,14 @@ from typing import Any, Protocol, TypeVar
 
 from flask import Response, current_app, g, request
 
-from glm_api import disconnects
 from glm_api.backend.errors import ClientGone, PipelineError
 from glm_api.context import pipeline, settings
 from glm_api.errors import ApiError, from_pipeline, unforeseen
+from glm_api.middleware import disconnects
+from glm_api.middleware.request_record import RequestRecord
 from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.job import Job
-from glm_api.record import RequestRecord
 
 PING = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"

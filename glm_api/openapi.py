@@ -10,9 +10,9 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask
 from marshmallow import EXCLUDE, Schema, fields
 
-from glm_api.auth import METRICS_ENDPOINT
 from glm_api.body import BodyParser
 from glm_api.fields import Either, Tagged
+from glm_api.middleware.auth import METRICS_ENDPOINT
 
 View = TypeVar("View", bound=Callable[..., Any])
 

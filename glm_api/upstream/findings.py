@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from glm_api.record import RequestRecord
+from glm_api.middleware.request_record import RequestRecord
 from glm_api.upstream import refusals
 
 # Events of the Responses API that end a stream.

@@ -18,7 +18,7 @@ from glm_api import answering
 from glm_api.answering import DONE
 from glm_api.context import settings
 from glm_api.errors import ApiError
-from glm_api.record import RequestRecord
+from glm_api.middleware.request_record import RequestRecord
 from glm_api.upstream import catalog, refusals
 from glm_api.upstream.call import Call
 from glm_api.upstream.context import engine

@@ -31,7 +31,7 @@ class RequestRecord:
 
     Token counts are None for requests that put no work to the model. ``status`` is what the client saw, or 499;
     ``error`` may come after a status of 200, when a stream fails under way. ``body`` and ``answer`` (in pieces) are
-    kept only where prompts are logged, see `glm_api.logs`.
+    kept only where prompts are logged, see `glm_api.middleware.access_log`.
     """
 
     id: str

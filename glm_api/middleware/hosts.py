@@ -12,8 +12,8 @@ import re
 from flask import Flask, request
 
 from config import Settings, is_loopback
-from glm_api.auth import PROBES
 from glm_api.errors import ApiError
+from glm_api.middleware.auth import PROBES
 
 _HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d*)?", re.ASCII)
 

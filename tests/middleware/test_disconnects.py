@@ -9,7 +9,7 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
-from glm_api import disconnects
+from glm_api.middleware import disconnects
 
 PATIENCE = 30.0
 

@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from config import Settings
-from glm_api import auth, create_app, errors
+from glm_api import create_app, errors
+from glm_api.middleware import auth
 from tests.fakes import FakePipeline
 
 MakeClient = Callable[..., FlaskClient]

@@ -14,7 +14,7 @@ from typing import Any
 from flask import Flask, g, request
 
 from config import Settings
-from glm_api.record import RequestRecord, request_over
+from glm_api.middleware.request_record import RequestRecord, request_over
 from glm_api.server.connections import PROBES
 
 logger = logging.getLogger("glm_api.request")

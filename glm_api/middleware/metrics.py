@@ -13,11 +13,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from glm_api.auth import METRICS_ENDPOINT
 from glm_api.backend.base import Backend, Cause
 from glm_api.errors import CLIENT_CLOSED_REQUEST
 from glm_api.log.lines import stderr
-from glm_api.record import RequestRecord, request_over
+from glm_api.middleware.auth import METRICS_ENDPOINT
+from glm_api.middleware.request_record import RequestRecord, request_over
 
 # From a tiny model to a large one on few CPUs, in seconds.
 LONG = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)
