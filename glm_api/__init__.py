@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from config import Settings
+    from glm_api.api.openapi import Blueprint
     from glm_api.backend.base import Backend
-    from glm_api.openapi import Blueprint
     from glm_api.pipeline.pipeline import PipelineSettings
 
 __version__ = "0.1.0"
@@ -23,8 +23,8 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     from flask.json.provider import DefaultJSONProvider
 
     from glm_api import errors, pages
+    from glm_api.api.openapi import create_api, describe_metrics
     from glm_api.middleware import access_log, auth, cors, hosts, metrics, paths, request_record, room
-    from glm_api.openapi import create_api, describe_metrics
     from glm_api.ops.probes import blueprint as probes_blueprint
 
     app = Flask(__name__, static_folder=None)

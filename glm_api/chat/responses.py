@@ -7,10 +7,10 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from glm_api.answering import Answer
+from glm_api.api.chunks import ChunkStream
+from glm_api.api.generate import Answer
+from glm_api.api.usage import timings, usage
 from glm_api.chat.schemas import ChatRequest
-from glm_api.chunks import ChunkStream
-from glm_api.measures import timings, usage
 from glm_api.models.catalog import fingerprint, served_model
 from glm_api.pipeline.frames import Event, ToolArguments, ToolCallStarted
 from glm_api.pipeline.generation import Generation

@@ -7,12 +7,11 @@ from typing import Any
 
 from flask import Response
 
-from glm_api import answering
-from glm_api.chat import examples
+from glm_api.api import examples, generate
+from glm_api.api.openapi import EVENT_STREAM, GENERATING, Blueprint
 from glm_api.chat.jobs import to_job
 from glm_api.chat.responses import ChatStream, Completion, body
 from glm_api.chat.schemas import ChatCompletionSchema, ChatEventSchema, ChatRequest, ChatRequestSchema
-from glm_api.openapi import EVENT_STREAM, GENERATING, Blueprint
 
 blueprint = Blueprint("chat", __name__, description="Chat completions")
 
@@ -27,6 +26,6 @@ def create_chat_completion(request: ChatRequest) -> Response | dict[str, Any]:
     completion = Completion.of(request)
     job = to_job(request)
     if request.stream:
-        return answering.stream(job, partial(ChatStream, completion))
-    answers, generation = answering.collect(job)
+        return generate.stream(job, partial(ChatStream, completion))
+    answers, generation = generate.collect(job)
     return body(completion, answers, generation.queue_ms)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from marshmallow import Schema, fields, validate
 
-from glm_api.chat.json_schema import check_answer_schema, standalone
-from glm_api.chat.messages import NAME_PATTERN, NAME_RULE, IncomingMessage, messages_field
-from glm_api.chat.tools import (
+from glm_api.api.fields import Boolean, Choice, Integer, Neutral, Part, RequestSchema, Tagged
+from glm_api.api.messages import IncomingMessage, messages_field
+from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
+from glm_api.api.parameters import DEFAULT_MAX_TOKENS, CompletionParameters, CompletionParametersSchema
+from glm_api.api.response_format import ANY_TEXT, JsonSchemaSchema, ResponseFormat
+from glm_api.api.tools import (
     FunctionEntry,
     NamedFunction,
     NamedTool,
@@ -19,38 +21,7 @@ from glm_api.chat.tools import (
     tool_choice_field,
     tools_field,
 )
-from glm_api.fields import Boolean, Choice, Integer, Matching, Neutral, Object, Part, RequestSchema, String, Tagged
-from glm_api.measures import PromptProgressSchema, TimingsSchema, UsageSchema
-from glm_api.openapi import ErrorSchema, EventData, EventSchema
-from glm_api.parameters import CompletionParameters, CompletionParametersSchema
-
-DEFAULT_MAX_TOKENS = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class JsonSchema:
-    """The schema that an answer must fit, and what to tell the model of it."""
-
-    name: str
-    schema: dict[str, Any] | None = None
-    description: str | None = None
-    strict: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseFormat:
-    """``type`` is ``text``, ``json_object`` or ``json_schema``."""
-
-    type: str = "text"
-    json_schema: JsonSchema | None = None
-
-    @property
-    def demanded_schema(self) -> dict[str, Any] | None:
-        """The JSON schema that the answer must fit; {} is any object, None no demand."""
-        if self.type == "text":
-            return None
-        schema = self.json_schema.schema if self.json_schema else None
-        return standalone(schema) if schema else {}
+from glm_api.api.usage import PromptProgressSchema, TimingsSchema, UsageSchema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,29 +36,12 @@ class ChatRequest(CompletionParameters):
     parallel_tool_calls: bool = True
     functions: tuple[FunctionEntry, ...] = ()
     function_call: str | NamedFunction | None = None
-    response_format: ResponseFormat = ResponseFormat()
+    response_format: ResponseFormat = ANY_TEXT
 
     @property
     def legacy(self) -> bool:
         """Whether calls are given back in the form that ``functions`` had."""
         return bool(self.functions)
-
-
-class JsonSchemaSchema(RequestSchema):
-    """A named JSON schema."""
-
-    loads: ClassVar[type[Any]] = JsonSchema
-    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
-    description = String(max=4096, load_default=None)
-    schema = Object(
-        load_default=None,
-        validate=check_answer_schema,
-        metadata={
-            "description": "At most 64 KiB, 32 levels, references within it only, patterns that Python's re takes.",
-            "additionalProperties": True,
-        },
-    )
-    strict = Boolean(load_default=None, metadata={"description": "Taken: the schema always has to fit."})
 
 
 class TextFormatSchema(RequestSchema):
@@ -136,7 +90,7 @@ class ChatRequestSchema(CompletionParametersSchema):
     response_format = Tagged(
         "type",
         FORMATS,
-        load_default=ResponseFormat(),
+        load_default=ANY_TEXT,
         metadata={
             "description": "`json_object` and `json_schema` are put to the model as an instruction; the answer is "
             "checked, tried again a few times, and refused with `invalid_answer` if it still does not fit. Such an "

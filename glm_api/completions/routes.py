@@ -7,7 +7,8 @@ from typing import Any
 
 from flask import Response
 
-from glm_api import answering
+from glm_api.api import generate
+from glm_api.api.openapi import EVENT_STREAM, GENERATING, Blueprint
 from glm_api.completions.jobs import echoes, to_job
 from glm_api.completions.responses import Completion, CompletionStream, body
 from glm_api.completions.schemas import (
@@ -16,7 +17,6 @@ from glm_api.completions.schemas import (
     CompletionRequestSchema,
     CompletionSchema,
 )
-from glm_api.openapi import EVENT_STREAM, GENERATING, Blueprint
 
 blueprint = Blueprint("completions", __name__, description="Text that goes on")
 
@@ -33,6 +33,6 @@ def create_completion(request: CompletionRequest) -> Response | dict[str, Any]:
     completion = Completion.of(request, echoes(request))
     job = to_job(request)
     if request.stream:
-        return answering.stream(job, partial(CompletionStream, completion))
-    answers, generation = answering.collect(job)
+        return generate.stream(job, partial(CompletionStream, completion))
+    answers, generation = generate.collect(job)
     return body(completion, answers, generation.queue_ms)

@@ -9,10 +9,10 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate
 from marshmallow.fields import Field
 
-from glm_api.fields import Boolean, Integer, Neutral, TokenIds, json_type
-from glm_api.measures import PromptProgressSchema, TimingsSchema, UsageSchema
-from glm_api.openapi import ErrorSchema, EventData, EventSchema
-from glm_api.parameters import CompletionParameters, CompletionParametersSchema
+from glm_api.api.fields import Boolean, Integer, Neutral, TokenIds, json_type
+from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
+from glm_api.api.parameters import CompletionParameters, CompletionParametersSchema
+from glm_api.api.usage import PromptProgressSchema, TimingsSchema, UsageSchema
 
 MAX_PROMPTS = 16
 # As in OpenAI's API; chat completions have another.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from glm_api.api.model_schemas import ModelListSchema, ModelSchema
+from glm_api.api.openapi import REACHING, Blueprint
 from glm_api.models import catalog
-from glm_api.models.schemas import ModelListSchema, ModelSchema
-from glm_api.openapi import REACHING, Blueprint
 
 blueprint = Blueprint("models", __name__, description="The model that is served")
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from glm_api.chat.schemas import DEFAULT_MAX_TOKENS
+from glm_api.api.parameters import DEFAULT_MAX_TOKENS, DEFAULTS
 from glm_api.context import pipeline, settings
-from glm_api.parameters import DEFAULTS
 
 
 def props() -> dict[str, Any]:

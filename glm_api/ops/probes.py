@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from glm_api.api.openapi import Blueprint
 from glm_api.backend.errors import ModelLoading, ShuttingDown
 from glm_api.context import backend
 from glm_api.errors import from_pipeline
-from glm_api.openapi import Blueprint
 from glm_api.ops.schemas import StatusSchema
 
 blueprint = Blueprint("probes", __name__, description="Whether the server runs")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from glm_api.chat import examples
-from glm_api.chat.jobs import declared
-from glm_api.chat.messages import to_messages
+from glm_api.api import examples
+from glm_api.api.conversation import declared
+from glm_api.api.messages import to_messages
+from glm_api.api.openapi import REACHING, TOKENIZING, Blueprint
 from glm_api.context import pipeline
-from glm_api.openapi import REACHING, TOKENIZING, Blueprint
 from glm_api.ops import facts
 from glm_api.ops.schemas import (
     ContentSchema,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from marshmallow import Schema, fields, validate
 
-from glm_api.chat.messages import IncomingMessage, messages_field
-from glm_api.chat.tools import NamedTool, ToolEntry, tool_choice_field, tools_field
-from glm_api.fields import Boolean, RequestSchema, String, TokenIds
+from glm_api.api.fields import Boolean, RequestSchema, String, TokenIds
+from glm_api.api.messages import IncomingMessage, messages_field
+from glm_api.api.tools import NamedTool, ToolEntry, tool_choice_field, tools_field
 
 
 class StatusSchema(Schema):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from glm_api.chat.messages import (
+from glm_api.api.fields import Array, Choice, Either, Matching, RequestSchema, String, Tagged
+from glm_api.api.messages import (
     MAX_MESSAGES,
     NAME_PATTERN,
     NAME_RULE,
@@ -21,7 +22,6 @@ from glm_api.chat.messages import (
     TextPartSchema,
 )
 from glm_api.errors import invalid
-from glm_api.fields import Array, Choice, Either, Matching, RequestSchema, String, Tagged
 from glm_api.pipeline.conversation import Message, ToolCall
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from glm_api.api.conversation import instructed, shown_image
+from glm_api.api.tools import to_choice, to_tools
 from glm_api.backend.errors import PromptError
-from glm_api.chat.jobs import instructed, shown_image
-from glm_api.chat.tools import to_choice, to_tools
 from glm_api.context import pipeline
 from glm_api.pipeline.conversation import Conversation, Message
 from glm_api.pipeline.job import Job

@@ -12,9 +12,9 @@ import uuid
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from glm_api.answering import Answer
-from glm_api.chat.tools import NamedFunction
-from glm_api.chunks import joined, json_string
+from glm_api.api.chunks import joined, json_string
+from glm_api.api.generate import Answer
+from glm_api.api.tools import NamedFunction
 from glm_api.errors import ApiError
 from glm_api.models.catalog import served_model
 from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted

@@ -6,8 +6,8 @@ from typing import Any
 
 import flask
 
-from glm_api import answering
-from glm_api.openapi import EVENT_STREAM, GENERATING, Blueprint
+from glm_api.api import generate
+from glm_api.api.openapi import EVENT_STREAM, GENERATING, Blueprint
 from glm_api.responses.jobs import to_job
 from glm_api.responses.responses import Response, ResponseStream, body
 from glm_api.responses.schemas import ResponseEventSchema, ResponseRequest, ResponseRequestSchema, ResponseSchema
@@ -27,6 +27,6 @@ def create_response(request: ResponseRequest) -> flask.Response | dict[str, Any]
     response = Response.of(request)
     job = to_job(request)
     if request.stream:
-        return answering.stream(job, lambda generation: ResponseStream(response))
-    answers, _ = answering.collect(job)
+        return generate.stream(job, lambda generation: ResponseStream(response))
+    answers, _ = generate.collect(job)
     return body(response, answers[0])

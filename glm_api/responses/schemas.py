@@ -7,11 +7,23 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from glm_api.chat.schemas import DEFAULT_MAX_TOKENS, JsonSchema, JsonSchemaSchema, ResponseFormat
-from glm_api.chat.tools import MAX_TOOLS, FunctionEntry, FunctionSchema, NamedFunction, NamedFunctionSchema
-from glm_api.fields import Array, Boolean, Choice, Either, Integer, Neutral, Object, Part, RequestSchema, String, Tagged
-from glm_api.openapi import AnyOf, EventData, EventSchema
-from glm_api.parameters import Parameters, ParametersSchema
+from glm_api.api.fields import (
+    Array,
+    Boolean,
+    Choice,
+    Either,
+    Integer,
+    Neutral,
+    Object,
+    Part,
+    RequestSchema,
+    String,
+    Tagged,
+)
+from glm_api.api.openapi import AnyOf, EventData, EventSchema
+from glm_api.api.parameters import DEFAULT_MAX_TOKENS, Parameters, ParametersSchema
+from glm_api.api.response_format import JsonSchema, JsonSchemaSchema, ResponseFormat
+from glm_api.api.tools import MAX_TOOLS, FunctionEntry, FunctionSchema, NamedFunction, NamedFunctionSchema
 from glm_api.responses.items import Item, input_field
 
 UNSTORED = "this server stores nothing; send the whole conversation as input"

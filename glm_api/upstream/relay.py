@@ -14,8 +14,8 @@ from typing import Any
 
 from flask import Response, g
 
-from glm_api import answering
-from glm_api.answering import DONE
+from glm_api.api import generate, sse
+from glm_api.api.sse import DONE
 from glm_api.context import settings
 from glm_api.errors import ApiError
 from glm_api.middleware.request_record import RequestRecord
@@ -52,7 +52,7 @@ def _call(endpoint: str, outgoing: dict[str, Any], record: RequestRecord) -> Cal
 
 
 def _whole(endpoint: str, outgoing: dict[str, Any], shown: str | None, record: RequestRecord) -> Response:
-    with answering.held(_call(endpoint, outgoing, record)) as call:
+    with generate.held(_call(endpoint, outgoing, record)) as call:
         content = b"".join(piece for piece in _pieces(call, None, record) if piece)
     answer = _object(content)
     findings = Findings(record)
@@ -65,12 +65,12 @@ def _whole(endpoint: str, outgoing: dict[str, Any], shown: str | None, record: R
 
 def _streamed(endpoint: str, outgoing: dict[str, Any], stream: EventRelay, record: RequestRecord) -> Response:
     with ExitStack() as stack:
-        call = stack.enter_context(answering.held(_call(endpoint, outgoing, record)))
+        call = stack.enter_context(generate.held(_call(endpoint, outgoing, record)))
         pieces = _pieces(call, settings.ping_interval or None, record)
         # As for this server's own streams: what fails before the first ping has a status of its own.
         first = next(pieces, b"")
         release = stack.pop_all().close
-    return answering.send(chain([first], pieces), stream, release)
+    return sse.send(chain([first], pieces), stream, release)
 
 
 def _pieces(call: Call, silence: float | None, record: RequestRecord) -> Iterator[bytes | None]:
@@ -147,8 +147,8 @@ class EventRelay:
         """The last bytes of a stream that failed under way."""
         if self._typed:
             detail = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
-            return b"event: error\n" + answering.data(detail)
-        return answering.data(error.body()) + DONE
+            return b"event: error\n" + sse.data(detail)
+        return sse.data(error.body()) + DONE
 
     def _event(self, event: bytes) -> bytes:
         lines = event.split(b"\n")
@@ -165,7 +165,7 @@ class EventRelay:
             return b""
         self._name(payload)
         others = [line + b"\n" for line in lines if not line.startswith(b"data:")]
-        return b"".join(others) + answering.data(payload)
+        return b"".join(others) + sse.data(payload)
 
     def _wanted(self, payload: dict[str, Any]) -> bool:
         """Leave out the counts if nobody asked for them; whether anything remains."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import Response
 
-from glm_api.chat import examples
-from glm_api.models.schemas import ModelListSchema, ModelSchema
-from glm_api.openapi import REACHING, RELAYING, Blueprint
+from glm_api.api import examples
+from glm_api.api.model_schemas import ModelListSchema, ModelSchema
+from glm_api.api.openapi import REACHING, RELAYING, Blueprint
 from glm_api.upstream import catalog
 from glm_api.upstream.relay import relay
 from glm_api.upstream.schemas import RelayedSchema

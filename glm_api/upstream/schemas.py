@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import INCLUDE, Schema
 
-from glm_api.fields import Boolean, Object, String
+from glm_api.api.fields import Boolean, Object, String
 
 
 class RelayedSchema(Schema):

@@ -9,9 +9,9 @@ import pytest
 
 from config import Settings
 from glm_api import create_app
+from glm_api.api.fields import Neutral, RequestSchema
 from glm_api.chat.schemas import ChatRequestSchema
 from glm_api.completions.schemas import CompletionRequestSchema
-from glm_api.fields import Neutral, RequestSchema
 from glm_api.responses.schemas import ResponseRequestSchema
 
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"

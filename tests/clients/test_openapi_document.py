@@ -23,7 +23,8 @@ CONTEXT = 128
 ENVELOPE = {"message", "type", "param", "code"}
 
 api = schemathesis.openapi.from_dict(create_app(Settings()).test_client().get("/openapi.json").json)
-# What the document does not allow ends before the model, and is tried on the application alone (tests/test_openapi.py).
+# What the document does not allow ends before the model, and is tried on the application alone
+# (tests/api/test_openapi.py).
 api.config.generation.update(modes=[GenerationMode.POSITIVE])
 
 

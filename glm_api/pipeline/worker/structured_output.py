@@ -50,7 +50,7 @@ def json_answer(text: str, schema: dict[str, Any]) -> str:
             # Without this registry it would fetch whatever address a schema names.
             fault = next(Validator(schema, registry=Registry()).iter_errors(value), None)
     except Exception as error:
-        # A schema can be made to raise anything: glm_api.chat.json_schema refuses what is known to.
+        # A schema can be made to raise anything: glm_api.api.json_schema refuses what is known to.
         print(f"An answer could not be checked: {describe(error)}", flush=True)
         raise DemandNotMet("the answer could not be checked against the JSON schema") from None
     if fault is not None:

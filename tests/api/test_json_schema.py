@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from glm_api.chat.json_schema import KEYWORDS, MAX_DEPTH, check_answer_schema, check_schema, standalone
+from glm_api.api.json_schema import KEYWORDS, MAX_DEPTH, check_answer_schema, check_schema, standalone
 from glm_api.pipeline.worker import structured_output
 from glm_api.pipeline.worker.structured_output import DemandNotMet, json_answer
 from tests.fakes import FakePipeline

@@ -17,8 +17,8 @@ from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from glm_api.api.fields import Complaint, json_type
 from glm_api.errors import ApiError, broken_body, invalid
-from glm_api.fields import Complaint, json_type
 
 MAX_DEPTH = 64
 # Reading many tiny values holds up everybody else. A text with so many of these signs would fit no model's context.

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError
 
+from glm_api.api.fields import Array, Choice, Either, Matching, Part, RequestSchema, String, Tagged
 from glm_api.errors import invalid
-from glm_api.fields import Array, Choice, Either, Matching, Part, RequestSchema, String, Tagged
 from glm_api.pipeline.conversation import Message, ToolCall
 
 MAX_MESSAGES = 2048

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from glm_api.chat.json_schema import check_parameters
-from glm_api.chat.messages import NAME_PATTERN, NAME_RULE
+from glm_api.api.fields import Array, Boolean, Choice, Either, Matching, Object, Part, RequestSchema, String
+from glm_api.api.json_schema import check_parameters
+from glm_api.api.messages import NAME_PATTERN, NAME_RULE
 from glm_api.errors import invalid
-from glm_api.fields import Array, Boolean, Choice, Either, Matching, Object, Part, RequestSchema, String
 from glm_api.pipeline.conversation import Tool, ToolChoice
 
 MAX_TOOLS = 128

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from glm_api.api.fields import Array, Boolean, Either, Integer, Neutral, Number, Part, RequestSchema, String
 from glm_api.errors import invalid
-from glm_api.fields import Array, Boolean, Either, Integer, Neutral, Number, Part, RequestSchema, String
 from glm_api.pipeline.job import Sampling
 
 DEFAULTS = Sampling()
+# New tokens of an answer to a conversation.
+DEFAULT_MAX_TOKENS = 2048
 
 MAX_CHOICES = 4
 MAX_STOPS = 4

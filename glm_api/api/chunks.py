@@ -14,9 +14,10 @@ from itertools import groupby
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
-from glm_api.answering import DONE, Answer, data
+from glm_api.api.generate import Answer
+from glm_api.api.sse import DONE, data
+from glm_api.api.usage import progress, timings, usage
 from glm_api.errors import ApiError
-from glm_api.measures import progress, timings, usage
 from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text
 from glm_api.pipeline.generation import Generation
 

@@ -10,8 +10,8 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask
 from marshmallow import EXCLUDE, Schema, fields
 
-from glm_api.body import BodyParser
-from glm_api.fields import Either, Tagged
+from glm_api.api.fields import Either, Tagged
+from glm_api.api.json_body import BodyParser
 from glm_api.middleware.auth import METRICS_ENDPOINT
 
 View = TypeVar("View", bound=Callable[..., Any])

@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from glm_api.answering import Answer
+from glm_api.api.generate import Answer
 from glm_api.pipeline.frames import Progress
 
 

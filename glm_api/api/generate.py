@@ -1,40 +1,26 @@
 """Puts work to the pipeline and makes an HTTP answer of its events: one body, or a stream of server-sent events.
 
-All endpoints that generate go through here; `held` and `send` are for answers that come from elsewhere, too. Whatever
-happens - end, error, client gone - the work is closed: by the view when nothing is streamed, else by the stream and by
-``Response.call_on_close``, because a stream that never starts does not run its ``finally``.
+All endpoints that generate go through here; `held` is for answers that come from elsewhere, too. Whatever happens -
+end, error, client gone - the work is closed: by the view when nothing is streamed, else by the stream (`sse.send`).
 """
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from flask import Response, current_app, g, request
+from flask import Response, g, request
 
-from glm_api.backend.errors import ClientGone, PipelineError
+from glm_api.api.sse import Stream, send
 from glm_api.context import pipeline, settings
-from glm_api.errors import ApiError, from_pipeline, unforeseen
 from glm_api.middleware import disconnects
 from glm_api.middleware.request_record import RequestRecord
 from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.job import Job
-
-PING = b": ping\n\n"
-DONE = b"data: [DONE]\n\n"
-
-SSE_HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache",
-    # nginx holds a stream back until it is over unless told so.
-    "X-Accel-Buffering": "no",
-}
 
 
 @dataclass(slots=True)
@@ -70,9 +56,6 @@ class Answer:
         self.predicted_ms = event.predicted_ms
 
 
-Batch = TypeVar("Batch", contravariant=True)
-
-
 class Work(Protocol):
     """A request's hold on what answers it."""
 
@@ -84,19 +67,6 @@ class Work(Protocol):
 
 
 Held = TypeVar("Held", bound=Work)
-
-
-class Stream(Protocol[Batch]):
-    """Turns what arrives for one request into the bytes of its stream."""
-
-    def render(self, batch: Batch) -> bytes:
-        """The bytes for what came together; may be empty."""
-
-    def end(self) -> bytes:
-        """The last bytes when all has arrived."""
-
-    def fail(self, error: ApiError) -> bytes:
-        """The last bytes of a stream that failed under way."""
 
 
 def collect(job: Job) -> tuple[list[Answer], Generation]:
@@ -141,46 +111,6 @@ def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -
     return send(chain([first], batches), make_stream(generation), release)
 
 
-def send(batches: Iterator[Any], stream: Stream[Any], release: Callable[[], None]) -> Response:
-    """The stream of ``batches``, a ping for each empty one; ``release`` is called at its end, maybe several times."""
-    response = Response(_chunks(batches, stream, release, g.record, current_app.logger), headers=SSE_HEADERS)
-    response.call_on_close(release)
-    return response
-
-
-def _chunks(
-    batches: Iterator[Any],
-    stream: Stream[Any],
-    release: Callable[[], None],
-    record: RequestRecord,
-    logger: logging.Logger,
-) -> Iterator[bytes]:
-    try:
-        for batch in batches:
-            chunk = stream.render(batch) if batch else PING
-            if chunk:
-                yield chunk
-        yield stream.end()
-    except ClientGone as error:
-        record.error = from_pipeline(error)
-    except GeneratorExit:
-        # The server could not write: this is how it learns of a client that left if nothing else told it.
-        record.error = from_pipeline(ClientGone("The client closed the connection."))
-        raise
-    except PipelineError as error:
-        record.error = from_pipeline(error)
-        yield stream.fail(record.error)
-    except ApiError as error:
-        record.error = error
-        yield stream.fail(error)
-    except Exception as error:
-        logger.exception("a stream failed", exc_info=error)
-        record.error = unforeseen()
-        yield stream.fail(record.error)
-    finally:
-        release()
-
-
 @contextmanager
 def _admitted(job: Job) -> Iterator[Generation]:
     """A place in the queue for ``job``, given back at the end or when the client leaves."""
@@ -206,8 +136,3 @@ def _noted(batches: Iterator[list[Event]], generation: Generation, record: Reque
         if record.started_at is not None and record.queue_ms is None:
             record.queue_ms = generation.queue_ms
         yield batch
-
-
-def data(payload: object) -> bytes:
-    """``payload`` as one server-sent event. ASCII: clients that split lines by Unicode's rules would cut it apart."""
-    return b"data: " + json.dumps(payload, separators=(",", ":")).encode() + b"\n\n"

@@ -1,0 +1,1 @@
+"""What the endpoints share: JSON in, schemas, prompts, usage, chunks, server-sent events out."""

@@ -1,0 +1,56 @@
+"""The form that an answer must have: any text, any JSON object, or JSON that fits a schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from glm_api.api.fields import Boolean, Matching, Object, RequestSchema, String
+from glm_api.api.json_schema import check_answer_schema, standalone
+from glm_api.api.messages import NAME_PATTERN, NAME_RULE
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """The schema that an answer must fit, and what to tell the model of it."""
+
+    name: str
+    schema: dict[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """``type`` is ``text``, ``json_object`` or ``json_schema``."""
+
+    type: str = "text"
+    json_schema: JsonSchema | None = None
+
+    @property
+    def demanded_schema(self) -> dict[str, Any] | None:
+        """The JSON schema that the answer must fit; {} is any object, None no demand."""
+        if self.type == "text":
+            return None
+        schema = self.json_schema.schema if self.json_schema else None
+        return standalone(schema) if schema else {}
+
+
+ANY_TEXT = ResponseFormat()
+
+
+class JsonSchemaSchema(RequestSchema):
+    """A named JSON schema."""
+
+    loads: ClassVar[type[Any]] = JsonSchema
+    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
+    description = String(max=4096, load_default=None)
+    schema = Object(
+        load_default=None,
+        validate=check_answer_schema,
+        metadata={
+            "description": "At most 64 KiB, 32 levels, references within it only, patterns that Python's re takes.",
+            "additionalProperties": True,
+        },
+    )
+    strict = Boolean(load_default=None, metadata={"description": "Taken: the schema always has to fit."})
