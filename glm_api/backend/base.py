@@ -27,7 +27,7 @@ class Load:
 
 
 class Backend(Protocol):
-    """`glm_api.pipeline.pipeline.Pipeline` or `glm_api.upstream.engine.Engine`."""
+    """`glm_api.pipeline.pipeline.Pipeline` or `glm_api.upstream.client.Engine`."""
 
     def start(self) -> None:
         """Get ready, without waiting for it."""

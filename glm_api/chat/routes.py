@@ -9,8 +9,8 @@ from flask import Response
 
 from glm_api.api import examples, generate
 from glm_api.api.openapi import EVENT_STREAM, GENERATING, Blueprint
-from glm_api.chat.jobs import to_job
-from glm_api.chat.responses import ChatStream, Completion, body
+from glm_api.chat.prepare import to_job
+from glm_api.chat.rendering import ChatStream, Completion, body
 from glm_api.chat.schemas import ChatCompletionSchema, ChatEventSchema, ChatRequest, ChatRequestSchema
 
 blueprint = Blueprint("chat", __name__, description="Chat completions")

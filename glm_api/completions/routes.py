@@ -9,8 +9,8 @@ from flask import Response
 
 from glm_api.api import generate
 from glm_api.api.openapi import EVENT_STREAM, GENERATING, Blueprint
-from glm_api.completions.jobs import echoes, to_job
-from glm_api.completions.responses import Completion, CompletionStream, body
+from glm_api.completions.prepare import echoes, to_job
+from glm_api.completions.rendering import Completion, CompletionStream, body
 from glm_api.completions.schemas import (
     CompletionEventSchema,
     CompletionRequest,

@@ -9,7 +9,7 @@ from glm_api.api.conversation import declared
 from glm_api.api.messages import to_messages
 from glm_api.api.openapi import REACHING, TOKENIZING, Blueprint
 from glm_api.context import pipeline
-from glm_api.ops import facts
+from glm_api.ops.props import pieces, server_props
 from glm_api.ops.schemas import (
     ContentSchema,
     DetokenizeRequest,
@@ -33,7 +33,7 @@ blueprint = Blueprint("ops", __name__, description="How the server runs, and wha
 @blueprint.errors(*REACHING, 503)
 def props() -> dict[str, Any]:
     """The model and the defaults of its parameters."""
-    return facts.props()
+    return server_props()
 
 
 @blueprint.route("/slots")
@@ -51,7 +51,7 @@ def slots() -> dict[str, Any]:
 def tokenize(request: TokenizeRequest) -> dict[str, Any]:
     """The token ids of a text."""
     ids = pipeline.encode_text(request.content, prefix=request.add_special)
-    return {"tokens": facts.pieces(ids) if request.with_pieces else ids}
+    return {"tokens": pieces(ids) if request.with_pieces else ids}
 
 
 @blueprint.route("/detokenize", methods=["POST"])

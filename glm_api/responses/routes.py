@@ -8,8 +8,8 @@ import flask
 
 from glm_api.api import generate
 from glm_api.api.openapi import EVENT_STREAM, GENERATING, Blueprint
-from glm_api.responses.jobs import to_job
-from glm_api.responses.responses import Response, ResponseStream, body
+from glm_api.responses.prepare import to_job
+from glm_api.responses.rendering import Response, ResponseStream, body
 from glm_api.responses.schemas import ResponseEventSchema, ResponseRequest, ResponseRequestSchema, ResponseSchema
 
 blueprint = Blueprint("responses", __name__, description="OpenAI's Responses API, without its state")

@@ -5,7 +5,7 @@ A line ends in LF, CR or CR LF, and an empty line ends an event. The stream may 
 
 from __future__ import annotations
 
-from glm_api.upstream import refusals
+from glm_api.upstream import errors
 
 # The last event of the Responses API holds the whole answer, and text outside ASCII may be written in six bytes a
 # character: a megabyte or two. Without a bound an event that never ends would fill the memory.
@@ -46,7 +46,7 @@ class EventSplitter:
     def _add(self, piece: bytes) -> None:
         self._begun += piece
         if len(self._begun) > LARGEST_EVENT:
-            raise refusals.unreadable()
+            raise errors.unreadable()
 
     def _take(self) -> bytes:
         event = bytes(self._begun)

@@ -19,12 +19,12 @@ from glm_api.api.sse import DONE
 from glm_api.context import settings
 from glm_api.errors import ApiError
 from glm_api.middleware.request_record import RequestRecord
-from glm_api.upstream import catalog, refusals
-from glm_api.upstream.call import Call
+from glm_api.upstream import errors, models
+from glm_api.upstream.connection import Head
 from glm_api.upstream.context import engine
 from glm_api.upstream.event_stream import EventSplitter
-from glm_api.upstream.exchange import Head
-from glm_api.upstream.findings import Findings
+from glm_api.upstream.request import Call
+from glm_api.upstream.usage import Findings
 
 # More than any answer is; without a bound a broken engine could fill the memory.
 LARGEST_ANSWER = 64 * 2**20
@@ -34,7 +34,7 @@ RESPONSES = "/responses"
 def relay(endpoint: str, body: dict[str, Any]) -> Response:
     """The engine's answer to ``body`` at ``endpoint``. Raises `ApiError` and `PipelineError`."""
     record: RequestRecord = g.record
-    shown, meant = catalog.chosen(body.get("model"))
+    shown, meant = models.chosen(body.get("model"))
     record.model = shown
     outgoing = body if meant is None else {**body, "model": meant}
     record.streamed = body.get("stream") is True
@@ -81,11 +81,11 @@ def _pieces(call: Call, silence: float | None, record: RequestRecord) -> Iterato
         for arrival in arrivals:
             if isinstance(arrival, Head):
                 if arrival.status != 200:
-                    raise refusals.of_status(arrival.status, arrival.headers, _rest(arrivals))
+                    raise errors.of_status(arrival.status, arrival.headers, _rest(arrivals))
             else:
                 size += len(arrival or b"")
                 if size > LARGEST_ANSWER:
-                    raise refusals.unreadable()
+                    raise errors.unreadable()
                 yield arrival
     finally:
         if call.turn_at is not None:
@@ -109,9 +109,9 @@ def _object(content: bytes) -> dict[str, Any]:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
-        raise refusals.unreadable() from None
+        raise errors.unreadable() from None
     if not isinstance(document, dict):
-        raise refusals.unreadable()
+        raise errors.unreadable()
     return document
 
 
@@ -140,7 +140,7 @@ class EventRelay:
         if self._complete:
             self._findings.end()
             return b""
-        self._record.error = error = refusals.cut_off()
+        self._record.error = error = errors.cut_off()
         return self.fail(error)
 
     def fail(self, error: ApiError) -> bytes:

@@ -9,7 +9,7 @@ from flask import Response
 from glm_api.api import examples
 from glm_api.api.model_schemas import ModelListSchema, ModelSchema
 from glm_api.api.openapi import REACHING, RELAYING, Blueprint
-from glm_api.upstream import catalog
+from glm_api.upstream import models
 from glm_api.upstream.relay import relay
 from glm_api.upstream.schemas import RelayedSchema
 
@@ -48,7 +48,7 @@ def create_response(request: dict[str, Any]) -> Response:
 @blueprint.errors(*REACHING)
 def list_models() -> dict[str, Any]:
     """The models that can be asked for."""
-    return {"object": "list", "data": catalog.entries()}
+    return {"object": "list", "data": models.entries()}
 
 
 @blueprint.route("/v1/models/<path:id>")
@@ -56,4 +56,4 @@ def list_models() -> dict[str, Any]:
 @blueprint.errors(*REACHING, 404)
 def get_model(id: str) -> dict[str, Any]:
     """One model, whose name may have slashes."""
-    return catalog.entry(id)
+    return models.entry(id)

@@ -14,8 +14,8 @@ from werkzeug.test import TestResponse
 
 from config import Settings
 from glm_api import create_app
-from glm_api.upstream import refusals
-from glm_api.upstream.engine import Engine
+from glm_api.upstream import errors
+from glm_api.upstream.client import Engine
 from glm_api.upstream.event_stream import LARGEST_EVENT
 from tests.running import free_port, until
 from tests.upstream.scripted import Script, ScriptedEngine, body, scripted_engine, sse
@@ -235,7 +235,7 @@ class TestFailures:
         first, failure, done = events(ask(client, stream=True))
         assert json.loads(first) == chunk("a")
         # Not that the engine broke off: it would go on.
-        assert json.loads(failure)["error"]["message"] == refusals.unreadable().message
+        assert json.loads(failure)["error"]["message"] == errors.unreadable().message
         assert done == "[DONE]"
         until(upstream.left.is_set)
 

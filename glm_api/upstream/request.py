@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from glm_api.backend.deadlines import Deadlines
 from glm_api.backend.errors import ClientGone, DeadlineExceeded, PipelineError
 from glm_api.backend.semaphore import FairSemaphore
-from glm_api.upstream import refusals
-from glm_api.upstream.exchange import Arrival, Broken, End, Exchange, Head, Target
+from glm_api.upstream import errors
+from glm_api.upstream.connection import Arrival, Broken, End, Exchange, Head, Target
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Call:
                     return
                 case Broken():
                     logger.warning("%s: the engine's answer failed: %s", self._request_id, arrival.reason)
-                    raise refusals.broken(arrival)
+                    raise errors.broken(arrival)
                 case PipelineError():
                     raise arrival
                 case _:

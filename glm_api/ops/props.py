@@ -8,7 +8,7 @@ from glm_api.api.parameters import DEFAULT_MAX_TOKENS, DEFAULTS
 from glm_api.context import pipeline, settings
 
 
-def props() -> dict[str, Any]:
+def server_props() -> dict[str, Any]:
     """The model and the defaults. Raises `ModelLoading`."""
     info = pipeline.model
     return {

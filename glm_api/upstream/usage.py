@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glm_api.middleware.request_record import RequestRecord
-from glm_api.upstream import refusals
+from glm_api.upstream import errors
 
 # Events of the Responses API that end a stream.
 LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
@@ -31,7 +31,7 @@ class Findings:
         inside = payload.get("response")
         self._note_usage((inside if isinstance(inside, dict) else payload).get("usage"))
         if isinstance(found := payload.get("error"), dict):
-            record.error = refusals.in_stream(found)
+            record.error = errors.in_stream(found)
         for text in _texts(payload):
             if record.streamed and record.first_token_at is None:
                 record.first_token_at = time.monotonic()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glm_api.errors import INVALID_REQUEST, NO_RETRY, SERVER_ERROR, ApiError
-from glm_api.upstream.exchange import Broken
+from glm_api.upstream.connection import Broken
 
 LONGEST_MESSAGE = 2000
 # What the client did, and can mend: passed on as it is. Anything else is between this server and its engine.

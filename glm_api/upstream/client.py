@@ -15,8 +15,8 @@ from glm_api.backend.base import Cause, Health, Load, State
 from glm_api.backend.deadlines import Deadlines
 from glm_api.backend.errors import queue_full, shutting_down
 from glm_api.backend.semaphore import FairSemaphore, Full
-from glm_api.upstream.call import Call
-from glm_api.upstream.exchange import Arrival, Broken, End, Exchange, Head, Target
+from glm_api.upstream.connection import Arrival, Broken, End, Exchange, Head, Target
+from glm_api.upstream.request import Call
 
 logger = logging.getLogger(__name__)
 
