@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from config import DEMO_MODEL
-from tests.models import tokenizers
+from tests.support.model_files import tokenizers
 
 BLOCK_VALUES, BLOCK_BYTES = 32, 18  # q4_0: a float16 scale, then 32 values of 4 bits
 MATRIX_SCALE = 0.0034  # keeps what a row of 4,096 random values gives near 1

@@ -17,8 +17,8 @@ from glm_api.backend.errors import (
     QueueFull,
     ShuttingDown,
 )
-from tests.fakes import FakePipeline
-from tests.web import CHAT, HELLO, MakeApp, error
+from tests.support.client import CHAT, HELLO, MakeApp, error
+from tests.support.fake_pipeline import FakePipeline
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])

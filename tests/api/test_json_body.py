@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fakes import FakePipeline
-from tests.web import CHAT, HELLO, MakeApp, error, refused
+from tests.support.client import CHAT, HELLO, MakeApp, error, refused
+from tests.support.fake_pipeline import FakePipeline
 
 ENDPOINTS = [CHAT, "/v1/completions", "/v1/responses", "/tokenize", "/detokenize", "/apply-template"]
 JSON = "application/json"

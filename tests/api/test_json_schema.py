@@ -17,10 +17,10 @@ from marshmallow import ValidationError
 from glm_api.api.json_schema import KEYWORDS, MAX_DEPTH, check_answer_schema, check_schema, standalone
 from glm_api.pipeline.worker import structured_output
 from glm_api.pipeline.worker.structured_output import DemandNotMet, json_answer
-from tests.fakes import FakePipeline
-from tests.listening import Listener
-from tests.running import PATIENCE
-from tests.web import CHAT, HELLO, refused
+from tests.support.client import CHAT, HELLO, refused
+from tests.support.fake_pipeline import FakePipeline
+from tests.support.listener import Listener
+from tests.support.processes import PATIENCE
 
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"

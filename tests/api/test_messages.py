@@ -9,8 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from glm_api.pipeline.conversation import Message, ToolCall
-from tests.fakes import FakePipeline
-from tests.web import CHAT, HELLO, refused
+from tests.support.client import CHAT, HELLO, refused
+from tests.support.fake_pipeline import FakePipeline
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
 JPEG = b"\xff\xd8\xff" + b"pixels"

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.web import events
+from tests.support.client import events
 
 # Pages for people are not the API.
 UNDESCRIBED = ("/", "/docs", "/docs/", "/openapi.json", "/assets/", "/favicon.")

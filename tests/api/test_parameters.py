@@ -8,8 +8,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from glm_api.pipeline.job import Job
-from tests.fakes import FakePipeline
-from tests.web import CHAT, HELLO, MakeApp, refused
+from tests.support.client import CHAT, HELLO, MakeApp, refused
+from tests.support.fake_pipeline import FakePipeline
 
 
 def job(client: FlaskClient, fake: FakePipeline, **parameters: Any) -> Job:

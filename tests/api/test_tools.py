@@ -8,8 +8,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from glm_api.pipeline.conversation import Conversation, Tool, ToolChoice
-from tests.fakes import FakePipeline
-from tests.web import CHAT, HELLO, refused
+from tests.support.client import CHAT, HELLO, refused
+from tests.support.fake_pipeline import FakePipeline
 
 PARAMETERS = {"type": "object", "properties": {"城市": {"type": "string"}}, "required": ["城市"]}
 

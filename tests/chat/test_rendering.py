@@ -14,8 +14,8 @@ from openai import OpenAI
 
 from glm_api.backend.errors import AnswerError, ClientGone, DeadlineExceeded, EngineError, ShuttingDown
 from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text
-from tests.fakes import FakePipeline, Script, call, text
-from tests.web import CHAT, HELLO, MakeApp, chunks, events
+from tests.support.client import CHAT, HELLO, MakeApp, chunks, events
+from tests.support.fake_pipeline import FakePipeline, Script, call, text
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 
@@ -176,7 +176,7 @@ def test_the_legacy_form_of_a_call(client: FlaskClient, fake: FakePipeline) -> N
 def test_texts_that_came_together_are_one_chunk(client: FlaskClient, fake: FakePipeline, monkeypatch: Any) -> None:
     batch: list[Event] = [Started(1, 0, 0.0), *text("a", "b", "c"), *call("f", "{}"), *text("d")]
     batch.append(Finished("stop", 1, 0.0, 0.0, 0, 1))
-    monkeypatch.setattr("tests.fakes.FakeGeneration.events", lambda self, silence=None: iter([batch]))
+    monkeypatch.setattr("tests.support.fake_pipeline.FakeGeneration.events", lambda self, silence=None: iter([batch]))
     assert [delta.get("content") for delta in deltas(streamed(client))] == ["", "abc", None, None, "d", None]
 
 

@@ -14,10 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import demo, serve
-
-__all__ = ["demo", "serve"]
-
 HERE = Path(__file__).parent
 CLIENTS = HERE.parents[1] / ".venv-clients"
 NODE = HERE / "node"

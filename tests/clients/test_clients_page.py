@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import Server
+from tests.support.server import Server
 
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 ADDRESS = "http://127.0.0.1:8000"

@@ -15,7 +15,7 @@ from openai.lib.responses_tool_runner import RegisteredFunction, ResponsesToolRu
 from openai.types.chat import ChatCompletionMessage
 from pydantic import BaseModel, Field
 
-from tests.server.conftest import Server
+from tests.support.server import Server
 
 MODEL = "chatglm3-demo"
 PARIS = "What is the weather in Paris?"

@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
 
 from config import Settings
 from glm_api import create_app
-from tests.server.conftest import Server, start
+from tests.support.server import Server, start
 
 # A context that small keeps every answer short, whatever max_tokens was thought up.
 CONTEXT = 128

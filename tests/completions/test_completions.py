@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 from openai import OpenAI
 
 from glm_api.pipeline.model_info import OutputSpec
-from tests.fakes import FakePipeline, text
-from tests.web import chunks, refused
+from tests.support.client import chunks, refused
+from tests.support.fake_pipeline import FakePipeline, text
 
 URL = "/v1/completions"
 

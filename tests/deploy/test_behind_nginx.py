@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deploy.conftest import MakeProxy, StartNginx
-from tests.running import free_port
-from tests.server.conftest import Serve
+from tests.support.nginx import MakeProxy, StartNginx
+from tests.support.processes import free_port
+from tests.support.server import Serve
 
 MODELS = "/v1/models"
 PUBLIC = {"Host": "glm.example.org"}

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from config import VARIABLES, Settings
 from glm_api import create_app
-from tests.fakes import FakePipeline
+from tests.support.fake_pipeline import FakePipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

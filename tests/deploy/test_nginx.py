@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deploy.conftest import MAIN, NGINX, ROOT, MakeProxy, MakeReplica
-from tests.running import free_port
+from tests.support.nginx import MAIN, NGINX, ROOT, MakeProxy, MakeReplica
+from tests.support.processes import free_port
 
 
 def post(proxy: httpx.Client, path: str = "/v1/x", **more: object) -> httpx.Response:

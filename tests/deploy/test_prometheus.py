@@ -15,8 +15,8 @@ import httpx
 import pytest
 import yaml
 
-from tests.running import free_port, until
-from tests.server.conftest import Serve, Server, chat
+from tests.support.processes import free_port, until
+from tests.support.server import Serve, Server, chat
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS, PROMTOOL = (shutil.which(name) or name for name in ("prometheus", "promtool"))

@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deploy.conftest import ROOT, MakeProxy
-from tests.running import until
-from tests.server.conftest import Serve, Server, chat
+from tests.support.nginx import ROOT, MakeProxy
+from tests.support.processes import until
+from tests.support.server import Serve, Server, chat
 
 CHAT = "/v1/chat/completions"
 CLIENTS = 12

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import free_port
-from tests.server.conftest import Serve
+from tests.support.processes import free_port
+from tests.support.server import Serve
 
 SCRIPT = Path(__file__).resolve().parents[2] / "deploy" / "wait_until_ready.py"
 

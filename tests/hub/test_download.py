@@ -14,7 +14,7 @@ import pytest
 
 import hub
 from config import Settings, SettingsError, load_settings
-from tests.models.hub_server import COMMIT, HubServer
+from tests.support.hub_server import COMMIT, HubServer
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "hf:glm/tiny-models/ggml/tiny-q4_0.bin"

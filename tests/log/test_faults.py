@@ -17,8 +17,8 @@ from glm_api.log.faults import describe
 from glm_api.log.lines import JsonFormatter, TextFormatter
 from glm_api.pipeline.cpus import child_environment
 from glm_api.pipeline.frames import HEADER
-from tests.fakes import FakePipeline
-from tests.web import CHAT, HELLO, MakeApp
+from tests.support.client import CHAT, HELLO, MakeApp
+from tests.support.fake_pipeline import FakePipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "the secret question"

@@ -11,7 +11,7 @@ import pytest
 
 from glm_api.log import lines as log_lines
 from glm_api.log.lines import MOST_BYTES, LineWriter, StderrHandler
-from tests.running import PATIENCE
+from tests.support.processes import PATIENCE
 
 LONG = "x" * 10_000
 

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from config import Settings
 from glm_api import create_app
 from glm_api.backend.errors import ClientGone, EngineError, QueueFull
-from tests.fakes import FakePipeline, call, text
+from tests.support.fake_pipeline import FakePipeline, call, text
 
 MakeClient = Callable[..., FlaskClient]
 # The client is told buffered=True where it shall do as a server does: take the answer to its end and close it.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from config import Settings
 from glm_api import create_app, errors
 from glm_api.middleware import auth
-from tests.fakes import FakePipeline
+from tests.support.fake_pipeline import FakePipeline
 
 MakeClient = Callable[..., FlaskClient]
 MODELS = "/v1/models"

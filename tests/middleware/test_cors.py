@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 
 from config import Settings
 from glm_api import create_app
-from tests.fakes import FakePipeline
+from tests.support.fake_pipeline import FakePipeline
 
 CHAT = "/v1/chat/completions"
 OURS = "https://chat.example.org"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flask.testing import FlaskClient
 
-from tests.web import MakeApp
+from tests.support.client import MakeApp
 
 EVIL = "evil.example"
 

@@ -12,7 +12,7 @@ from config import Settings
 from glm_api import create_app
 from glm_api.backend.base import Load
 from glm_api.backend.errors import ClientGone, EngineError, ModelLoading, QueueFull
-from tests.fakes import FakePipeline, text
+from tests.support.fake_pipeline import FakePipeline, text
 
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "Hi"}]}

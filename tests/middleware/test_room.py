@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 
 from glm_api.server.connections import PROBES, Occupancy
-from tests.web import CHAT, HELLO, MakeApp, error
+from tests.support.client import CHAT, HELLO, MakeApp, error
 
 
 @pytest.fixture

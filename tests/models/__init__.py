@@ -1,1 +1,0 @@
-"""Tiny model files of every family, for tests that run chatglm_cpp itself."""

@@ -6,8 +6,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from glm_api.backend.errors import ModelLoading
-from tests.fakes import FakePipeline
-from tests.web import MakeApp, error
+from tests.support.client import MakeApp, error
+from tests.support.fake_pipeline import FakePipeline
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from glm_api.backend.errors import ModelLoading
-from tests.fakes import FakePipeline
-from tests.web import CHAT, HELLO, error, refused
+from tests.support.client import CHAT, HELLO, error, refused
+from tests.support.fake_pipeline import FakePipeline
 
 LOADING = ModelLoading("The model is being loaded.", 2)
 

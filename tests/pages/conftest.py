@@ -15,12 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-from tests.deploy.conftest import certificate, make_proxy
-from tests.server.conftest import demo
-
-from .stub import Stub
-
-__all__ = ["certificate", "demo", "make_proxy"]
+from tests.support.pages_stub import Stub
 
 CHROMIUM = Path("/usr/bin/chromium")
 

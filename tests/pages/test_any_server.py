@@ -7,8 +7,8 @@ import os
 import pytest
 from playwright.sync_api import Page, expect
 
-from .conftest import OpenPage
-from .stub import Stub, answer
+from tests.pages.conftest import OpenPage
+from tests.support.pages_stub import Stub, answer
 
 ANSWER_MS = 60_000
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from .conftest import OpenPage
-from .stub import LOADING, MODEL, PING, Failure, Gate, Stub, answer, chunk, ending, text, tool_call
+from tests.pages.conftest import OpenPage
+from tests.support.pages_stub import LOADING, MODEL, PING, Failure, Gate, Stub, answer, chunk, ending, text, tool_call
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 

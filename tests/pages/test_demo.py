@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.deploy.conftest import MakeProxy
-from tests.server.conftest import Server
-
-from .conftest import OpenPage
+from tests.pages.conftest import OpenPage
+from tests.support.nginx import MakeProxy
+from tests.support.server import Server
 
 ANSWER_MS = 60_000
 

@@ -14,7 +14,7 @@ from glm_api.pipeline.cpus import child_environment
 from glm_api.pipeline.frames import Event, Text
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.pipeline import Pipeline, PipelineSettings
-from tests.running import PATIENCE, until
+from tests.support.processes import PATIENCE, until
 
 MakePipeline = Callable[..., Pipeline]
 

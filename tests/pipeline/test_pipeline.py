@@ -30,7 +30,7 @@ from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text, To
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.job import Job, Sampling
 from glm_api.pipeline.pipeline import Pipeline
-from tests.running import until
+from tests.support.processes import until
 
 from .conftest import MakePipeline, await_state, collect, text_of
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from glm_api.pipeline.stall import StallDetector
-from tests.running import until
+from tests.support.processes import until
 
 COMPUTE = "print(flush=True)\nwhile True: pass"
 WAIT = "import sys; print(flush=True); sys.stdin.read()"

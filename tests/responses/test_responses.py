@@ -12,8 +12,8 @@ from openai import OpenAI
 from glm_api.backend.errors import EngineError
 from glm_api.pipeline.conversation import Message, Tool, ToolCall, ToolChoice
 from glm_api.pipeline.frames import Finished
-from tests.fakes import FakePipeline, Script, call, text
-from tests.web import events, refused
+from tests.support.client import events, refused
+from tests.support.fake_pipeline import FakePipeline, Script, call, text
 
 URL = "/v1/responses"
 TOOL: dict[str, Any] = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}

@@ -7,9 +7,8 @@ import socket
 
 import pytest
 
-from tests.running import PATIENCE
-
-from .conftest import Server
+from tests.support.processes import PATIENCE
+from tests.support.server import Server
 
 BODY = b'{"content": "hello", "with_pieces": true}'
 HALVES = (BODY[:20], BODY[20:])

@@ -16,9 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.running import PATIENCE, until
-
-from .conftest import Serve, Server, chat
+from tests.support.processes import PATIENCE, until
+from tests.support.server import Serve, Server, chat
 
 COMPLETIONS = "/v1/chat/completions"
 BODY = b'{"messages": [{"role": "user", "content": "hello"}]}'

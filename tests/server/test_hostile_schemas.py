@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.listening import Listener
-
-from .conftest import Server, chat
+from tests.support.listener import Listener
+from tests.support.server import Server, chat
 
 HOSTILE: dict[str, dict[str, Any]] = {
     "pointer to nowhere": {"$ref": "#/nope"},

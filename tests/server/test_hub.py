@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.hub_server import HubServer
-from tests.running import until
-from tests.server.conftest import Serve, Server, chat
+from tests.support.hub_server import HubServer
+from tests.support.processes import until
+from tests.support.server import Serve, Server, chat
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = (ROOT / "demo" / "chatglm3-demo.q8_0.bin").read_bytes()

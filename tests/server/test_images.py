@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from .conftest import Serve, Server
+from tests.support.server import Serve, Server
 
 COMPLETIONS = "/v1/chat/completions"
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.running import PATIENCE, until
-from tests.server.conftest import Serve, Server, chat
+from tests.support.processes import PATIENCE, until
+from tests.support.server import Serve, Server, chat
 
 CHAT = "/v1/chat/completions"
 

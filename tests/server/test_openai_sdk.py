@@ -6,9 +6,8 @@ import httpx
 import openai
 import pytest
 
-from tests.running import until
-
-from .conftest import Server, chat
+from tests.support.processes import until
+from tests.support.server import Server, chat
 
 
 @pytest.mark.parametrize("text", ["hello", "你好", "Tell me a short story", "讲个笑话"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import Server
+from tests.support.server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 PASTED = [

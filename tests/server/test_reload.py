@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.running import until
-from tests.server.conftest import Serve, Server, chat
+from tests.support.processes import until
+from tests.support.server import Serve, Server, chat
 
 CHAT = "/v1/chat/completions"
 STREAMS = 8

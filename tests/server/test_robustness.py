@@ -12,9 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.running import until
-
-from .conftest import Serve, Server, chat
+from tests.support.processes import until
+from tests.support.server import Serve, Server, chat
 
 COMPLETIONS = "/v1/chat/completions"
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.models import tiktoken_reference, tokenizers
-from tests.models.fixtures import OpenModel
-
-from .conftest import Serve, Server
+from tests.support.model_files import tiktoken_reference, tokenizers
+from tests.support.model_files.fixtures import OpenModel
+from tests.support.server import Serve, Server
 
 # Behind the demo model's vocabulary: just so, in the range of other models, and far off.
 UNKNOWN = [3072, 64790, 2**31 - 1]

@@ -11,12 +11,10 @@ import httpx
 import openai
 import pytest
 
-from tests.running import until
-from tests.server.conftest import Serve, Server, serve
-from tests.upstream.conftest import Engine, StartEngine
-from tests.upstream.scripted import Script, scripted_engine
-
-__all__ = ["serve"]
+from tests.support.processes import until
+from tests.support.server import Serve, Server
+from tests.support.upstream.fixtures import Engine, StartEngine
+from tests.support.upstream.scripted import Script, scripted_engine
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 

@@ -17,9 +17,9 @@ from glm_api import create_app
 from glm_api.upstream import errors
 from glm_api.upstream.client import Engine
 from glm_api.upstream.event_stream import LARGEST_EVENT
-from tests.running import free_port, until
-from tests.upstream.scripted import Script, ScriptedEngine, body, scripted_engine, sse
-from tests.web import CHAT, HELLO, chunks, error, events
+from tests.support.client import CHAT, HELLO, chunks, error, events
+from tests.support.processes import free_port, until
+from tests.support.upstream.scripted import Script, ScriptedEngine, body, scripted_engine, sse
 
 ANSWER = {
     "id": "x",

@@ -16,7 +16,15 @@ from glm_api.pipeline.formats.chatglm3 import chatglm3
 from glm_api.pipeline.formats.glm4 import glm4
 from glm_api.pipeline.frames import Event, FinishReason, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.model_info import OutputSpec
-from tests.models.scripted import ScriptedTokenizer, calls_of, ids_of, read, splits, text_of, whole_characters
+from tests.support.model_files.scripted_tokenizer import (
+    ScriptedTokenizer,
+    calls_of,
+    ids_of,
+    read,
+    splits,
+    text_of,
+    whole_characters,
+)
 
 FORMATS = {"chatglm3": chatglm3, "glm4": glm4}
 TOOLS = ("get", "get_weather", "查天气")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glm_api.pipeline.formats.detokenizer import Detokenizer
-from tests.models.scripted import ScriptedTokenizer, splits, whole_characters
+from tests.support.model_files.scripted_tokenizer import ScriptedTokenizer, splits, whole_characters
 
 
 def decode(pieces: list[bytes]) -> list[str]:

@@ -11,9 +11,9 @@ from glm_api.pipeline import formats
 from glm_api.pipeline.conversation import Conversation, Message, Tool
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import Event
-from tests.models.fixtures import OpenModel
-from tests.models.scripted import ScriptedTokenizer, calls_of, ids_of, text_of
-from tests.models.writer import FAMILIES, Family
+from tests.support.model_files.fixtures import OpenModel
+from tests.support.model_files.scripted_tokenizer import ScriptedTokenizer, calls_of, ids_of, text_of
+from tests.support.model_files.writer import FAMILIES, Family
 
 every = pytest.mark.parametrize("family", FAMILIES)
 OpenModelFactory = Callable[..., OpenModel]

@@ -12,7 +12,7 @@ from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.formats.chatglm3 import chatglm3
 from glm_api.pipeline.formats.glm4 import glm4, glm4v
 from glm_api.pipeline.model_info import OutputSpec
-from tests.models.scripted import ScriptedTokenizer
+from tests.support.model_files.scripted_tokenizer import ScriptedTokenizer
 
 FORMATS = {"chatglm3": chatglm3, "glm4": glm4}
 both = pytest.mark.parametrize("family", FORMATS)

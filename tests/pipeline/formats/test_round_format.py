@@ -9,7 +9,7 @@ from glm_api.pipeline.conversation import Conversation, Message, Tool, ToolCall,
 from glm_api.pipeline.formats.chatglm import chatglm
 from glm_api.pipeline.formats.chatglm2 import chatglm2
 from glm_api.pipeline.model_info import OutputSpec
-from tests.models.scripted import ScriptedTokenizer, ids_of, read, text_of
+from tests.support.model_files.scripted_tokenizer import ScriptedTokenizer, ids_of, read, text_of
 
 FORMATS = {"chatglm": chatglm, "chatglm2": chatglm2}
 both = pytest.mark.parametrize("family", FORMATS)

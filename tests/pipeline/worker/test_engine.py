@@ -26,7 +26,7 @@ from glm_api.pipeline.worker.evaluation import Evaluator
 from glm_api.pipeline.worker.images import decode_image
 from glm_api.pipeline.worker.loading import reserve_graph_memory
 from glm_api.pipeline.worker.slots import SlotPool
-from tests.models.fixtures import OpenModel
+from tests.support.model_files.fixtures import OpenModel
 
 
 class ScriptedConnection:

@@ -14,10 +14,10 @@ import pytest
 from glm_api.pipeline.cpus import child_environment
 from glm_api.pipeline.worker.model_file import ModelFileError, inspect
 from glm_api.pipeline.worker.vocabulary import read_vocabulary
-from tests.models.tokenizers import tiktoken_ranks, tiktoken_tokens
-from tests.models.writer import FAMILIES, Family
 from tests.pipeline.conftest import MakePipeline, await_state
-from tests.running import until
+from tests.support.model_files.tokenizers import tiktoken_ranks, tiktoken_tokens
+from tests.support.model_files.writer import FAMILIES, Family
+from tests.support.processes import until
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from glm_api.pipeline.worker.structured_output import DemandNotMet, json_answer
-from tests.listening import Listener
+from tests.support.listener import Listener
 
 PERSON = {
     "type": "object",

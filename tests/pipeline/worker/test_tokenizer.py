@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from glm_api.pipeline.formats.punctuation import ChinesePunctuation
 from glm_api.pipeline.worker import white_space
-from tests.models import tiktoken_reference, tokenizers
-from tests.models.fixtures import OpenModel
-from tests.models.writer import FAMILIES, Family, vocabulary_size
+from tests.support.model_files import tiktoken_reference, tokenizers
+from tests.support.model_files.fixtures import OpenModel
+from tests.support.model_files.writer import FAMILIES, Family, vocabulary_size
 
 every = pytest.mark.parametrize("family", FAMILIES)
 OpenModelFactory = Callable[..., OpenModel]

@@ -12,7 +12,7 @@ from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected
 from glm_api.pipeline.worker.connection import ParentGone
 from glm_api.pipeline.worker.tokenizer_service import TokenizerService
-from tests.models.fixtures import OpenModel
+from tests.support.model_files.fixtures import OpenModel
 
 from .test_engine import ScriptedConnection
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 
-from tests.models import real_vocabularies, tiktoken_reference, tokenizers
-from tests.models.fixtures import OpenModel
-from tests.models.writer import Family
+from tests.support.model_files import real_vocabularies, tiktoken_reference, tokenizers
+from tests.support.model_files.fixtures import OpenModel
+from tests.support.model_files.writer import Family
 
 OpenModelFactory = Callable[..., OpenModel]
 

@@ -1,4 +1,4 @@
-"""Fixtures that give out tiny model files; imported by ``tests/conftest.py``."""
+"""Fixtures that give out model files: tiny ones, and the bundled demo model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.worker.loading import reserve_graph_memory
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
-from tests.models.writer import Family, TinyModel, write_model
+from tests.support.model_files.writer import Family, TinyModel, write_model
+from tests.support.processes import ROOT
+
+DEMO_MODEL = ROOT / "demo" / "chatglm3-demo.q8_0.bin"
 
 
 class OpenModel(NamedTuple):
@@ -62,3 +65,12 @@ def open_model(model_file: Callable[..., Path]) -> Iterator[Callable[..., OpenMo
     yield make
     # Hypothesis keeps the arguments of its last test.
     opened.clear()
+
+
+@pytest.fixture(scope="session")
+def open_demo() -> OpenModel:
+    """The bundled demo model, opened in this process."""
+    pipeline = _C.Pipeline(str(DEMO_MODEL), -1)
+    reserve_graph_memory(pipeline, pipeline.model.config.max_length)
+    tokenizer = PipelineTokenizer(pipeline, inspect(DEMO_MODEL))
+    return OpenModel(DEMO_MODEL, pipeline, tokenizer, formats.load("ChatGLM3", tokenizer))

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from tests.running import PATIENCE, ROOT, Running, free_port, until
+from tests.support.processes import PATIENCE, ROOT, Running, free_port, until
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Serves a GGUF model file with llama.cpp's own server: ``python -m tests.upstream.llama_server MODEL PORT``."""
+"""llama.cpp's own server with a GGUF model file: ``python -m tests.support.upstream.llama_server MODEL PORT``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def serve(
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="tests.upstream.llama_server")
+    parser = argparse.ArgumentParser(prog="tests.support.upstream.llama_server")
     parser.add_argument("model", type=Path, help="the GGUF file; the model has its name")
     parser.add_argument("port", type=int)
     parser.add_argument("--api-key", help="what clients must send as their bearer token")

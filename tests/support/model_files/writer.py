@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from tests.models import tokenizers
+from tests.support.model_files import tokenizers
 
 Family = Literal["chatglm", "chatglm2", "chatglm3", "glm4", "glm4v"]
 FAMILIES: tuple[Family, ...] = ("chatglm", "chatglm2", "chatglm3", "glm4", "glm4v")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.running import PATIENCE
+from tests.support.processes import PATIENCE
 
 MODELS = {"object": "list", "data": [{"id": "big-glm", "object": "model", "created": 7, "owned_by": "lab"}]}
 

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from config import Settings
 from glm_api import create_app
-from tests.fakes import FakePipeline
+from tests.support.fake_pipeline import FakePipeline
 
 CHAT = "/v1/chat/completions"
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]

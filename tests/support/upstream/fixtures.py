@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.running import PATIENCE, ROOT, Running, free_port
-from tests.upstream.gguf_model import NAME, write_model
+from tests.support.processes import PATIENCE, ROOT, Running, free_port
+from tests.support.upstream.gguf_model import NAME, write_model
 
 API_KEY = "upstream-key"
 
@@ -96,7 +96,7 @@ def start(
     options += ["--endless"] if endless else []
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.upstream.llama_server", str(model), str(port), *options],
+            [sys.executable, "-m", "tests.support.upstream.llama_server", str(model), str(port), *options],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,

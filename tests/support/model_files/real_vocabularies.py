@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.models.tokenizers import without_dummy_prefix
-from tests.models.writer import Family, vocabulary_size
-from tests.running import ROOT
+from tests.support.model_files.tokenizers import without_dummy_prefix
+from tests.support.model_files.writer import Family, vocabulary_size
+from tests.support.processes import ROOT
 
 FOLDER: Path = ROOT.parent / "shared" / "real-vocab"
 needed = pytest.mark.skipif(not FOLDER.is_dir(), reason="the real vocabularies are not on this machine")

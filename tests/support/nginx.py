@@ -19,10 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.running import free_port
-from tests.server.conftest import serve
-
-__all__ = ["serve"]
+from tests.support.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"

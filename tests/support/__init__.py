@@ -1,0 +1,1 @@
+"""Stand-ins and helpers of the tests: what they start, fake, write and ask."""
