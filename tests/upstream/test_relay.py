@@ -258,7 +258,7 @@ class TestQueue:
         refused = ask(client)
         assert (refused.status_code, error(refused)["code"]) == (429, "queue_full")
         assert int(refused.headers["Retry-After"]) >= 1
-        assert len(upstream.asked) == 2
+        until(lambda: len(upstream.asked) == 2)
         gate.set()
         for asker in askers:
             asker.join()
