@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-from tests.deploy.conftest import certificate, make_proxy
+from tests.deploy.conftest import certificate, make_proxy, start_nginx
 from tests.server.conftest import demo
 
 from .stub import Stub
 
-__all__ = ["certificate", "demo", "make_proxy"]
+__all__ = ["certificate", "demo", "make_proxy", "start_nginx"]
 
 CHROMIUM = Path("/usr/bin/chromium")
 
