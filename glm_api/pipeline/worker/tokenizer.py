@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from chatglm_cpp import _C
 
 from glm_api.pipeline.worker import white_space
 from glm_api.pipeline.worker.model_file import CHATGLM, CHATGLM4, CHATGLM4V, ModelFile
-from glm_api.pipeline.worker.vocabulary import read_vocabulary
+from glm_api.pipeline.worker.vocabulary import Vocabulary, read_vocabulary
 
 # chatglm_cpp cuts whatever is longer than this, and silently.
 _UNCUT = 1 << 30
@@ -19,6 +19,11 @@ _UNCUT = 1 << 30
 # _MAX_RUN characters are not language; they are encoded in pieces. The lookbehinds let the search try each run once.
 _MAX_RUN, _RUN_PIECE = 1024, 128
 _LONG_RUN = re.compile(rf"(?<![^\W\d_])[^\W\d_]{{{_MAX_RUN},}}|(?<![\W_])[\W_]{{{_MAX_RUN},}}")
+# Behind a letter or digit and in front of a sign or blank a match of GLM-4's pattern ends, whatever follows.
+_PART = 16 * 1024
+_PART_END = re.compile(
+    r"(?<=[0-9A-Za-z\u4e00-\u9fff])(?=[\0-/:-@\[-`{-\x7f\xa0\u0300-\u036f\u2000-\u206f\u3000-\u3003，！？：；])"
+)
 
 # chatglm_cpp's stand-in for a lookahead takes the last of several blanks for a word's, at the end of a text too.
 # So a word is put behind them, and its ids are dropped.
@@ -39,6 +44,11 @@ class PipelineTokenizer:
         config = pipeline.model.config
         self.end_ids = frozenset(id for id in (config.eos_token_id, *config.extra_eos_token_ids) if id >= 0)
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The bytes of every id, and what is known of the tokenizer."""
+        return self._vocabulary
+
     def encode(self, text: str) -> list[int]:
         """Ordinary text as ids. No text yields a special id; where a file spells one out, which none of the published
         ones does, that word is lost."""
@@ -46,6 +56,19 @@ class PipelineTokenizer:
         if not self._special_ids.isdisjoint(ids):
             ids = [id for id in ids if id not in self._special_ids]
         return ids
+
+    def parts(self, text: str) -> Iterator[str]:
+        """``text`` in parts of which some are short, so that who encodes them one by one can stop: their ids, one after
+        the other, are those of the text."""
+        if not self._cuts_runs:
+            yield text
+            return
+        for run in _cut_long_runs(text):
+            begin = 0
+            while (end := _PART_END.search(run, begin + _PART)) is not None:
+                yield run[begin : end.start()]
+                begin = end.start()
+            yield run[begin:]
 
     def decode(self, ids: Sequence[int]) -> bytes:
         """The UTF-8 bytes that ``ids`` add to a text, special and unknown ids left out."""
