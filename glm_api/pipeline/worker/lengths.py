@@ -18,11 +18,13 @@ _SIGNS = bytes(byte for byte in range(0x21, 0x7F) if not chr(byte).isalnum())
 _BEYOND_ASCII = bytes(range(0xC0, 0x100))
 _KINDS = (_LETTERS, _SIGNS, _BEYOND_ASCII, bytes(range(0x80)) + _BEYOND_ASCII)
 
-# ChatGLM-6B's normalizer (SentencePiece's nmt_nfkc) drops control characters and all of some white space but one. These
-# are the first bytes of all other characters, less those that are shared with what it drops; only the
-# ideographic space is to be subtracted.
-_VISIBLE = bytes({*range(0x21, 0x7F), *range(0xC3, 0xF5)} - {0xE1, 0xE2, 0xEF})
-_IDEOGRAPHIC_SPACE = "\u3000".encode()
+# ChatGLM-6B's normalizer (SentencePiece's nmt_nfkc) drops control characters and all white space in a row but one.
+# These are the first bytes of all other characters, and of those that it drops.
+_VISIBLE = bytes(range(0x21, 0x7F)) + _BEYOND_ASCII
+_DROPPED = [
+    *(chr(code).encode() for code in (0x8F, 0x9F, 0xA0, 0x1680, *range(0x2000, 0x2010), 0x2028, 0x2029, 0x202F)),
+    *(sign.encode() for sign in "\u205f\u2581\u3000\ufeff\ufffd"),
+]
 # It composes letters and marks: of this many characters it makes one, at the most.
 _COMPOSED = 4
 # What is never composed with what stands before it: ASCII, and the first bytes of ideographs and pictographs.
@@ -67,7 +69,7 @@ def _fewest_normalized(text: str, vocabulary: Vocabulary) -> int:
     data = text.encode()
     # Special tokens that a text spells out are left out, where the file lets the tokenizer find them.
     spelled = sum(text.count(name) * len(name) for name in vocabulary.specials)
-    visible = _count(data, _VISIBLE) - data.count(_IDEOGRAPHIC_SPACE) - spelled
+    visible = _count(data, _VISIBLE) - sum(map(data.count, _DROPPED)) - spelled
     alone = _count(data, _ALONE) + data.count(_PICTOGRAPHS) - spelled
     return max(
         _divided(visible, _COMPOSED * vocabulary.longest_piece),

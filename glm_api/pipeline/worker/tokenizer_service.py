@@ -12,7 +12,7 @@ from glm_api.pipeline.tokenizing import conversation_from_json
 from glm_api.pipeline.worker.connection import Connection
 from glm_api.pipeline.worker.limited import LimitedTokenizer, TooManyTokens
 
-# Encoding takes some 250 bytes of memory for each byte of a text. The C library keeps them for the next time, and so
+# Encoding takes hundreds of bytes of memory for each byte of a text. The C library keeps them for the next time, and so
 # the process would stay as large as its largest question was; after this many bytes of questions it gives them back.
 TRIM_AFTER_BYTES = 256 * 1024
 
