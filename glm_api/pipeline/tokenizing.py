@@ -41,9 +41,9 @@ from glm_api.pipeline.frames import (
 from glm_api.pipeline.model_info import ModelInfo, OutputSpec
 from glm_api.pipeline.process import Cause, ChildProcess
 
-# The process hangs when an answer takes longer than this and what the question's length adds. The slowest megabyte
-# that was found takes 5 s on a busy core.
-HUNG_AFTER = 3.0
+# A process that computes for longer than this and what the question's length adds is hung; one that does nothing is
+# found sooner. The slowest megabyte that was found takes 5 s on a busy core.
+HUNG_AFTER = 5.0
 HUNG_AFTER_PER_MEGABYTE = 10.0
 # Questions of up to this many bytes take milliseconds, and do not wait for longer ones.
 SHORT_BYTES = 64 * 1024

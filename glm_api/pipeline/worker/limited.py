@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from chatglm_cpp import _C
+
 from glm_api.pipeline.worker.lengths import lengths
+from glm_api.pipeline.worker.model_file import ModelFile
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 
 # A text that is a little too long is encoded to its end, so that its tokens can be told; one of more than this many
@@ -22,31 +25,26 @@ class TooManyTokens(Exception):
         self.at_least = at_least
 
 
-class LimitedTokenizer:
-    """A `PipelineTokenizer` whose encodings in one `limit` together are limited."""
+class LimitedTokenizer(PipelineTokenizer):
+    """A `PipelineTokenizer` whose encodings can be limited together, as those of one prompt."""
 
-    def __init__(self, tokenizer: PipelineTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._lengths = lengths(tokenizer.vocabulary)
+    def __init__(self, pipeline: _C.Pipeline, model: ModelFile) -> None:
+        super().__init__(pipeline, model)
+        self._lengths = lengths(self._vocabulary)
         self._most: int | None = None
         self._encoded = 0
-        self.decode = tokenizer.decode
-        self.show = tokenizer.show
-        self.role = tokenizer.role
-        self.template = tokenizer.template
-        self.knows = tokenizer.knows
-        self.end_ids = tokenizer.end_ids
-        self.characters_per_token = self._lengths.characters_per_token
 
     @property
-    def prefix(self) -> list[int]:
-        """The special ids that open (ChatGLM-6B: that close) every prompt."""
-        return self._tokenizer.prefix
+    def characters_per_token(self) -> int:
+        """No token stands for more characters; 0 where some characters take no token at all."""
+        return self._lengths.characters_per_token
 
     @contextmanager
     def limit(self, most: int) -> Iterator[None]:
-        """Let all encodings inside together have at most ``most`` tokens. They raise `TooManyTokens` as soon as they
-        are known to have more, or later: their exact number is then to be checked with `check`."""
+        """Give up inside as soon as all ids of these encodings are far more than ``most``: `TooManyTokens`.
+
+        A few more are for `check` to find, when they are all there and can be counted.
+        """
         self._most, self._encoded = most, 0
         try:
             yield
@@ -60,18 +58,17 @@ class LimitedTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ordinary text as ids. Raises `TooManyTokens`."""
-        most = self._most
-        if most is None or len(text) + self._encoded <= most:
-            ids = self._tokenizer.encode(text)
-            self._encoded += len(ids)
-            return ids
-        fewest = self._encoded + self._lengths.fewest_tokens(text)
-        if fewest > most:
-            raise TooManyTokens(fewest, at_least=True)
-        ids = []
-        for part in self._tokenizer.parts(text):
-            ids += self._tokenizer.encode(part)
-            if self._encoded + len(ids) > _COUNTED * most:
+        if self._most is None:
+            return super().encode(text)
+        # A length never tells of more tokens than characters.
+        if self._encoded + len(text) > self._most:
+            fewest = self._encoded + self._lengths.fewest_tokens(text)
+            if fewest > self._most:
+                raise TooManyTokens(fewest, at_least=True)
+        ids: list[int] = []
+        for part in self._parts(text):
+            ids += super().encode(part)
+            if self._encoded + len(ids) > _COUNTED * self._most:
                 raise TooManyTokens(self._encoded + len(ids), at_least=True)
         self._encoded += len(ids)
         return ids

@@ -17,7 +17,6 @@ from glm_api.pipeline.model_info import ModelInfo
 from glm_api.pipeline.worker.limited import LimitedTokenizer
 from glm_api.pipeline.worker.memory import available_bytes, plan_slots
 from glm_api.pipeline.worker.model_file import ModelFile, ModelFileError, inspect
-from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
 
     try:
         pipeline = open_pipeline()
-        tokenizer = LimitedTokenizer(PipelineTokenizer(pipeline, file))
+        tokenizer = LimitedTokenizer(pipeline, file)
         # model_type itself cannot be asked for: it has no name for GLM-4V.
         format = formats.load(pipeline.model.config.model_type_name, tokenizer)
     except (RuntimeError, ValueError, LookupError, MemoryError) as error:

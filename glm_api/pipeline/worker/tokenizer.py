@@ -10,7 +10,7 @@ from chatglm_cpp import _C
 
 from glm_api.pipeline.worker import white_space
 from glm_api.pipeline.worker.model_file import CHATGLM, CHATGLM4, CHATGLM4V, ModelFile
-from glm_api.pipeline.worker.vocabulary import Vocabulary, read_vocabulary
+from glm_api.pipeline.worker.vocabulary import read_vocabulary
 
 # chatglm_cpp cuts whatever is longer than this, and silently.
 _UNCUT = 1 << 30
@@ -44,11 +44,6 @@ class PipelineTokenizer:
         config = pipeline.model.config
         self.end_ids = frozenset(id for id in (config.eos_token_id, *config.extra_eos_token_ids) if id >= 0)
 
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The bytes of every id, and what is known of the tokenizer."""
-        return self._vocabulary
-
     def encode(self, text: str) -> list[int]:
         """Ordinary text as ids. No text yields a special id; where a file spells one out, which none of the published
         ones does, that word is lost."""
@@ -57,10 +52,10 @@ class PipelineTokenizer:
             ids = [id for id in ids if id not in self._special_ids]
         return ids
 
-    def parts(self, text: str) -> Iterator[str]:
+    def _parts(self, text: str) -> Iterator[str]:
         """``text`` in parts of which some are short, so that who encodes them one by one can stop: their ids, one after
         the other, are those of the text."""
-        if not self._cuts_runs:
+        if not self._uses_tiktoken:
             yield text
             return
         for run in _cut_long_runs(text):
