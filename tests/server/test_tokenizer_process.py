@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.models import tokenizers
 from tests.running import until
 
 from .conftest import Serve, Server, chat
@@ -29,9 +30,9 @@ def tokenize(server: Server) -> httpx.Response:
     return server.http.post("/tokenize", json={"content": "hello"})
 
 
-def peak_memory(pid: int) -> int:
-    """The most memory that the process had, in bytes."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+def memory(pid: int, field: str) -> int:
+    """What the process has (``VmRSS``) or had at most (``VmHWM``), in bytes."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
 
 
@@ -85,7 +86,7 @@ def test_prompts_far_beyond_the_context_cost_neither_time_nor_memory(
 ) -> None:
     server = serve(model=str(model_file(family)))
     tokenizer = server.children()["tokenizer"]
-    before = peak_memory(tokenizer)
+    before = memory(tokenizer, "VmHWM")
     huge = ("The quick brown fox. " * 400_000)[:7_500_000]
     refused = [pool.submit(server.http.post, COMPLETIONS, json=chat(huge)) for _ in range(WAITING - 1)]
     assert server.http.post(COMPLETIONS, json=chat("hello", max_tokens=2)).status_code == 200
@@ -95,8 +96,19 @@ def test_prompts_far_beyond_the_context_cost_neither_time_nor_memory(
         assert f"at least {error['n_prompt_tokens']} tokens" in error["message"]
         assert error["n_ctx"] < error["n_prompt_tokens"] <= len(huge)
     # Encoding such a text would take hundreds of megabytes.
-    assert peak_memory(tokenizer) - before < 100 * 2**20
+    assert memory(tokenizer, "VmHWM") - before < 100 * 2**20
     assert server.children()["tokenizer"] == tokenizer
+
+
+def test_memory_that_a_long_text_took_is_given_back(serve: Serve, model_file: Callable[..., Path]) -> None:
+    # With so long a piece, a text may be few tokens that is four for each character.
+    pieces = [*tokenizers.sentencepiece_pieces()[:-1], ("的" * 100, tokenizers.NORMAL)]
+    server = serve(model=str(model_file("chatglm3", tokenizer=tokenizers.sentencepiece_model(pieces))))
+    tokenizer = server.children()["tokenizer"]
+    before = memory(tokenizer, "VmRSS")
+    server.http.post("/tokenize", json={"content": "😀" * 300_000})
+    assert memory(tokenizer, "VmHWM") > before + 100 * 2**20
+    until(lambda: memory(tokenizer, "VmRSS") < before + 30 * 2**20)
 
 
 @pytest.mark.parametrize(
