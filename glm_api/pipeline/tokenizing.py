@@ -131,7 +131,7 @@ class TokenizerClient:
 
     @property
     def ready(self) -> bool:
-        """Whether the process takes questions and has not kept any waiting for too long."""
+        """Whether there is a process that takes questions."""
         return self._state == "ready"
 
     def stop(self) -> None:
