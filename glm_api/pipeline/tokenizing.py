@@ -146,7 +146,12 @@ class TokenizerClient:
         """The prompt of ``conversation``. Raises `PromptError`, `ContextLengthExceeded`."""
         # What tools and calls add to the prompt differs from their length here: the process looks at that.
         length = sum(len(message.content) for message in conversation.messages)
-        answer = self._encode_prompt(length, lambda id, most: EncodeChat(id, conversation_to_json(conversation), most))
+        shows_image = any(message.image is not None for message in conversation.messages)
+        answer = self._encode_prompt(
+            length,
+            lambda id, most: EncodeChat(id, conversation_to_json(conversation), most),
+            self._known.image_tokens if shows_image else 0,
+        )
         return Prompt(answer.ids, OutputSpec.from_json(answer.output))
 
     def encode_text(self, text: str) -> list[int]:
@@ -175,11 +180,12 @@ class TokenizerClient:
         """The text of each of ``ids`` by itself. Raises `PromptError` as `decode` does."""
         return self._decode(ids, apart=True)
 
-    def _encode_prompt(self, length: int, question: Callable[[int, int], Frame]) -> Encoded:
+    def _encode_prompt(self, length: int, question: Callable[[int, int], Frame], image_tokens: int = 0) -> Encoded:
         context = self._known.context_length
-        answer = self._encode(length, context - 1, question)
+        answer = self._encode(length, max(0, context - 1 - image_tokens), question)
         if isinstance(answer, TooLong):
-            raise ContextLengthExceeded(answer.tokens, context, at_least=answer.at_least)
+            tokens = answer.tokens + image_tokens
+            raise ContextLengthExceeded(tokens, context, image_tokens, at_least=answer.at_least)
         return answer
 
     def _encode(self, length: int, most: int, question: Callable[[int, int], Frame]) -> Encoded | TooLong:
