@@ -23,6 +23,8 @@ from glm_api.errors import ApiError, broken_body, invalid
 MAX_DEPTH = 64
 # Reading many tiny values holds up everybody else. A text with so many of these signs would fit no model's context.
 MAX_VALUES = 2**18
+# A schema takes a hundred times as long for an object as for a number in an array.
+MAX_CONTAINERS = 2**14
 # The way to a value, innermost first; only written out when there is something to say about it.
 Path: TypeAlias = "tuple[Path, str | int] | None"
 Container: TypeAlias = "tuple[Path, dict[str, Any] | list[Any]]"
@@ -87,14 +89,20 @@ def _too_deep() -> ApiError:
 def check_values(document: dict[str, Any]) -> None:
     """Refuse what JSON can spell but nobody can use, at any depth. Raises `ApiError` with the path.
 
-    That is: more than `MAX_DEPTH` levels, lone surrogates (no Unicode text has them), NUL characters, and numbers
-    too large for a double.
+    That is: more than `MAX_DEPTH` levels, more than `MAX_CONTAINERS` objects and arrays, lone surrogates (no Unicode
+    text has them), NUL characters, and numbers too large for a double.
     """
     containers: list[Container] = [(None, document)]
+    found = 1
     for _ in range(MAX_DEPTH):
         containers = [inner for path, container in containers for inner in _checked(path, container)]
         if not containers:
             return
+        found += len(containers)
+        if found > MAX_CONTAINERS:
+            raise invalid(
+                f"The request body holds too many objects and arrays: at most {MAX_CONTAINERS} are accepted.", code=None
+            )
     raise _too_deep()
 
 

@@ -46,7 +46,12 @@ class ErrorBodySchema(Schema):
     type = fields.String(required=True)
     param = fields.String(required=True, allow_none=True, metadata={"description": "Dotted path of what is at fault."})
     code = fields.String(required=True, allow_none=True)
-    n_prompt_tokens = fields.Integer(metadata={"description": "With `context_length_exceeded`: tokens of the prompt."})
+    n_prompt_tokens = fields.Integer(
+        metadata={
+            "description": "With `context_length_exceeded`: tokens of the prompt, or where the message says "
+            "“at least”, a number that it has at least."
+        }
+    )
     n_ctx = fields.Integer(metadata={"description": "With `context_length_exceeded`: tokens of the context."})
 
 

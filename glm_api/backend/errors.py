@@ -25,13 +25,19 @@ class PromptError(PipelineError):
 
 
 class ContextLengthExceeded(PipelineError):
-    """The prompt alone fills the context. Counts are in tokens; ``image_tokens`` of the prompt's are an image's."""
+    """The prompt alone fills the context. Counts are in tokens; ``image_tokens`` of the prompt's are an image's.
 
-    def __init__(self, prompt_tokens: int, context_length: int, image_tokens: int = 0) -> None:
+    ``at_least``: the prompt was too long to be counted.
+    """
+
+    def __init__(
+        self, prompt_tokens: int, context_length: int, image_tokens: int = 0, *, at_least: bool = False
+    ) -> None:
+        count = f"at least {prompt_tokens}" if at_least else f"{prompt_tokens}"
         image = f", {image_tokens} of them for the image" if image_tokens else ""
         super().__init__(
             f"This model's maximum context length is {context_length} tokens. However, your messages resulted in "
-            f"{prompt_tokens} tokens{image}. Please reduce the length of the messages."
+            f"{count} tokens{image}. Please reduce the length of the messages."
         )
         self.prompt_tokens = prompt_tokens
         self.context_length = context_length

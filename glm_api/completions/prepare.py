@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glm_api.backend.errors import PromptError
+from glm_api.backend.errors import ContextLengthExceeded, PromptError
 from glm_api.completions.schemas import CompletionRequest, Prompt
 from glm_api.context import pipeline
 from glm_api.pipeline.job import Job
@@ -33,9 +33,12 @@ def to_ids(prompt: Prompt) -> list[int]:
 
 
 def to_text(prompt: Prompt) -> str:
-    """A prompt as text. Raises `PromptError` for ids that the model does not have."""
+    """A prompt as text. Raises `PromptError` for ids that the model does not have, and `ContextLengthExceeded`."""
     if isinstance(prompt, str):
         return prompt
+    context = pipeline.model.context_length
+    if len(prompt) >= context:
+        raise ContextLengthExceeded(len(prompt), context)
     try:
         return pipeline.decode(prompt)
     except PromptError as error:

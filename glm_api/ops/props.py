@@ -30,5 +30,4 @@ def server_props() -> dict[str, Any]:
 
 def pieces(ids: list[int]) -> list[dict[str, Any]]:
     """Each id with its own text; the bytes of a character that is spread over ids show as U+FFFD."""
-    texts = {id: pipeline.decode([id]) for id in dict.fromkeys(ids)}
-    return [{"id": id, "piece": texts[id]} for id in ids]
+    return [{"id": id, "piece": piece} for id, piece in zip(ids, pipeline.pieces(ids), strict=True)]

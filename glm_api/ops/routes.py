@@ -49,8 +49,8 @@ def slots() -> dict[str, Any]:
 @blueprint.response(200, TokensSchema)
 @blueprint.errors(*TOKENIZING)
 def tokenize(request: TokenizeRequest) -> dict[str, Any]:
-    """The token ids of a text."""
-    ids = pipeline.encode_text(request.content, prefix=request.add_special)
+    """The token ids of a text of at most 32,768 tokens, or as many as the context has where that is longer."""
+    ids = pipeline.tokenize(request.content, special=request.add_special)
     return {"tokens": pieces(ids) if request.with_pieces else ids}
 
 
@@ -59,7 +59,7 @@ def tokenize(request: TokenizeRequest) -> dict[str, Any]:
 @blueprint.response(200, ContentSchema)
 @blueprint.errors(*TOKENIZING)
 def detokenize(request: DetokenizeRequest) -> dict[str, str]:
-    """The text of token ids."""
+    """The text of at most 32,768 token ids, or as many as the context has where that is longer."""
     return {"content": pipeline.decode(request.tokens)}
 
 
@@ -68,7 +68,7 @@ def detokenize(request: DetokenizeRequest) -> dict[str, str]:
 @blueprint.response(200, PromptSchema)
 @blueprint.errors(*TOKENIZING)
 def apply_template(request: TemplateRequest) -> dict[str, Any]:
-    """The prompt that a conversation becomes, without answering it."""
+    """The prompt that a conversation becomes, without answering it. It must fit into the context."""
     conversation = Conversation(to_messages(request.messages), *declared(request.tools, request.tool_choice))
     ids = pipeline.encode_chat(conversation).ids
     return {"prompt": pipeline.decode(ids), "tokens": ids}

@@ -104,7 +104,10 @@ class ChildProcess:
 
     def send(self, frame: Frame) -> bool:
         """Send ``frame``; False when there is no child to take it (its end will be or has been told)."""
-        data = pack(frame)
+        return self.send_packed(pack(frame))
+
+    def send_packed(self, data: bytes) -> bool:
+        """`send` a frame that is packed already."""
         with self._send_lock:
             if self._socket is None:
                 return False

@@ -49,30 +49,37 @@ class Open(Frame):
 
 @dataclass(frozen=True, slots=True)
 class EncodeChat(Frame):
-    """Build the prompt of a conversation (see `conversation_to_json`). Answered by `Encoded`."""
+    """Build the prompt of a conversation (see `conversation_to_json`), of at most ``most`` tokens.
+
+    Answered by `Encoded`, `TooLong` or `Rejected`.
+    """
 
     TAG: ClassVar[str] = "encode_chat"
     id: int
     conversation: dict[str, Any]
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeText(Frame):
-    """Encode plain text. ``prefix``: with the ids that open every prompt, as a raw completion needs them."""
+    """Encode plain text into at most ``most`` tokens. ``prefix``: with the ids that open every prompt, as a raw
+    completion needs them. Answered by `Encoded` or `TooLong`."""
 
     TAG: ClassVar[str] = "encode_text"
     id: int
     text: str
     prefix: bool
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeIds(Frame):
-    """Turn ids into text, special tokens shown. Answered by `Decoded`."""
+    """Turn ids into text, special tokens shown; ``apart``: each id by itself. Answered by `Decoded` or `Rejected`."""
 
     TAG: ClassVar[str] = "decode"
     id: int
     ids: list[int]
+    apart: bool
 
 
 # --- tokenizer -> web process -------------------------------------------------------------------------------------
@@ -89,10 +96,22 @@ class Encoded(Frame):
 
 
 @dataclass(frozen=True, slots=True)
+class TooLong(Frame):
+    """It would be ``tokens`` ids, or ``at_least`` that many, and that is more than were asked for."""
+
+    TAG: ClassVar[str] = "too_long"
+    id: int
+    tokens: int
+    at_least: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded(Frame):
+    """One text, or one for each id."""
+
     TAG: ClassVar[str] = "decoded"
     id: int
-    text: str
+    texts: list[str]
 
 
 @dataclass(frozen=True, slots=True)

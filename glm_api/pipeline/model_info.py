@@ -13,11 +13,13 @@ class ModelInfo:
     ``image_tokens``: what an image takes of the context beyond the ids that stand for it in a prompt; 0 for a model
     that sees none. ``slots`` cache slots of ``slot_bytes`` each are opened as they are needed.
     ``reuses_prefix`` is false for a family whose prompts must be evaluated anew each time (ChatGLM-6B).
+    ``characters_per_token``: no token stands for more characters; 0 where some characters take no token at all.
     """
 
     family: str
     context_length: int
     vocabulary_size: int
+    characters_per_token: int
     layers: int
     hidden_size: int
     supports_tools: bool

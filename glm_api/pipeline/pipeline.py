@@ -103,7 +103,12 @@ class Pipeline:
         self._semaphore.max_waiting = settings.queue_size
         self._reset()
         opening = Open(settings.model, settings.max_length, settings.cache_slots, settings.prefill)
-        self._tokenizer = TokenizerClient(opening, settings.environment, self._on_model)
+        self._tokenizer = TokenizerClient(
+            opening,
+            settings.environment,
+            self._on_model,
+            timeout=min(settings.queue_timeout, settings.request_timeout),
+        )
         self._process = ChildProcess("pipeline", opening, self, settings.environment)
 
     def start(self) -> None:
@@ -122,7 +127,7 @@ class Pipeline:
             generation.fail(shutting_down(begun=generation.sent))
             generation.close()
         self._process.stop()
-        self._tokenizer.process.stop()
+        self._tokenizer.stop()
 
     def join(self, timeout: float = 5.0) -> None:
         """Wait until the children are gone, after `stop`; seconds."""
@@ -196,17 +201,27 @@ class Pipeline:
 
     # --- tokens ---
 
+    # Each raises `ModelLoading`, `ShuttingDown`, `EngineError` or `DeadlineExceeded` besides what it says.
+
     def encode_chat(self, conversation: Conversation) -> Prompt:
-        """The prompt of ``conversation``. Raises `PromptError`, `ModelLoading`, `EngineError`, `DeadlineExceeded`."""
+        """The prompt of ``conversation``. Raises `PromptError`, `ContextLengthExceeded`."""
         return self._tokenizer.encode_chat(conversation)
 
-    def encode_text(self, text: str, prefix: bool = True) -> list[int]:
-        """The ids of ``text``, with the special ids that open a raw completion's prompt unless ``prefix`` is false."""
-        return self._tokenizer.encode_text(text, prefix)
+    def encode_text(self, text: str) -> list[int]:
+        """The ids of the raw completion's prompt ``text``. Raises `ContextLengthExceeded`."""
+        return self._tokenizer.encode_text(text)
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        """The ids of ``text``; ``special``: with those that open a raw completion's prompt. Raises `PromptError`."""
+        return self._tokenizer.tokenize(text, special)
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ``ids``, special tokens shown. Raises `PromptError` for ids outside the vocabulary."""
+        """The text of ``ids``, special tokens shown. Raises `PromptError` for unknown ids, and for too many."""
         return self._tokenizer.decode(ids)
+
+    def pieces(self, ids: list[int]) -> list[str]:
+        """The text of each of ``ids`` by itself. Raises `PromptError` as `decode` does."""
+        return self._tokenizer.pieces(ids)
 
     # --- admission and dispatch ---
 

@@ -1,4 +1,4 @@
-"""The web side of the tokenizer process: questions with an id each, answered in order.
+"""The web side of the tokenizer process: questions with an id each, of which the process has one at a time.
 
 Token ids are needed before a request is admitted (does the prompt fit?) and by ``/tokenize`` at any time, but the
 pipeline process is deaf while it evaluates a prompt. So ids come from a process of their own, which never computes
@@ -11,19 +11,48 @@ import base64
 import itertools
 import queue
 import threading
-import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from glm_api.backend.base import Cause
-from glm_api.backend.errors import DeadlineExceeded, EngineError, ModelLoading, PipelineError, PromptError
+from glm_api.backend.errors import (
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    EngineError,
+    ModelLoading,
+    PipelineError,
+    PromptError,
+    shutting_down,
+)
 from glm_api.pipeline.child_process import ChildProcess
 from glm_api.pipeline.conversation import Conversation, conversation_to_json
 from glm_api.pipeline.formats.base import Prompt
-from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Open, Rejected
+from glm_api.pipeline.frames import (
+    Decoded,
+    DecodeIds,
+    EncodeChat,
+    Encoded,
+    EncodeText,
+    Frame,
+    Open,
+    Rejected,
+    TooLong,
+    pack,
+)
 from glm_api.pipeline.model_info import ModelInfo, OutputSpec
 
-# Encoding a megabyte takes well under a second; what takes longer is a prompt made to be slow.
-ANSWER_TIMEOUT = 20.0
+# A process that computes for longer than this and what the question's length adds is hung; one that does nothing is
+# found sooner. The slowest megabyte that was found takes 5 s on a busy core.
+HUNG_AFTER = 5.0
+HUNG_AFTER_PER_MEGABYTE = 10.0
+# Questions of up to this many bytes take milliseconds, and do not wait for longer ones.
+SHORT_BYTES = 64 * 1024
+# A question at which the process has ended this often is asked no more.
+MOST_DEATHS = 2
+# The most tokens that one text is turned into, or ids into text, when it is not for a prompt; the context's length
+# where that is more. An answer with a piece for each of them takes the web process some 30 ms.
+MOST_TOKENS = 32_768
 
 
 def image_to_json(image: bytes | None) -> str | None:
@@ -31,81 +60,240 @@ def image_to_json(image: bytes | None) -> str | None:
     return None if image is None else base64.b64encode(image).decode()
 
 
-class TokenizerClient:
-    """Asks the tokenizer process and waits for its answers. Methods may be called from any thread."""
+@dataclass(eq=False, slots=True)
+class _Question:
+    """Something to ask. ``data`` is its frame; ``deaths``: how often the process has ended while it had it."""
 
-    def __init__(self, opening: Open, environment: Mapping[str, str], on_ready: Callable[[ModelInfo], None]) -> None:
+    id: int
+    data: bytes
+    answer: queue.SimpleQueue[Frame | PipelineError] = field(default_factory=queue.SimpleQueue)
+    deaths: int = 0
+    abandoned: bool = False
+
+    @property
+    def first(self) -> bool:
+        """Whether it is asked before longer ones, and before those that may have ended the process."""
+        return len(self.data) <= SHORT_BYTES and not self.deaths
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which the process hangs if it has not answered."""
+        return HUNG_AFTER + HUNG_AFTER_PER_MEGABYTE * len(self.data) / 2**20
+
+
+class TokenizerClient:
+    """Asks the tokenizer process and waits for its answers. Methods may be called from any thread.
+
+    The process has one question at a time; the others wait here. So its deadline is that of one question, begins when
+    it is asked and is moved by nobody; a process that has stopped holds up at most one sender; and when the process
+    dies it is known at which question, while the others have lost nothing and are asked of the next process.
+    ``timeout``: the seconds that a question may take in all.
+    """
+
+    def __init__(
+        self, opening: Open, environment: Mapping[str, str], on_ready: Callable[[ModelInfo], None], timeout: float
+    ) -> None:
         self.process = ChildProcess("tokenizer", opening, self, environment)
-        self.ready = False
         self._announce = on_ready
+        self._timeout = timeout
+        self._model: ModelInfo | None = None
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
-        self._asked: dict[int, queue.SimpleQueue[Frame | PipelineError]] = {}
+        self._state: Literal["loading", "ready", "restarting", "failed", "stopped"] = "loading"
+        self._waiting: dict[int, _Question] = {}
+        self._asked: _Question | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a process that takes questions."""
+        return self._state == "ready"
+
+    def stop(self) -> None:
+        """End the process; who waits for it is told. Idempotent."""
+        self._end("stopped", lambda: shutting_down(begun=False))
+        self.process.stop()
+
+    # --- questions ---
+    # Each raises `ModelLoading`, `ShuttingDown`, `EngineError` or `DeadlineExceeded` besides what it says.
 
     def encode_chat(self, conversation: Conversation) -> Prompt:
-        """The prompt of ``conversation``. Raises `PromptError`, `ModelLoading`, `EngineError`, `DeadlineExceeded`."""
-        answer = self._ask(lambda id: EncodeChat(id, conversation_to_json(conversation)))
-        assert isinstance(answer, Encoded)
+        """The prompt of ``conversation``. Raises `PromptError`, `ContextLengthExceeded`."""
+        # What tools and calls add to the prompt differs from their length here: the process looks at that.
+        length = sum(len(message.content) for message in conversation.messages)
+        shows_image = any(message.image is not None for message in conversation.messages)
+        answer = self._encode_prompt(
+            length,
+            lambda id, most: EncodeChat(id, conversation_to_json(conversation), most),
+            self._known.image_tokens if shows_image else 0,
+        )
         return Prompt(answer.ids, OutputSpec.from_json(answer.output))
 
-    def encode_text(self, text: str, prefix: bool) -> list[int]:
-        """The ids of ``text``; ``prefix``: with the special ids that open a raw completion's prompt."""
-        answer = self._ask(lambda id: EncodeText(id, text, prefix))
-        assert isinstance(answer, Encoded)
+    def encode_text(self, text: str) -> list[int]:
+        """The ids of the raw completion's prompt ``text``. Raises `ContextLengthExceeded`."""
+        return self._encode_prompt(len(text), lambda id, most: EncodeText(id, text, True, most)).ids
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        """The ids of ``text``; ``special``: with those that open a raw completion's prompt. Raises `PromptError`."""
+        most = self._most_tokens
+        answer = self._encode(len(text), most, lambda id, most: EncodeText(id, text, special, most))
+        if isinstance(answer, TooLong):
+            count = f"at least {answer.tokens}" if answer.at_least else f"{answer.tokens}"
+            raise PromptError(
+                f"The text has {count} tokens, and this server turns at most {most} at a time into ids. Send it in "
+                "parts.",
+                "content",
+            )
         return answer.ids
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ``ids``, special tokens shown. Raises `PromptError` for ids outside the vocabulary."""
-        answer = self._ask(lambda id: DecodeIds(id, ids))
-        assert isinstance(answer, Decoded)
-        return answer.text
+        """The text of ``ids``, special tokens shown. Raises `PromptError` for unknown ids, and for too many."""
+        (text,) = self._decode(ids, apart=False)
+        return text
 
-    def _ask(self, question: Callable[[int], Frame]) -> Frame:
+    def pieces(self, ids: list[int]) -> list[str]:
+        """The text of each of ``ids`` by itself. Raises `PromptError` as `decode` does."""
+        return self._decode(ids, apart=True)
+
+    def _encode_prompt(self, length: int, question: Callable[[int, int], Frame], image_tokens: int = 0) -> Encoded:
+        context = self._known.context_length
+        answer = self._encode(length, max(0, context - 1 - image_tokens), question)
+        if isinstance(answer, TooLong):
+            tokens = answer.tokens + image_tokens
+            raise ContextLengthExceeded(tokens, context, image_tokens, at_least=answer.at_least)
+        return answer
+
+    def _encode(self, length: int, most: int, question: Callable[[int, int], Frame]) -> Encoded | TooLong:
+        """Ask for at most ``most`` ids of ``length`` characters of text, unless that many characters need more."""
+        longest = self._known.characters_per_token
+        if longest and length > most * longest:
+            return TooLong(0, -(-length // longest), at_least=True)
+        answer = self._ask(lambda id: question(id, most))
+        assert isinstance(answer, (Encoded, TooLong))
+        return answer
+
+    def _decode(self, ids: list[int], apart: bool) -> list[str]:
+        most = self._most_tokens
+        if len(ids) > most:
+            raise PromptError(
+                f"There are {len(ids)} token ids, and this server turns at most {most} at a time into text. Send them "
+                "in parts.",
+                "tokens",
+            )
+        answer = self._ask(lambda id: DecodeIds(id, ids, apart))
+        assert isinstance(answer, Decoded)
+        return answer.texts
+
+    @property
+    def _known(self) -> ModelInfo:
+        if self._model is None:
+            raise self._refusal()
+        return self._model
+
+    @property
+    def _most_tokens(self) -> int:
+        return max(MOST_TOKENS, self._known.context_length)
+
+    def _refusal(self) -> PipelineError:
+        if self._state == "stopped":
+            return shutting_down(begun=False)
+        return ModelLoading("The model is being loaded. Try again in a few seconds.", retry_after=2)
+
+    # --- asking ---
+
+    def _ask(self, make: Callable[[int], Frame]) -> Frame:
         id = next(self._ids)
-        box: queue.SimpleQueue[Frame | PipelineError] = queue.SimpleQueue()
+        question = _Question(id, pack(make(id)))
         with self._lock:
-            self._asked[id] = box
-            self.process.expect_within(ANSWER_TIMEOUT)
+            if self._state not in ("ready", "restarting"):
+                raise self._refusal()
+            self._waiting[id] = question
+        self._ask_next()
         try:
-            if not self.process.send(question(id)):
-                raise ModelLoading("The model is being loaded. Try again in a few seconds.", retry_after=2)
-            deadline = time.monotonic() + 2 * ANSWER_TIMEOUT
-            try:
-                answer = box.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                raise DeadlineExceeded(
-                    "The prompt could not be turned into tokens in time. Send a shorter prompt, or try again."
-                ) from None
+            answer = question.answer.get(timeout=self._timeout)
+        except queue.Empty:
+            raise DeadlineExceeded(
+                "The text could not be turned into tokens in time, or tokens into text. Try again later."
+            ) from None
         finally:
             with self._lock:
-                self._asked.pop(id, None)
-                if not self._asked:
-                    self.process.expect_within(None)
+                question.abandoned = True
+                self._waiting.pop(id, None)
         if isinstance(answer, PipelineError):
             raise answer
         if isinstance(answer, Rejected):
             raise PromptError(answer.message, answer.param)
         return answer
 
+    def _ask_next(self) -> None:
+        """Ask the process the next question, if there is one and the process has none."""
+        with self._lock:
+            if self._state != "ready" or self._asked is not None or not self._waiting:
+                return
+            waiting = self._waiting.values()
+            question = next((question for question in waiting if question.first), None) or next(iter(waiting))
+            del self._waiting[question.id]
+            self._asked = question
+            self.process.expect_within(question.patience)
+        if not self.process.send_packed(question.data):
+            # The process has ended, by nothing that it was asked; `on_down` will hear of that.
+            with self._lock:
+                if self._asked is question:
+                    self._asked = None
+                    self._waiting = {question.id: question, **self._waiting}
+                    self.process.expect_within(None)
+
+    # --- what the process says ---
+
     def on_ready(self, info: ModelInfo) -> None:
         """The tokenizer process takes questions."""
-        self.ready = True
+        with self._lock:
+            self._model = info
+            if self._state != "stopped":
+                self._state = "ready"
         self._announce(info)
+        self._ask_next()
 
     def on_frame(self, frame: Frame) -> None:
         """The tokenizer process has answered."""
-        assert isinstance(frame, (Encoded, Decoded, Rejected))
+        assert isinstance(frame, (Encoded, Decoded, Rejected, TooLong))
         with self._lock:
-            box = self._asked.get(frame.id)
-            if self._asked:
-                self.process.expect_within(ANSWER_TIMEOUT)
-        if box is not None:
-            box.put(frame)
+            question = self._asked
+            if question is None or question.id != frame.id:
+                return
+            self._asked = None
+            self.process.expect_within(None)
+        self._ask_next()
+        question.answer.put(frame)
 
     def on_down(self, cause: Cause, message: str) -> None:
-        """The tokenizer process is gone; what was asked of it gets no answer."""
-        self.ready = False
+        """The tokenizer process is gone. What waits is asked of the next one, and what it had behind that."""
+        if cause in ("stopped", "load_failed"):
+            self._end("stopped" if cause == "stopped" else "failed", self._refusal)
+            return
         with self._lock:
-            boxes = list(self._asked.values())
-        for box in boxes:
-            box.put(EngineError("The server could not turn this prompt into tokens. Check the prompt, then try again."))
+            if self._state != "stopped":
+                self._state = "restarting"
+            question, self._asked = self._asked, None
+            if question is None or question.abandoned:
+                return
+            question.deaths += 1
+            if question.deaths < MOST_DEATHS:
+                self._waiting[question.id] = question
+                return
+        question.answer.put(
+            EngineError(
+                "The server failed twice to turn this text into tokens, or these tokens into text. Change it: the same "
+                "again will probably fail again."
+            )
+        )
+
+    def _end(self, state: Literal["failed", "stopped"], error: Callable[[], PipelineError]) -> None:
+        """There is no process to ask, and none that is about to come: tell who waits."""
+        with self._lock:
+            if self._state != "stopped":
+                self._state = state
+            lost = [*self._waiting.values(), *filter(None, [self._asked])]
+            self._waiting.clear()
+            self._asked = None
+        for question in lost:
+            question.answer.put(error())

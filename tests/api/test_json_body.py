@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from glm_api.api.json_body import MAX_CONTAINERS
 from tests.support.client import CHAT, HELLO, MakeApp, error, refused
 from tests.support.fake_pipeline import FakePipeline
 
@@ -91,6 +92,15 @@ def test_64_levels_are_taken_and_65_are_not(client: FlaskClient) -> None:
     assert client.post(CHAT, data=nested(64), content_type=JSON).status_code == 200
     response = client.post(CHAT, data=nested(65), content_type=JSON)
     assert "64 levels" in refused(response, None, None)
+
+
+@pytest.mark.parametrize("value", [{}, []])
+def test_objects_and_arrays_are_counted(value: object, client: FlaskClient) -> None:
+    # The body itself, the messages, the one in it and the array around the values are four.
+    most = MAX_CONTAINERS - 4
+    assert client.post(CHAT, json={"messages": HELLO, "x": [value] * most}).status_code == 200
+    response = client.post(CHAT, json={"messages": HELLO, "x": [value] * (most + 1)})
+    assert f"at most {MAX_CONTAINERS}" in refused(response, None, None)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from openai import OpenAI
 
 from glm_api.pipeline.model_info import OutputSpec
-from tests.support.client import chunks, refused
+from tests.support.client import chunks, error, refused
 from tests.support.fake_pipeline import FakePipeline, text
 
 URL = "/v1/completions"
@@ -71,6 +71,13 @@ def test_prompts(client: FlaskClient, fake: FakePipeline, prompt: Any, prompts: 
 )
 def test_what_is_no_prompt_is_refused_with_its_path(client: FlaskClient, prompt: Any, path: str) -> None:
     refused(client.post(URL, json={"prompt": prompt}), path)
+
+
+def test_ids_that_no_context_holds_are_refused_before_they_are_looked_at(client: FlaskClient) -> None:
+    response = client.post(URL, json={"prompt": [0x110000] * 8192, "echo": True})
+    found = error(response)
+    assert (response.status_code, found["code"]) == (400, "context_length_exceeded")
+    assert (found["n_prompt_tokens"], found["n_ctx"]) == (8192, 8192)
 
 
 def test_a_prompt_is_required(client: FlaskClient) -> None:

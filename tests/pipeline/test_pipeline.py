@@ -202,7 +202,7 @@ def test_usage_counts_the_ids_that_the_events_stand_for(make_pipeline: MakePipel
 
 def test_what_the_tokenizer_is_asked_is_answered(make_pipeline: MakePipeline) -> None:
     pipeline = make_pipeline(DEMO)
-    ids = pipeline.encode_text("你好 world", prefix=False)
+    ids = pipeline.tokenize("你好 world", special=False)
     assert pipeline.decode(ids) == "你好 world"
     assert pipeline.encode_text("你好 world")[-len(ids) :] == ids
     with pytest.raises(PromptError) as refused:
@@ -307,7 +307,7 @@ def test_a_tokenizer_that_dies_is_replaced(make_pipeline: MakePipeline) -> None:
     kill(pipeline, "tokenizer")
     await_state(pipeline, "restarting")
     await_state(pipeline, "ready")
-    assert pipeline.decode(pipeline.encode_text("hello", prefix=False)) == "hello"
+    assert pipeline.decode(pipeline.tokenize("hello", special=False)) == "hello"
 
 
 def test_children_do_not_outlive_a_parent_that_is_killed() -> None:
@@ -402,18 +402,22 @@ def test_a_prefill_that_nobody_waits_for_stops_after_a_token(make_pipeline: Make
 
 
 def test_waiting_too_long_is_said(make_pipeline: MakePipeline) -> None:
-    pipeline = make_pipeline(DEMO, queue_timeout=0.0)
+    pipeline = make_pipeline(DEMO, queue_timeout=1.0)
+    kill(pipeline, "pipeline", signal.SIGSTOP)
     running = ask(pipeline, "count from 1 to 60")
     waiting = ask(pipeline, "hello")
     with pytest.raises(DeadlineExceeded, match="waited"):
         collect(waiting)
+    kill(pipeline, "pipeline", signal.SIGCONT)
     assert finished(collect(running)).reason == "stop"
 
 
 def test_an_answer_that_takes_too_long_is_ended(make_pipeline: MakePipeline) -> None:
-    pipeline = make_pipeline(DEMO, request_timeout=0.0)
+    pipeline = make_pipeline(DEMO, request_timeout=1.0)
+    kill(pipeline, "pipeline", signal.SIGSTOP)
     with pytest.raises(DeadlineExceeded, match="longer than"):
         collect(ask(pipeline, "count from 1 to 60"))
+    kill(pipeline, "pipeline", signal.SIGCONT)
     until(lambda: pipeline.snapshot()["running"] is None)
 
 

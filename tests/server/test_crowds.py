@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import select
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ import httpx
 import pytest
 
 from tests.support.processes import PATIENCE, until
-from tests.support.server import Serve, Server, chat
+from tests.support.server import Serve, Server, SlowModel, chat, hold
 
 COMPLETIONS = "/v1/chat/completions"
 BODY = b'{"messages": [{"role": "user", "content": "hello"}]}'
@@ -40,16 +38,13 @@ def crowd(server: Server, size: int, data: bytes) -> Iterator[list[socket.socket
         yield members
 
 
-def test_hundreds_of_clients_that_leave_together_are_all_noticed(serve: Serve) -> None:
-    server = serve(queue_size="1000")
-    pipeline = server.children()["pipeline"]
-    os.kill(pipeline, signal.SIGSTOP)
-    try:
+def test_hundreds_of_clients_that_leave_together_are_all_noticed(slow_model: SlowModel, serve: Serve) -> None:
+    server = serve(queue_size="1000", **slow_model)
+    with hold(server):
         with crowd(server, 600, HEAD % len(BODY) + BODY):
-            until(lambda: len(server.http.get("/slots").json()["waiting"]) == 599)
+            until(lambda: len(server.http.get("/slots").json()["waiting"]) == 600)
         until(lambda: server.http.get("/slots").json()["waiting"] == [])
-    finally:
-        os.kill(pipeline, signal.SIGCONT)
+        assert server.http.get("/slots").json()["running"] is not None
     assert server.http.post(COMPLETIONS, json=chat("hello")).status_code == 200
 
 
@@ -81,23 +76,18 @@ def test_a_head_that_does_not_end_is_not_waited_for(demo: Server) -> None:
 
 
 def test_probes_are_answered_when_other_requests_hold_all_connections_but_the_reserve(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+    slow_model: SlowModel, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections=120")
-    server = serve()
-    pipeline = server.children()["pipeline"]
-    os.kill(pipeline, signal.SIGSTOP)
-    try:
-        with crowd(server, 20, HEAD % len(BODY) + BODY):
-            until(lambda: metric(server, "glm_num_requests_waiting") == 19)
-            refused = server.http.post(COMPLETIONS, json=chat("hello"))
-            assert refused.status_code == 503
-            assert refused.json()["error"]["code"] == "overloaded"
-            assert int(refused.headers["Retry-After"]) > 0
-            for probe in ("/health", "/livez", "/metrics"):
-                assert server.http.get(probe).status_code == 200
-    finally:
-        os.kill(pipeline, signal.SIGCONT)
+    server = serve(**slow_model)
+    with hold(server), crowd(server, 19, HEAD % len(BODY) + BODY):
+        until(lambda: metric(server, "glm_num_requests_waiting") == 19)
+        refused = server.http.post(COMPLETIONS, json=chat("hello"))
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "overloaded"
+        assert int(refused.headers["Retry-After"]) > 0
+        for probe in ("/health", "/livez", "/metrics"):
+            assert server.http.get(probe).status_code == 200
     # The places are given back.
     until(lambda: server.http.post(COMPLETIONS, json=chat("hello")).status_code == 200)
 

@@ -13,19 +13,9 @@ import httpx
 import pytest
 
 from tests.support.processes import until
-from tests.support.server import Serve, Server, chat
+from tests.support.server import LONG_PROMPT, Serve, Server, SlowModel, chat, hold
 
 COMPLETIONS = "/v1/chat/completions"
-
-
-# Takes a tiny model seconds to read token by token; at most a token a character.
-LONG_PROMPT = "word " * 3000
-
-
-@pytest.fixture
-def slow_reader(serve: Serve, model_file: Callable[..., Path]) -> Server:
-    """A server that reads `LONG_PROMPT` for seconds and can be interrupted meanwhile."""
-    return serve(model=str(model_file("chatglm3", max_length=16384)), max_length="16384", prefill="step")
 
 
 def text(response: httpx.Response) -> str:
@@ -236,10 +226,9 @@ def test_sigterm_lets_a_running_answer_finish_and_takes_no_new_work(serve: Serve
     assert server.process.wait(60) == 0
 
 
-def test_an_answer_that_outlasts_the_grace_ends_with_an_error(serve: Serve) -> None:
-    server = serve(graceful_timeout="1", prefill="step")
-    os.kill(server.children()["pipeline"], signal.SIGSTOP)
-    with server.http.stream("POST", COMPLETIONS, json=chat("hello", stream=True)) as stream:
+def test_an_answer_that_outlasts_the_grace_ends_with_an_error(slow_model: SlowModel, serve: Serve) -> None:
+    server = serve(graceful_timeout="1", **slow_model)
+    with server.http.stream("POST", COMPLETIONS, json=chat(LONG_PROMPT, stream=True)) as stream:
         lines = stream.iter_lines()
         next(lines)
         server.process.send_signal(signal.SIGTERM)
@@ -248,23 +237,16 @@ def test_an_answer_that_outlasts_the_grace_ends_with_an_error(serve: Serve) -> N
     assert "data: [DONE]" in answer
 
 
-def test_a_client_that_leaves_the_queue_is_forgotten(serve: Serve) -> None:
-    server = serve()
-    os.kill(server.children()["pipeline"], signal.SIGSTOP)
-    try:
-        with ThreadPoolExecutor() as pool:
-            running = pool.submit(server.http.post, COMPLETIONS, json=chat("hello"))
-            until(lambda: server.http.get("/slots").json()["running"] is not None)
-            host, port = server.url.removeprefix("http://").split(":")
-            body = b'{"messages": [{"role": "user", "content": "hello"}]}'
-            with socket.create_connection((host, int(port))) as waiting:
-                waiting.sendall(
-                    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                    b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
-                )
-                until(lambda: len(server.http.get("/slots").json()["waiting"]) == 1)
-            until(lambda: server.http.get("/slots").json()["waiting"] == [])
-            os.kill(server.children()["pipeline"], signal.SIGCONT)
-            assert running.result().status_code == 200
-    finally:
-        server.stop(signal.SIGQUIT)
+def test_a_client_that_leaves_the_queue_is_forgotten(slow_reader: Server) -> None:
+    server = slow_reader
+    host, port = server.url.removeprefix("http://").split(":")
+    body = b'{"messages": [{"role": "user", "content": "hello"}]}'
+    with hold(server):
+        with socket.create_connection((host, int(port))) as waiting:
+            waiting.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
+            until(lambda: len(server.http.get("/slots").json()["waiting"]) == 1)
+        until(lambda: server.http.get("/slots").json()["waiting"] == [])
+        assert server.http.get("/slots").json()["running"] is not None

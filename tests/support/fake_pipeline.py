@@ -25,6 +25,7 @@ MODEL = ModelInfo(
     family="chatglm3",
     context_length=8192,
     vocabulary_size=0x110000,
+    characters_per_token=1,
     layers=2,
     hidden_size=64,
     supports_tools=True,
@@ -132,8 +133,14 @@ class FakePipeline:
         rendered = "".join(f"<{turn.role}>{turn.metadata}\n{turn.content}" for turn in turns) + "<assistant>"
         return Prompt([ord(character) for character in rendered], output)
 
-    def encode_text(self, text: str, prefix: bool = True) -> list[int]:
-        return [*((1,) if prefix else ()), *(ord(character) for character in text)]
+    def encode_text(self, text: str) -> list[int]:
+        return self.tokenize(text, special=True)
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        return [*((1,) if special else ()), *(ord(character) for character in text)]
+
+    def pieces(self, ids: list[int]) -> list[str]:
+        return [self.decode([id]) for id in ids]
 
     def decode(self, ids: list[int]) -> str:
         if any(not 0 <= id < 0x110000 for id in ids):

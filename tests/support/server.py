@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,3 +125,34 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def chat(text: str, **more: object) -> dict[str, object]:
     """The body of a greedy chat completion."""
     return {"model": "chatglm3-demo", "messages": [{"role": "user", "content": text}], "temperature": 0, **more}
+
+
+# Takes a tiny model some twenty seconds to read token by token; at most a token a character.
+LONG_PROMPT = "word " * 3000
+
+SlowModel = dict[str, str]
+
+
+@pytest.fixture
+def slow_model(model_file: Callable[..., Path]) -> SlowModel:
+    """The settings for a model that reads `LONG_PROMPT` for a while and can be interrupted meanwhile."""
+    return {
+        "model": str(model_file("chatglm3", max_length=16384)),
+        "max_length": "16384",
+        "prefill": "step",
+    }
+
+
+@pytest.fixture
+def slow_reader(slow_model: SlowModel, serve: Serve) -> Server:
+    """A server with such a model."""
+    return serve(**slow_model)
+
+
+@contextmanager
+def hold(server: Server) -> Iterator[None]:
+    """Keep the model of a `slow_reader` busy with `LONG_PROMPT`, until the block ends or the prompt does."""
+    with server.http.stream("POST", "/v1/chat/completions", json=chat(LONG_PROMPT, stream=True)) as stream:
+        lines = stream.iter_lines()  # its end would end the request
+        next(lines)
+        yield

@@ -26,6 +26,8 @@ class Connection:
         self._poll.register(fd, select.POLLIN)
         self._buffer = FrameBuffer()
         self._frames: deque[Frame] = deque()
+        self.received = 0
+        """Bytes that have come so far."""
 
     def send(self, frame: Frame) -> None:
         """Send ``frame``. Raises `ParentGone`."""
@@ -53,4 +55,5 @@ class Connection:
             raise ParentGone from None
         if not data:
             raise ParentGone
+        self.received += len(data)
         self._frames.extend(self._buffer.feed(data))

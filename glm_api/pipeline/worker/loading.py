@@ -14,9 +14,9 @@ from glm_api.pipeline import formats
 from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.frames import Open
 from glm_api.pipeline.model_info import ModelInfo
+from glm_api.pipeline.worker.limited import LimitedTokenizer
 from glm_api.pipeline.worker.memory import available_bytes, plan_slots
 from glm_api.pipeline.worker.model_file import ModelFile, ModelFileError, inspect
-from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class OpenModel:
 
     file: ModelFile
     info: ModelInfo
-    tokenizer: PipelineTokenizer
+    tokenizer: LimitedTokenizer
     format: Format
     pipeline: chatglm_cpp.Pipeline
     open_pipeline: Callable[[], chatglm_cpp.Pipeline]
@@ -58,7 +58,7 @@ def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
 
     try:
         pipeline = open_pipeline()
-        tokenizer = PipelineTokenizer(pipeline, file)
+        tokenizer = LimitedTokenizer(pipeline, file)
         # model_type itself cannot be asked for: it has no name for GLM-4V.
         format = formats.load(pipeline.model.config.model_type_name, tokenizer)
     except (RuntimeError, ValueError, LookupError, MemoryError) as error:
@@ -76,6 +76,7 @@ def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
         family=format.family,
         context_length=context,
         vocabulary_size=file.vocabulary_size,
+        characters_per_token=tokenizer.characters_per_token,
         layers=file.layers,
         hidden_size=file.hidden_size,
         supports_tools=format.supports_tools,

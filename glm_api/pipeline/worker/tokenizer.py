@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from chatglm_cpp import _C
@@ -19,6 +19,11 @@ _UNCUT = 1 << 30
 # _MAX_RUN characters are not language; they are encoded in pieces. The lookbehinds let the search try each run once.
 _MAX_RUN, _RUN_PIECE = 1024, 128
 _LONG_RUN = re.compile(rf"(?<![^\W\d_])[^\W\d_]{{{_MAX_RUN},}}|(?<![\W_])[\W_]{{{_MAX_RUN},}}")
+# Behind a letter or digit and in front of a sign or blank a match of GLM-4's pattern ends, whatever follows.
+_PART = 16 * 1024
+_PART_END = re.compile(
+    r"(?<=[0-9A-Za-z\u4e00-\u9fff])(?=[\0-/:-@\[-`{-\x7f\xa0\u0300-\u036f\u2000-\u206f\u3000-\u3003，！？：；])"
+)
 
 # chatglm_cpp's stand-in for a lookahead takes the last of several blanks for a word's, at the end of a text too.
 # So a word is put behind them, and its ids are dropped.
@@ -46,6 +51,19 @@ class PipelineTokenizer:
         if not self._special_ids.isdisjoint(ids):
             ids = [id for id in ids if id not in self._special_ids]
         return ids
+
+    def _parts(self, text: str) -> Iterator[str]:
+        """``text`` in parts of which some are short, so that who encodes them one by one can stop: their ids, one after
+        the other, are those of the text."""
+        if not self._uses_tiktoken:
+            yield text
+            return
+        for run in _cut_long_runs(text):
+            begin = 0
+            while (end := _PART_END.search(run, begin + _PART)) is not None:
+                yield run[begin : end.start()]
+                begin = end.start()
+            yield run[begin:]
 
     def decode(self, ids: Sequence[int]) -> bytes:
         """The UTF-8 bytes that ``ids`` add to a text, special and unknown ids left out."""

@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
+import ctypes
+
 from glm_api.backend.errors import PromptError
 from glm_api.log.faults import describe
 from glm_api.pipeline.conversation import conversation_from_json
 from glm_api.pipeline.formats.base import Format
-from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected
+from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected, TooLong
 from glm_api.pipeline.worker.connection import Connection
-from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
+from glm_api.pipeline.worker.limited import LimitedTokenizer, TooManyTokens
+
+# Encoding takes hundreds of bytes of memory for each byte of a text. The C library keeps them for the next time, and so
+# the process would stay as large as its largest question was; after this many bytes of questions it gives them back.
+TRIM_AFTER_BYTES = 256 * 1024
 
 
 class TokenizerService:
     """Answers `EncodeChat`, `EncodeText` and `DecodeIds`, in the order in which they come."""
 
-    def __init__(self, connection: Connection, tokenizer: PipelineTokenizer, format: Format) -> None:
+    def __init__(self, connection: Connection, tokenizer: LimitedTokenizer, format: Format) -> None:
         self._connection = connection
         self._tokenizer = tokenizer
         self._format = format
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._trim_at = TRIM_AFTER_BYTES
 
     def serve(self) -> None:
         """Work until the web process goes away. Raises `ParentGone`."""
         while True:
-            frame = self._connection.receive()
-            if isinstance(frame, (EncodeChat, EncodeText, DecodeIds)):
-                self._connection.send(self._answer(frame))
+            self._serve_one()
+            if self._connection.received >= self._trim_at and self._trim is not None:
+                self._trim(0)
+                self._trim_at = self._connection.received + TRIM_AFTER_BYTES
+
+    def _serve_one(self) -> None:
+        frame = self._connection.receive()
+        if isinstance(frame, (EncodeChat, EncodeText, DecodeIds)):
+            self._connection.send(self._answer(frame))
 
     def _answer(self, frame: EncodeChat | EncodeText | DecodeIds) -> Frame:
+        tokenizer = self._tokenizer
         try:
             match frame:
                 case EncodeChat():
-                    prompt = self._format.render(conversation_from_json(frame.conversation))
+                    with tokenizer.limit(frame.most):
+                        prompt = self._format.render(conversation_from_json(frame.conversation))
+                    tokenizer.check(prompt.ids, frame.most)
                     return Encoded(frame.id, prompt.ids, prompt.output.to_json())
                 case EncodeText():
-                    encode = self._format.render_text if frame.prefix else self._tokenizer.encode
-                    return Encoded(frame.id, encode(frame.text), {})
+                    encode = self._format.render_text if frame.prefix else tokenizer.encode
+                    with tokenizer.limit(frame.most):
+                        ids = encode(frame.text)
+                    tokenizer.check(ids, frame.most)
+                    return Encoded(frame.id, ids, {})
                 case DecodeIds():
                     self._check(frame.ids)
-                    return Decoded(frame.id, self._tokenizer.show(frame.ids))
+                    if frame.apart:
+                        texts = {id: tokenizer.show([id]) for id in set(frame.ids)}
+                        return Decoded(frame.id, [texts[id] for id in frame.ids])
+                    return Decoded(frame.id, [tokenizer.show(frame.ids)])
         except PromptError as error:
             return Rejected(frame.id, error.message, error.param)
+        except TooManyTokens as error:
+            return TooLong(frame.id, error.tokens, error.at_least)
         except Exception as error:
             # Whatever nobody thought of may cost one request, not the process.
             print(f"A question failed: {describe(error)}", flush=True)

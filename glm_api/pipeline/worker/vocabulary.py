@@ -38,6 +38,12 @@ class Vocabulary:
     specials: dict[str, int]
     begins_with_space: bool
     """The tokenizer puts a space in front of every text."""
+    longest_piece: int
+    """Characters of the longest piece as the file spells it."""
+    covers_all: bool
+    """No text, however long or odd, is one token or none, but for what a normalizer that is known drops."""
+    normalizes: bool
+    """The tokenizer changes a text before it looks for pieces, as ChatGLM-6B's does."""
 
 
 def read_vocabulary(model: ModelFile) -> Vocabulary:
@@ -55,10 +61,13 @@ def read_vocabulary(model: ModelFile) -> Vocabulary:
 def _read_sentencepiece(data: bytes, model_type: int) -> Vocabulary:
     pieces: list[bytes] = []
     specials: dict[str, int] = {}
-    dummy_prefix = True
+    dummy_prefix = normalizes = True
+    longest, single_bytes = 0, 0
     for number, value in _fields(data):
         if number == 1 and isinstance(value, bytes):
             text, kind = _read_piece(value)
+            longest = max(longest, len(text))
+            single_bytes += kind == _BYTE
             if kind == _CONTROL or (model_type == CHATGLM and text in _CHATGLM_SPECIALS):
                 specials[text] = len(pieces)
                 pieces.append(b"")
@@ -69,12 +78,22 @@ def _read_sentencepiece(data: bytes, model_type: int) -> Vocabulary:
             else:
                 pieces.append(_piece_text(text, model_type).encode())
         elif number == 3 and isinstance(value, bytes):
-            dummy_prefix = bool(dict(_fields(value)).get(3, 1))
+            normalizer = dict(_fields(value))
+            dummy_prefix = bool(normalizer.get(3, 1))
+            normalizes = bool(normalizer.get(2)) or bool(normalizer.get(4, 1))
     behind = {CHATGLM2: _CHATGLM2_SPECIALS, CHATGLM3: _CHATGLM3_SPECIALS}.get(model_type, ())
     for name in behind:
         specials[name] = len(pieces)
         pieces.append(b"")
-    return Vocabulary(pieces, specials, dummy_prefix)
+    return Vocabulary(
+        pieces,
+        specials,
+        dummy_prefix,
+        longest_piece=longest,
+        # Only ChatGLM-6B's normalizer is known; chatglm_cpp replaces white space before that.
+        covers_all=single_bytes == 256 and (model_type == CHATGLM or not normalizes),
+        normalizes=model_type == CHATGLM,
+    )
 
 
 def _piece_text(text: str, model_type: int) -> str:
@@ -145,4 +164,11 @@ def _read_ranks(data: bytes) -> Vocabulary:
         raise ValueError("the tokenizer has no ids for some bytes")
     pieces = sorted(ranks, key=ranks.__getitem__) + [b""] * len(_CHATGLM4_SPECIALS)
     specials = {name: first_special + index for index, name in enumerate(_CHATGLM4_SPECIALS)}
-    return Vocabulary(pieces, specials, begins_with_space=False)
+    return Vocabulary(
+        pieces,
+        specials,
+        begins_with_space=False,
+        longest_piece=max(map(len, ranks)),
+        covers_all=all(bytes([value]) in ranks for value in range(256)),
+        normalizes=False,
+    )

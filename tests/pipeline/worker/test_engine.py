@@ -35,6 +35,7 @@ class ScriptedConnection:
     def __init__(self) -> None:
         self.incoming: deque[Frame] = deque()
         self.sent: list[Frame] = []
+        self.received = 0
         self.cancel_after: int | None = None
         self._current = 0
 

@@ -11,12 +11,14 @@ from glm_api.pipeline.conversation import Conversation, Message, conversation_to
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected
 from glm_api.pipeline.worker.connection import ParentGone
+from glm_api.pipeline.worker.limited import LimitedTokenizer
+from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.tokenizer_service import TokenizerService
 from tests.support.model_files.fixtures import OpenModel
 
 from .test_engine import ScriptedConnection
 
-CHAT = EncodeChat(1, conversation_to_json(Conversation((Message("user", "secret"),))))
+CHAT = EncodeChat(1, conversation_to_json(Conversation((Message("user", "secret"),))), 100)
 
 
 def break_render(model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Frame:
@@ -32,7 +34,7 @@ def break_encode(model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Frame:
         raise RecursionError(text)
 
     monkeypatch.setattr(model.tokenizer, "encode", encode)
-    return EncodeText(1, "secret", False)
+    return EncodeText(1, "secret", False, 100)
 
 
 def break_show(model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Frame:
@@ -40,11 +42,11 @@ def break_show(model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Frame:
         raise UnicodeDecodeError("utf-8", b"secret", 0, 1, "secret")
 
     monkeypatch.setattr(model.tokenizer, "show", show)
-    return DecodeIds(1, [400])
+    return DecodeIds(1, [400], False)
 
 
 def nonsense(model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Frame:
-    return EncodeChat(1, {"secret": 1})
+    return EncodeChat(1, {"secret": 1}, 100)
 
 
 @pytest.mark.parametrize("broken", [break_render, break_encode, break_show, nonsense])
@@ -55,9 +57,11 @@ def test_whatever_one_question_raises_costs_that_question_only(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     connection = ScriptedConnection()
-    service = TokenizerService(connection, open_demo.tokenizer, open_demo.format)  # type: ignore[arg-type]
+    tokenizer = LimitedTokenizer(open_demo.pipeline, inspect(open_demo.path))
+    model = open_demo._replace(tokenizer=tokenizer)
+    service = TokenizerService(connection, tokenizer, model.format)  # type: ignore[arg-type]
     with monkeypatch.context() as patched:
-        connection.incoming.append(broken(open_demo, patched))
+        connection.incoming.append(broken(model, patched))
         with pytest.raises(ParentGone):
             service.serve()
     (answer,) = connection.sent
@@ -66,7 +70,7 @@ def test_whatever_one_question_raises_costs_that_question_only(
     assert "secret" not in answer.message
     assert re.fullmatch(r"A question failed: \w+ at \S+\.py:\d+ in .+\n", capfd.readouterr().out)
 
-    connection.incoming += [CHAT, DecodeIds(2, [400])]
+    connection.incoming += [CHAT, DecodeIds(2, [400], False)]
     with pytest.raises(ParentGone):
         service.serve()
     assert [type(answer) for answer in connection.sent[1:]] == [Encoded, Decoded]
