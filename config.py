@@ -237,10 +237,10 @@ class Settings:
     )
     max_length: int | None = _integer(
         None,
-        "Context in tokens, prompt and answer together; more than the model's own is cut to that.",
+        "Context in tokens, prompt and answer together; more than the model's own is refused.",
         least=16,
         most=1_048_576,
-        shown="the model's own",
+        shown="the model's own, at most 8192",
     )
     num_threads: int | None = _integer(
         None,

@@ -176,16 +176,6 @@ class ThisServer(HttpServer):
                 return int(child.pid)
         raise NoAnswer("the pipeline process is not there")
 
-    def wait_until_free(self, client: Client, timeout: float = 60.0) -> None:
-        """Until nothing runs and nothing waits."""
-        end = time.perf_counter() + timeout
-        while time.perf_counter() < end:
-            found = client.ask(self.port, get("/slots"))
-            if found.status == 200 and not found.json()["running"] and not found.json()["waiting"]:
-                return
-            time.sleep(POLL_SECONDS)
-        raise NoAnswer(f"the pipeline is still busy after {timeout:g} seconds")
-
 
 def free_port() -> int:
     """A port that nobody listens on."""

@@ -101,11 +101,11 @@ def invalid(message: str, param: str | None = None, code: str | None = "invalid_
 def from_pipeline(error: PipelineError) -> ApiError:
     """The error that a client is shown for what the pipeline refused or failed at."""
     match error:
-        case PromptError():
-            return invalid(error.message, error.param)
         case ContextLengthExceeded():
             counts = {"n_prompt_tokens": error.prompt_tokens, "n_ctx": error.context_length}
-            return ApiError(400, error.message, param="messages", code="context_length_exceeded", details=counts)
+            return ApiError(400, error.message, param=error.param, code="context_length_exceeded", details=counts)
+        case PromptError():
+            return invalid(error.message, error.param)
         case QueueFull():
             return _busy(429, "rate_limit_error", "queue_full", error)
         case ModelLoading():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from glm_api.backend.errors import DeadlineExceeded
+
 
 class Deadlines:
     """The deadlines of one request, from now on. Seconds."""
@@ -13,15 +15,19 @@ class Deadlines:
         self._queue_timeout = queue_timeout
         self._request_timeout = request_timeout
 
-    def left(self, waiting: bool) -> tuple[float, str]:
-        """Seconds until the request has waited or run too long, and what to say then."""
-        waited = time.monotonic() - self.created
+    def left(self, waiting: bool) -> float:
+        """Return the seconds until the request has waited or run too long; none are left if it is not above 0."""
+        timeout = min(self._queue_timeout, self._request_timeout) if waiting else self._request_timeout
+        return timeout - (time.monotonic() - self.created)
+
+    def exceeded(self, waiting: bool) -> DeadlineExceeded:
+        """Return the error for a request that has no time left."""
         if waiting and self._queue_timeout < self._request_timeout:
-            return self._queue_timeout - waited, (
+            return DeadlineExceeded(
                 f"The request waited {self._queue_timeout:g} seconds for the model and others are still before it. "
                 "Try again later."
             )
-        return self._request_timeout - waited, (
+        return DeadlineExceeded(
             f"The answer took longer than the {self._request_timeout:g} seconds that this server allows. "
             "Ask for fewer tokens (max_tokens), or send a shorter prompt."
         )

@@ -23,24 +23,44 @@ class PromptError(PipelineError):
         super().__init__(message)
         self.param = param
 
+    def at(self, param: str | None) -> PromptError:
+        """The same error, for an endpoint that calls what is at fault ``param``."""
+        return PromptError(self.message, param)
 
-class ContextLengthExceeded(PipelineError):
+
+class ContextLengthExceeded(PromptError):
     """The prompt alone fills the context. Counts are in tokens; ``image_tokens`` of the prompt's are an image's.
 
-    ``at_least``: the prompt was too long to be counted.
+    ``param`` is the parameter that holds the prompt. ``at_least``: the prompt was too long to be counted.
     """
 
     def __init__(
-        self, prompt_tokens: int, context_length: int, image_tokens: int = 0, *, at_least: bool = False
+        self,
+        prompt_tokens: int,
+        context_length: int,
+        image_tokens: int = 0,
+        *,
+        param: str | None = "messages",
+        at_least: bool = False,
     ) -> None:
         count = f"at least {prompt_tokens}" if at_least else f"{prompt_tokens}"
         image = f", {image_tokens} of them for the image" if image_tokens else ""
+        held = param or "prompt"
         super().__init__(
-            f"This model's maximum context length is {context_length} tokens. However, your messages resulted in "
-            f"{count} tokens{image}. Please reduce the length of the messages."
+            f"This model's maximum context length is {context_length} tokens. However, your {held} resulted in "
+            f"{count} tokens{image}. Please reduce the length of the {held}.",
+            param,
         )
         self.prompt_tokens = prompt_tokens
         self.context_length = context_length
+        self._image_tokens = image_tokens
+        self._at_least = at_least
+
+    def at(self, param: str | None) -> ContextLengthExceeded:
+        """The same error, for an endpoint whose ``param`` holds the prompt."""
+        return ContextLengthExceeded(
+            self.prompt_tokens, self.context_length, self._image_tokens, param=param, at_least=self._at_least
+        )
 
 
 class Busy(PipelineError):

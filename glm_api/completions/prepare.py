@@ -38,11 +38,11 @@ def to_text(prompt: Prompt) -> str:
         return prompt
     context = pipeline.model.context_length
     if len(prompt) >= context:
-        raise ContextLengthExceeded(len(prompt), context)
+        raise ContextLengthExceeded(len(prompt), context, param="prompt")
     try:
         return pipeline.decode(prompt)
     except PromptError as error:
-        raise PromptError(error.message, "prompt") from None
+        raise error.at("prompt") from None
 
 
 def echoes(request: CompletionRequest) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from glm_api.backend.deadlines import Deadlines
-from glm_api.backend.errors import AnswerError, ClientGone, DeadlineExceeded, EngineError, PipelineError, PromptError
+from glm_api.backend.errors import AnswerError, ClientGone, EngineError, PipelineError, PromptError
 from glm_api.pipeline.frames import Event, Failed, Finished, Generate, Started
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ class Generation:
         self.turn_at: float | None = None
         self.sent = False
         self.remaining = len(work.prompts)
-        self.completion_tokens = 0
         self.closed = False
         self._on_cancel = on_cancel
         self._deadlines = deadlines
@@ -80,10 +79,11 @@ class Generation:
         batch: list[Event] = []
         quiet_until = None if silence is None else time.monotonic() + silence
         while True:
-            left, deadline_message = self._deadlines.left(waiting=self.turn_at is None)
+            waiting = self.turn_at is None
+            left = self._deadlines.left(waiting)
             if left <= 0:
                 self.close()
-                return [], DeadlineExceeded(deadline_message)
+                return [], self._deadlines.exceeded(waiting)
             if quiet_until is not None:
                 quiet_left = quiet_until - time.monotonic()
                 if quiet_left <= 0:

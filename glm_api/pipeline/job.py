@@ -21,12 +21,12 @@ class Sampling:
 class Job:
     """Prompts to answer one after the other under one place in the queue (``n`` choices: the same prompt n times).
 
-    ``max_tokens`` bounds the new tokens of each answer; None means: up to the end of the context. Whatever it says, an
-    answer never runs over the context. ``image`` is the file that the prompt shows. ``progress`` asks for `Progress`.
+    ``max_tokens`` bounds the new tokens of each answer, which never runs over the context in any case. ``image`` is the
+    file that the prompt shows. ``progress`` asks for `Progress`.
     """
 
     prompts: list[list[int]]
-    max_tokens: int | None
+    max_tokens: int
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
     output: OutputSpec = field(default_factory=OutputSpec)

@@ -12,7 +12,6 @@ class ModelInfo:
 
     ``image_tokens``: what an image takes of the context beyond the ids that stand for it in a prompt; 0 for a model
     that sees none. ``slots`` cache slots of ``slot_bytes`` each are opened as they are needed.
-    ``reuses_prefix`` is false for a family whose prompts must be evaluated anew each time (ChatGLM-6B).
     ``characters_per_token``: no token stands for more characters; 0 where some characters take no token at all.
     """
 
@@ -20,13 +19,9 @@ class ModelInfo:
     context_length: int
     vocabulary_size: int
     characters_per_token: int
-    layers: int
-    hidden_size: int
     supports_tools: bool
-    supports_system: bool
     supports_images: bool
     image_tokens: int
-    reuses_prefix: bool
     slots: int
     slot_bytes: int
     model_bytes: int

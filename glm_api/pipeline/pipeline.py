@@ -258,12 +258,11 @@ class Pipeline:
         return generation
 
     def _work(self, job: Job, sizes: list[int], context: int) -> Generate:
-        most = context if job.max_tokens is None else job.max_tokens
         return Generate(
             id=next(self._ids),
             prompts=job.prompts,
             sizes=sizes,
-            limits=[min(most, context - size) for size in sizes],
+            limits=[min(job.max_tokens, context - size) for size in sizes],
             temperature=job.sampling.temperature,
             top_p=job.sampling.top_p,
             top_k=job.sampling.top_k,
@@ -384,7 +383,6 @@ class Pipeline:
             case Finished():
                 self._slots[event.slot] = {"tokens": event.held}
                 generation.remaining = 0 if event.reason == "cancelled" else generation.remaining - 1
-                generation.completion_tokens += event.completion_tokens
                 if generation.remaining == 0 and generation.turn_at is not None:
                     self._duration += 0.2 * (time.monotonic() - generation.turn_at - self._duration)
 

@@ -130,7 +130,10 @@ class TokenizerClient:
 
     def encode_text(self, text: str) -> list[int]:
         """The ids of the raw completion's prompt ``text``. Raises `ContextLengthExceeded`."""
-        return self._encode_prompt(len(text), lambda id, most: EncodeText(id, text, True, most)).ids
+        try:
+            return self._encode_prompt(len(text), lambda id, most: EncodeText(id, text, True, most)).ids
+        except ContextLengthExceeded as error:
+            raise error.at("prompt") from None
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         """The ids of ``text``; ``special``: with those that open a raw completion's prompt. Raises `PromptError`."""

@@ -33,7 +33,7 @@ def to_job(request: ResponseRequest) -> Job:
     try:
         prompt = pipeline.encode_chat(conversation)
     except PromptError as error:
-        raise PromptError(error.message, as_input_path(error.param)) from None
+        raise error.at(as_input_path(error.param)) from None
     return Job(
         prompts=[prompt.ids],
         max_tokens=request.limit,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from glm_api.backend.deadlines import Deadlines
-from glm_api.backend.errors import ClientGone, DeadlineExceeded, PipelineError
+from glm_api.backend.errors import ClientGone, PipelineError
 from glm_api.backend.semaphore import FairSemaphore
 from glm_api.upstream import errors
 from glm_api.upstream.connection import Arrival, Broken, End, Exchange, Head, Target
@@ -54,10 +54,11 @@ class Call:
         Raises `ApiError` (502, 503), `DeadlineExceeded`, `ShuttingDown`, `Interrupted` or `ClientGone`.
         """
         while True:
-            left, message = self._deadlines.left(waiting=self.turn_at is None)
+            waiting = self.turn_at is None
+            left = self._deadlines.left(waiting)
             if left <= 0:
                 self.close()
-                raise DeadlineExceeded(message)
+                raise self._deadlines.exceeded(waiting)
             try:
                 arrival = self._inbox.get(timeout=left if silence is None else min(left, silence))
             except queue.Empty:

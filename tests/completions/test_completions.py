@@ -76,7 +76,7 @@ def test_what_is_no_prompt_is_refused_with_its_path(client: FlaskClient, prompt:
 def test_ids_that_no_context_holds_are_refused_before_they_are_looked_at(client: FlaskClient) -> None:
     response = client.post(URL, json={"prompt": [0x110000] * 8192, "echo": True})
     found = error(response)
-    assert (response.status_code, found["code"]) == (400, "context_length_exceeded")
+    assert (response.status_code, found["code"], found["param"]) == (400, "context_length_exceeded", "prompt")
     assert (found["n_prompt_tokens"], found["n_ctx"]) == (8192, 8192)
 
 

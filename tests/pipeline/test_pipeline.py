@@ -36,6 +36,8 @@ from .conftest import MakePipeline, await_state, collect, text_of
 
 DEMO = Path(__file__).parents[2] / "demo" / "chatglm3-demo.q8_0.bin"
 GREEDY = Sampling(temperature=0)
+# New tokens: more than any context has room for.
+UNBOUNDED = 1_000_000
 FAMILIES = ["chatglm", "chatglm2", "chatglm3", "glm4"]
 
 
@@ -43,7 +45,7 @@ def says(text: str) -> Conversation:
     return Conversation((Message("user", text),))
 
 
-def ask(pipeline: Pipeline, text: str, max_tokens: int | None = None) -> Generation:
+def ask(pipeline: Pipeline, text: str, max_tokens: int = UNBOUNDED) -> Generation:
     return pipeline.generate(Job([pipeline.encode_chat(says(text)).ids], max_tokens, GREEDY))
 
 
@@ -88,9 +90,9 @@ def test_a_long_answer_behind_a_short_prompt_stays_inside_its_memory(
     pipeline = make_pipeline(model_file(family, max_length=1024), prefill="step")
     prompt = pipeline.encode_text("x")[:3]
     for _ in range(3):
-        assert finished(collect(pipeline.generate(Job([prompt], None, Sampling())))).completion_tokens > 0
+        assert finished(collect(pipeline.generate(Job([prompt], UNBOUNDED, Sampling())))).completion_tokens > 0
     long = pipeline.encode_text("word " * 200)
-    assert finished(collect(pipeline.generate(Job([long], None, Sampling())))).completion_tokens > 0
+    assert finished(collect(pipeline.generate(Job([long], UNBOUNDED, Sampling())))).completion_tokens > 0
 
 
 def test_a_prompt_that_fills_the_context_is_refused(make_pipeline: MakePipeline) -> None:
@@ -171,8 +173,8 @@ def test_an_image_that_is_none_is_refused(make_pipeline: MakePipeline, model_fil
 def test_several_prompts_are_answered_in_order_under_one_place(make_pipeline: MakePipeline) -> None:
     pipeline = make_pipeline(DEMO)
     prompts = [pipeline.encode_chat(says(text)).ids for text in ("hello", "tell me a joke")]
-    alone = [text_of(collect(pipeline.generate(Job([prompt], None, GREEDY)))) for prompt in prompts]
-    events = collect(pipeline.generate(Job(prompts, None, GREEDY)))
+    alone = [text_of(collect(pipeline.generate(Job([prompt], UNBOUNDED, GREEDY)))) for prompt in prompts]
+    events = collect(pipeline.generate(Job(prompts, UNBOUNDED, GREEDY)))
     ends = [index for index, event in enumerate(events) if isinstance(event, Finished)]
     assert [text_of(events[: ends[0]]), text_of(events[ends[0] :])] == alone
 
@@ -185,7 +187,7 @@ def test_a_tool_is_called_with_the_declared_name(make_pipeline: MakePipeline) ->
         {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     )
     prompt = pipeline.encode_chat(Conversation((Message("user", "What is the weather in Paris?"),), (weather,)))
-    events = collect(pipeline.generate(Job([prompt.ids], None, GREEDY, output=prompt.output)))
+    events = collect(pipeline.generate(Job([prompt.ids], UNBOUNDED, GREEDY, output=prompt.output)))
     calls = [event for event in events if isinstance(event, ToolCallStarted)]
     arguments = "".join(event.text for event in events if isinstance(event, ToolArguments))
     assert [call.name for call in calls] == ["get_weather"]

@@ -181,6 +181,30 @@ def test_a_prompt_of_100_kilobytes_is_refused_and_harmless(demo: Server) -> None
         response = demo.http.post(COMPLETIONS, json=chat((filler * 100_000)[:100_000]))
         assert response.status_code == 400
         assert response.json()["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("path", "param"),
+    [
+        (COMPLETIONS, "messages"),
+        ("/apply-template", "messages"),
+        ("/v1/completions", "prompt"),
+        ("/v1/responses", "input"),
+    ],
+)
+def test_the_parameter_that_holds_a_prompt_which_is_too_long_is_named(demo: Server, path: str, param: str) -> None:
+    # A text that is refused by its length, and one that is counted.
+    for text in ("word " * 100_000, "word " * 3000):
+        held = [{"role": "user", "content": text}] if param == "messages" else text
+        found = demo.http.post(path, json={param: held}).json()["error"]
+        assert (found["code"], found["param"]) == ("context_length_exceeded", param)
+        assert f"your {param} resulted in" in found["message"]
+        assert f"Please reduce the length of the {param}." in found["message"]
+
+
+def test_a_prompt_of_too_many_ids_is_the_parameter_prompt(demo: Server) -> None:
+    found = demo.http.post("/v1/completions", json={"prompt": [400] * 9000}).json()["error"]
+    assert (found["code"], found["param"]) == ("context_length_exceeded", "prompt")
     assert demo.health() == 200
 
 

@@ -26,13 +26,9 @@ MODEL = ModelInfo(
     context_length=8192,
     vocabulary_size=0x110000,
     characters_per_token=1,
-    layers=2,
-    hidden_size=64,
     supports_tools=True,
-    supports_system=True,
     supports_images=False,
     image_tokens=0,
-    reuses_prefix=True,
     slots=4,
     slot_bytes=1,
     model_bytes=1,
@@ -131,10 +127,16 @@ class FakePipeline:
         _, output = choose_tools(conversation)
         turns = to_turns(conversation.messages, lambda name, arguments: arguments)
         rendered = "".join(f"<{turn.role}>{turn.metadata}\n{turn.content}" for turn in turns) + "<assistant>"
-        return Prompt([ord(character) for character in rendered], output)
+        return Prompt(self._fitting([ord(character) for character in rendered], "messages"), output)
 
     def encode_text(self, text: str) -> list[int]:
-        return self.tokenize(text, special=True)
+        return self._fitting(self.tokenize(text, special=True), "prompt")
+
+    def _fitting(self, ids: list[int], param: str) -> list[int]:
+        assert not isinstance(self.info, PipelineError)
+        if len(ids) >= self.info.context_length:
+            raise ContextLengthExceeded(len(ids), self.info.context_length, param=param)
+        return ids
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         return [*((1,) if special else ()), *(ord(character) for character in text)]
@@ -150,10 +152,6 @@ class FakePipeline:
     def generate(self, job: Job) -> FakeGeneration:
         if self.refusal is not None:
             raise self.refusal
-        assert not isinstance(self.info, PipelineError)
-        for prompt in job.prompts:
-            if len(prompt) >= self.info.context_length:
-                raise ContextLengthExceeded(len(prompt), self.info.context_length)
         self.jobs.append(job)
         scripts = [*self.scripts, *[self.scripts[-1]] * len(job.prompts)][: len(job.prompts)]
         self.generations.append(FakeGeneration(job, scripts))

@@ -72,7 +72,6 @@ class Format(Protocol):
 
     family: str
     supports_tools: bool
-    supports_system: bool
     image_ids: tuple[int, ...]
     """The ids that stand for an image in a prompt, one after the other; none where the family sees no images."""
     reuses_prefix: bool

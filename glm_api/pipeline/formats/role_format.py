@@ -44,7 +44,6 @@ class RoleFormat:
     """A `Format` for a family of this frame. A conversation that ends with an assistant message is continued there."""
 
     supports_tools = True
-    supports_system = True
     reuses_prefix = True
 
     def __init__(self, tokenizer: Tokenizer, style: RoleStyle) -> None:

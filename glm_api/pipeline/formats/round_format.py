@@ -36,7 +36,6 @@ class RoundFormat:
     """A `Format` for a family of this frame."""
 
     supports_tools = False
-    supports_system = False
     image_ids: tuple[int, ...] = ()
 
     def __init__(self, tokenizer: Tokenizer, style: RoundStyle) -> None:

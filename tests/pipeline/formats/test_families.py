@@ -106,7 +106,7 @@ def test_a_family_says_what_it_can_do(
 ) -> None:
     format = open_model(family).format
     assert format.family == family
-    assert (format.supports_tools, format.supports_system) == (tools, tools)
+    assert format.supports_tools == tools
     assert (bool(format.image_ids), format.reuses_prefix) == (images, reuses_prefix)
 
 
