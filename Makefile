@@ -1,5 +1,5 @@
-# Everything is kept in the checkout: .venv for the server and its tests, .venv-demo for training the demo model,
-# .venv-bench for measuring.
+# Everything is kept in the checkout: .venv for the server and its tests, .venv-clients for the clients that the tests
+# try, .venv-demo for training the demo model, .venv-bench for measuring, .venv-lock for pinning requirements.
 PYTHON ?= python3
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -17,12 +17,19 @@ SHIM := glm_api/pipeline/worker/libnprocs.so
 # Files that are as old as the last installation: a second `make serve` starts at once.
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
+CLIENTS := .venv-clients/.installed
+NODE_CLIENTS := tests/clients/node/node_modules/.installed
 DEMO := .venv-demo/.installed
 BENCH_TOOLS := .venv-bench/.installed
+UV := .venv-lock/bin/uv
 # Options of `make bench`, such as BENCH="--shape tiny --quick"; --help lists them.
 BENCH ?=
+# Options of `make lock`: LOCK=--upgrade, or LOCK="--upgrade-package flask".
+LOCK ?=
+# What `make test` runs: all, or TESTS="tests/chat -k tools".
+TESTS ?=
 
-.PHONY: help serve setup test lint bench demo-model
+.PHONY: help serve setup test lint lock bench demo-model
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,14 +40,21 @@ serve: setup ## Serve the model on 127.0.0.1:8000 (the settings are in README.md
 setup: $(RUNTIME) $(SHIM) ## Install what the server needs, without starting it
 
 # Some tests open models in pytest's own process, where ggml's threads would spin against those of the servers.
-test: $(DEV) $(SHIM) ## Run the tests
-	@export LD_LIBRARY_PATH="$(CURDIR)/$(dir $(SHIM))" LD_PRELOAD=$(notdir $(SHIM)) GLM_NPROCS=1
-	exec .venv/bin/pytest
+PYTEST := LD_LIBRARY_PATH="$(CURDIR)/$(dir $(SHIM))" LD_PRELOAD=$(notdir $(SHIM)) GLM_NPROCS=1
+
+test: $(DEV) $(SHIM) $(CLIENTS) $(NODE_CLIENTS) ## Run all tests, or TESTS="tests/chat -k tools"
+	@$(PYTEST) exec .venv/bin/pytest $(TESTS)
 
 lint: $(DEV) ## Check style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+lock: $(UV) ## Pin what the .in files name, with hashes; LOCK=--upgrade takes newer versions
+	@for name in requirements requirements-hf requirements-dev requirements-bench tests/clients/requirements; do
+	  $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --python-platform linux \
+	    --custom-compile-command "make lock" $(LOCK) "$$name.in" --output-file "$$name.txt"
+	done
 
 bench: $(BENCH_TOOLS) $(SHIM) ## Measure beside the bare loop and chatglm-cpp's own server (half an hour or more)
 	@.venv-bench/bin/python -m benchmarks $(BENCH)
@@ -51,14 +65,37 @@ demo-model: $(DEMO) ## Train the demo model anew (up to two hours)
 $(RUNTIME): requirements.txt
 	@$(check_python)
 	$(check_compiler)
-	$(PYTHON) -m venv .venv
+		$(on_interrupt)
+	mkdir -p .venv
+	log=.venv/setup.log
+	echo "Installing into .venv. chatglm-cpp is compiled the first time, which takes some minutes:"
+	$(PYTHON) -m venv .venv 2>&1 | tee "$$log"
 	$(build_chatglm_cpp)
-	.venv/bin/pip install -r requirements.txt
+	.venv/bin/pip install -r requirements.txt 2>&1 | tee -a "$$log"
 	touch $@
 
-$(DEV): requirements-dev.txt requirements-hf.txt $(RUNTIME)
+# It names all that requirements.txt does, so that this is one resolution.
+$(DEV): requirements-dev.txt $(RUNTIME)
 	@.venv/bin/pip install -r requirements-dev.txt
 	touch $@
+
+# Without a network the rest of the tests is run all the same; those that need the clients say what is missing.
+$(CLIENTS): tests/clients/requirements.txt
+	@$(PYTHON) -m venv --clear .venv-clients
+	# The pins are complete; leaving out the resolver and the compiler saves a minute.
+	if .venv-clients/bin/pip install --quiet --no-deps --no-compile -r $<; then
+	  touch $@
+	else
+	  echo "The Python clients could not be installed; they are not tested." >&2
+	fi
+
+$(NODE_CLIENTS): tests/clients/node/package-lock.json
+	@command -v npm > /dev/null || exit 0
+	if npm ci --silent --prefix $(dir $<); then
+	  touch $@
+	else
+	  echo "The JavaScript client could not be installed; it is not tested." >&2
+	fi
 
 # After .venv, so that chatglm-cpp is built once: pip keeps what it has built.
 $(BENCH_TOOLS): requirements-bench.txt $(RUNTIME)
@@ -71,6 +108,11 @@ $(DEMO): demo/recipe/requirements.txt
 	$(PYTHON) -m venv .venv-demo
 	.venv-demo/bin/pip install -r demo/recipe/requirements.txt
 	touch $@
+
+$(UV):
+	@$(check_python)
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet uv==0.13.9
 
 $(SHIM): glm_api/pipeline/worker/nprocs.c
 	@$(CC) -shared -fPIC -O2 -Wall -Wextra -o $@ $<
@@ -95,12 +137,25 @@ command -v "$(CC)" > /dev/null && command -v "$${CXX:-c++}" > /dev/null ||
   stop "The header files of $(PYTHON) are needed to build chatglm-cpp (Debian: apt-get install python3-dev)."
 endef
 
+# Ctrl-C reaches pip and the compilers too. What they say about it goes into pipes whose readers it has ended.
+define on_interrupt
+trap 'echo "Stopped. The next make setup begins anew." >&2; exit 130' INT
+endef
+
 # Shows CMake's own percentages; everything else goes to a log, whose end is shown when the build fails.
 # chatglm-cpp compiles with a plain `make -j`, all files at once; the load limit keeps that from eating up the memory.
+# Its setup.py splits CMAKE_ARGS at spaces, so CMake reads a copy whose path has none.
+# pip keeps the wheel that it builds, for the next checkout. Before 23.1 it forgets that when it is given hashes.
 define build_chatglm_cpp
-echo "Installing into .venv. chatglm-cpp is compiled the first time, which takes some minutes:"
-log=.venv/chatglm-cpp.log
-MAKEFLAGS="-l$$(($$(getconf _NPROCESSORS_ONLN) + 1))" .venv/bin/pip install -v "$$(grep '^chatglm-cpp==' requirements.txt)" 2>&1 | tee "$$log" |
+awk '/^chatglm-cpp==/ { found = 1 } found { print } found && !/\\$$/ { exit }' requirements.txt > .venv/chatglm-cpp.txt
+if .venv/bin/pip --version | awk '{ split($$2, v, "."); exit (v[1] > 23 || (v[1] == 23 && v[2] > 0)) }'; then
+  sed -i -e 's/ *\\$$//' -e '/--hash/d' .venv/chatglm-cpp.txt
+fi
+copy=$$(mktemp -d /tmp/glm-api-XXXXXX)
+trap 'rm -r "$$copy"' EXIT
+cp chatglm-cpp.cmake "$$copy"
+CMAKE_ARGS="$${CMAKE_ARGS:-} -DCMAKE_PROJECT_TOP_LEVEL_INCLUDES=$$copy/chatglm-cpp.cmake" \
+MAKEFLAGS="-l$$(($$(getconf _NPROCESSORS_ONLN) + 1))" .venv/bin/pip install -v -r .venv/chatglm-cpp.txt 2>&1 | tee -a "$$log" |
   { grep --line-buffered -oE '\[ *[0-9]+%\] .*' || true; } ||
   { tail -n 40 "$$log"; echo "chatglm-cpp could not be built; all of the output is in $$log." >&2; exit 1; }
 endef

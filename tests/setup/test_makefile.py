@@ -6,15 +6,20 @@ Python, pip and the compiler are stand-ins here: what is tested is what the Make
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.processes import until
+
 ROOT = Path(__file__).resolve().parents[2]
 
+CHATGLM_CPP = "pip install -v -r .venv/chatglm-cpp.txt"
 PYTHON = """#!/bin/bash
 case "$*" in
   *version_info*) exit 0 ;;
@@ -27,11 +32,21 @@ OLD_PYTHON = """#!/bin/bash
 [ "$1" = -V ] && echo "Python 3.9.2" || exit 1
 """
 PIP = """#!/bin/bash
+[ "$1" = --version ] && {{ echo "pip {version} from somewhere (python 3.11)"; exit; }}
 echo "pip $*" >> calls
+echo "$CMAKE_ARGS" >> cmake-arguments
+[ -z "$CMAKE_ARGS" ] || cp "${{CMAKE_ARGS##*=}}" chatglm-cpp.cmake.seen
 echo "Collecting something"
 echo "  [ 10%] Building CXX object sampling.cpp.o"
 """
+OLD_PIP = PIP.format(version="23.0.1")
+PIP = PIP.format(version="23.1")
 BROKEN_PIP = PIP + "echo 'fatal error: no such thing'\nexit 1\n"
+# Python and pip tell at length that they were interrupted.
+INTERRUPTED = """trap 'echo Traceback; echo KeyboardInterrupt >&2; exit 1' INT
+touch {step}
+while sleep 0.01; do :; done
+"""
 COMPILER = """#!/bin/bash
 while [ "$1" != -o ]; do shift; done
 touch "$2"
@@ -45,10 +60,13 @@ class Checkout:
         self.path = path
         self.bin = path / "bin"
         (path / "glm_api/pipeline/worker").mkdir(parents=True)
-        for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "glm_api/pipeline/worker/nprocs.c"):
+        for name in ("Makefile", "requirements.txt", "chatglm-cpp.cmake", "glm_api/pipeline/worker/nprocs.c"):
             shutil.copy(ROOT / name, path / name)
         self.bin.mkdir()
-        for tool in ("make", "bash", "awk", "grep", "tee", "tail", "touch", "mkdir", "cp", "dirname", "getconf"):
+        for tool in (
+            *("make", "bash", "awk", "sed", "grep", "tee", "tail", "touch", "mkdir", "mktemp", "cp", "rm"),
+            *("dirname", "getconf", "sleep"),
+        ):
             real = shutil.which(tool)
             assert real is not None
             (self.bin / tool).symlink_to(real)
@@ -57,10 +75,18 @@ class Checkout:
         (self.bin / name).write_text(script)
         (self.bin / name).chmod(0o755)
 
-    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": str(self.bin), "HOME": os.environ.get("HOME", "/")}
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"PATH": str(self.bin), "HOME": os.environ.get("HOME", "/")}
+
+    def make(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["make", *arguments], cwd=self.path, env=environment, capture_output=True, text=True, timeout=60
+            ["make", *arguments],
+            cwd=self.path,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
 
     def complaint(self, *arguments: str) -> str:
@@ -85,6 +111,11 @@ def checkout(tmp_path: Path) -> Checkout:
 
 @pytest.fixture
 def complete(checkout: Checkout) -> Checkout:
+    return stand_ins(checkout)
+
+
+def stand_ins(checkout: Checkout) -> Checkout:
+    """The checkout, with everything that `make setup` looks for."""
     checkout.install("python3", PYTHON.format(venv_missing=0, headers_missing=0))
     checkout.install("pip", PIP)
     for compiler in ("cc", "c++"):
@@ -127,7 +158,7 @@ def test_the_compilation_is_announced_and_its_progress_shown(complete: Checkout)
     assert result.returncode == 0, result.stderr
     assert "takes some minutes" in result.stdout
     assert "[ 10%] Building CXX object sampling.cpp.o" in result.stdout.splitlines()
-    assert complete.calls == ["pip install -v chatglm-cpp==0.4.2", "pip install -r requirements.txt"]
+    assert complete.calls == [CHATGLM_CPP, "pip install -r requirements.txt"]
     assert (complete.path / "glm_api/pipeline/worker/libnprocs.so").exists()
 
 
@@ -136,10 +167,64 @@ def test_a_failed_compilation_shows_the_end_of_its_output(complete: Checkout) ->
     result = complete.make("setup")
     assert result.returncode != 0
     assert "fatal error: no such thing" in result.stdout
-    assert "chatglm-cpp could not be built; all of the output is in .venv/chatglm-cpp.log." in result.stderr
-    assert complete.calls == ["pip install -v chatglm-cpp==0.4.2"]
+    assert "chatglm-cpp could not be built; all of the output is in .venv/setup.log." in result.stderr
+    assert complete.calls == [CHATGLM_CPP]
     complete.install("pip", PIP)
     assert complete.make("setup").returncode == 0, "the next try begins anew"
+
+
+def test_chatglm_cpp_is_checked_by_its_hash(complete: Checkout) -> None:
+    complete.make("setup")
+    required = (complete.path / ".venv/chatglm-cpp.txt").read_text()
+    assert re.fullmatch(r"chatglm-cpp==0\.4\.2 \\\n    --hash=sha256:[0-9a-f]{64}\n", required)
+
+
+def test_a_pip_that_builds_anew_what_has_a_hash_gets_none(complete: Checkout) -> None:
+    complete.install("pip", OLD_PIP)
+    complete.make("setup")
+    assert (complete.path / ".venv/chatglm-cpp.txt").read_text() == "chatglm-cpp==0.4.2\n"
+
+
+@pytest.mark.parametrize("folder", ["checkout", "a check out"])
+def test_cmake_is_told_what_to_leave_out_wherever_the_checkout_is(tmp_path: Path, folder: str) -> None:
+    complete = stand_ins(Checkout(tmp_path / folder))
+    assert complete.make("setup", CMAKE_ARGS="-DMINE=1").returncode == 0
+    first, *_ = (complete.path / "cmake-arguments").read_text().splitlines()
+    # chatglm-cpp's setup.py splits them at spaces.
+    mine, ours = first.split(" ")
+    assert mine == "-DMINE=1"
+    name, _, file = ours.partition("=")
+    assert name == "-DCMAKE_PROJECT_TOP_LEVEL_INCLUDES"
+    assert (complete.path / "chatglm-cpp.cmake.seen").read_text() == (ROOT / "chatglm-cpp.cmake").read_text()
+    assert not Path(file).exists(), "the copy is removed"
+
+
+@pytest.mark.parametrize("step", ["venv", "chatglm-cpp", "the rest"])
+def test_ctrl_c_ends_it_in_one_line(complete: Checkout, step: str) -> None:
+    waits = INTERRUPTED.format(step="begun")
+    if step == "venv":
+        complete.install("python3", PYTHON.format(venv_missing=0, headers_missing=0) + waits)
+    else:
+        condition = "-v" if step == "chatglm-cpp" else "-r"
+        complete.install("pip", PIP + f'[ "$2" = {condition} ] || exit 0\n{waits}')
+    with subprocess.Popen(
+        ["make", "setup"],
+        cwd=complete.path,
+        env=complete.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as make:
+        until((complete.path / "begun").exists)
+        # As a terminal does: to all of them at once.
+        os.killpg(make.pid, signal.SIGINT)
+        output, _ = make.communicate(timeout=60)
+    lines = output.splitlines()
+    assert lines[-2] == "Stopped. The next make setup begins anew."
+    assert lines[-1].startswith("make: *** ")
+    assert not [line for line in lines if "Interrupt" in line or "Traceback" in line or "could not" in line]
+    assert not (complete.path / ".venv/.installed").exists()
 
 
 def test_the_second_time_nothing_is_done(complete: Checkout) -> None:
