@@ -32,6 +32,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     # Keys in the order that they are given in, Chinese as it is.
     json.ensure_ascii = json.sort_keys = False
     app.config["GLM_SETTINGS"] = settings
+    app.config["GLM_VERSION"] = __version__
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.extensions["glm_backend"] = backend = backend or backend_of(settings)
     app.json = json

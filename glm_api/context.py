@@ -1,4 +1,4 @@
-"""What the running application stands on: its settings and its backend, as `create_app` was given them."""
+"""What the running application stands on: its settings, its backend and its version, as `create_app` was given them."""
 
 from __future__ import annotations
 
@@ -18,3 +18,9 @@ settings = cast("Settings", LocalProxy(lambda: current_app.config["GLM_SETTINGS"
 backend = cast("Backend", _backend)
 # With GLM_BACKEND=openai the backend is `glm_api.upstream.context.engine`; the blueprints that are registered know.
 pipeline = cast("Pipeline", _backend)
+
+
+def server_version() -> str:
+    """The version of this server."""
+    version: str = current_app.config["GLM_VERSION"]
+    return version

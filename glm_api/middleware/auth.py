@@ -21,10 +21,10 @@ from glm_api.errors import ApiError
 
 logger = logging.getLogger(__name__)
 
-# Probes, and the pages with what they are made of; everything that tells of models or work needs a key.
+# Probes, the version, and the pages with what they are made of; everything that tells of models or work needs a key.
 OPEN_BLUEPRINTS = frozenset({"pages"})
 PROBES = frozenset({"probes.health", "probes.livez"})
-OPEN_ENDPOINTS = PROBES | {"api-docs.openapi_json"}
+OPEN_ENDPOINTS = PROBES | {"probes.version", "api-docs.openapi_json"}
 METRICS_ENDPOINT = "metrics"
 
 

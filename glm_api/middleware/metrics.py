@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flask import Flask, Response, request
-from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -130,6 +138,8 @@ def register(app: Flask, backend: Backend) -> None:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
+    build = Info("glm_build", "Version and backend of this server.", registry=registry)
+    build.info({"version": app.config["GLM_VERSION"], "backend": app.config["GLM_SETTINGS"].backend})
     metrics = Metrics(registry)
 
     def observe(_: Flask, record: RequestRecord) -> None:

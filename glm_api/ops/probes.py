@@ -1,12 +1,12 @@
-"""Routes for whoever asks only whether the server lives and takes requests."""
+"""Routes that need no key: does the server live, does it take requests, which version is it."""
 
 from __future__ import annotations
 
 from glm_api.api.openapi import Blueprint
 from glm_api.backend.errors import ModelLoading, ShuttingDown
-from glm_api.context import backend
+from glm_api.context import backend, server_version
 from glm_api.errors import from_pipeline
-from glm_api.ops.schemas import StatusSchema
+from glm_api.ops.schemas import StatusSchema, VersionSchema
 
 blueprint = Blueprint("probes", __name__, description="Whether the server runs")
 
@@ -28,3 +28,11 @@ def health() -> dict[str, str]:
 def livez() -> dict[str, str]:
     """Whether the web process lives. Needs no key."""
     return {"status": "ok"}
+
+
+@blueprint.route("/version")
+@blueprint.response(200, VersionSchema)
+@blueprint.errors(403)
+def version() -> dict[str, str]:
+    """Get the version of this server. Needs no key."""
+    return {"version": server_version()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, DEFAULTS
-from glm_api.context import pipeline, settings
+from glm_api.context import pipeline, server_version, settings
 
 
 def server_props() -> dict[str, Any]:
@@ -25,6 +25,7 @@ def server_props() -> dict[str, Any]:
             "n_predict": DEFAULT_MAX_TOKENS,
         },
         "modalities": {"vision": info.supports_images, "audio": False},
+        "build_info": f"glm-api-server {server_version()}",
     }
 
 

@@ -17,6 +17,12 @@ class StatusSchema(Schema):
     status = fields.String(required=True, validate=validate.Equal("ok"))
 
 
+class VersionSchema(Schema):
+    """The version of this server, in vLLM's form."""
+
+    version = fields.String(required=True)
+
+
 @dataclass(frozen=True, slots=True)
 class TokenizeRequest:
     """Text to turn into ids. ``add_special``: with the ids that open a prompt; ``with_pieces``: with each id's text."""
@@ -121,6 +127,7 @@ class PropsSchema(Schema):
     total_slots = fields.Integer(required=True)
     default_generation_settings = fields.Nested(GenerationDefaultsSchema, required=True)
     modalities = fields.Dict(keys=fields.String(), values=fields.Boolean(), required=True)
+    build_info = fields.String(required=True, metadata={"description": "Name and version of this server."})
 
 
 class RunningSchema(Schema):

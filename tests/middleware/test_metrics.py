@@ -9,7 +9,7 @@ from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
 from config import Settings
-from glm_api import create_app
+from glm_api import __version__, create_app
 from glm_api.backend.base import Load
 from glm_api.backend.errors import ClientGone, EngineError, ModelLoading, QueueFull
 from tests.support.fake_pipeline import FakePipeline, text
@@ -35,6 +35,7 @@ NAMES = {
     "glm_pipeline_restarts",
     "glm_http_requests",
     "glm_ready",
+    "glm_build_info",
     "glm_log_lines_dropped",
 }
 
@@ -154,6 +155,14 @@ def test_what_runs_and_waits_is_shown(fake: FakePipeline, value: Value, monkeypa
     monkeypatch.setattr(fake, "load", lambda: Load(running=1, waiting=2))
     assert value("glm_num_requests_running") == 1
     assert value("glm_num_requests_waiting") == 2
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings(backend="openai", upstream_url="http://127.0.0.1:9/v1")], ids=lambda s: s.backend
+)
+def test_version_and_backend_are_shown(settings: Settings, fake: FakePipeline) -> None:
+    exposition = create_app(settings, fake).test_client().get("/metrics").get_data(as_text=True)  # type: ignore[arg-type]
+    assert f'glm_build_info{{backend="{settings.backend}",version="{__version__}"}} 1.0' in exposition.splitlines()
 
 
 def test_readiness_is_shown(fake: FakePipeline, value: Value) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from glm_api import __version__
 from glm_api.backend.errors import ModelLoading
-from tests.support.client import CHAT, HELLO, error, refused
+from tests.support.client import CHAT, HELLO, MakeApp, error, refused
 from tests.support.fake_pipeline import FakePipeline
 
 LOADING = ModelLoading("The model is being loaded.", 2)
@@ -93,8 +94,18 @@ def test_props(client: FlaskClient, fake: FakePipeline) -> None:
     assert got["modalities"] == {"vision": False, "audio": False}
     # A path tells a stranger about the machine.
     assert "/" not in got["model_path"]
+    assert got["build_info"] == f"glm-api-server {__version__}"
     fake.info = LOADING
     assert client.get("/props").status_code == 503
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"backend": "openai", "upstream_url": "http://127.0.0.1:9/v1"}], ids=["chatglm-cpp", "openai"]
+)
+def test_version(make_app: MakeApp, fake: FakePipeline, settings: dict[str, Any]) -> None:
+    fake.state = "loading"
+    response = make_app(**settings).test_client().get("/version")
+    assert (response.status_code, response.get_json()) == (200, {"version": __version__})
 
 
 def test_slots(client: FlaskClient) -> None:
