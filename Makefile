@@ -29,7 +29,7 @@ LOCK ?=
 # What `make test` runs: all, or TESTS="tests/chat -k tools".
 TESTS ?=
 
-.PHONY: help serve setup test lint lock bench demo-model
+.PHONY: help serve setup test check lint format coverage test-tools lock clean bench demo-model
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,16 +45,42 @@ PYTEST := LD_LIBRARY_PATH="$(CURDIR)/$(dir $(SHIM))" LD_PRELOAD=$(notdir $(SHIM)
 test: $(DEV) $(SHIM) $(CLIENTS) $(NODE_CLIENTS) ## Run all tests, or TESTS="tests/chat -k tools"
 	@$(PYTEST) exec .venv/bin/pytest $(TESTS)
 
+check: lint $(SHIM) ## Check style and types, and run the tests that need no other process (about a minute)
+	@$(PYTEST) exec .venv/bin/pytest -q -m "not slow"
+
 lint: $(DEV) ## Check style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+format: $(DEV) ## Format the code, and mend what ruff can mend
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+# In pytest's own process only: what runs in the children and in gunicorn's worker does not count.
+coverage: $(DEV) $(SHIM) ## Measure how much of the code the tests of `make check` reach; less than before fails
+	@$(PYTEST) .venv/bin/coverage run -m pytest -q -m "not slow"
+	.venv/bin/coverage report
+
+test-tools: $(DEV) ## Install the programs that the tests start (with apt-get)
+	@packages=$$(.venv/bin/python -m tests.support.programs)
+	[ -n "$$packages" ] || { echo "All are there."; exit 0; }
+	command -v apt-get > /dev/null || { echo "There is no apt-get; these are Debian's names: $$packages" >&2; exit 1; }
+	[ "$$(id -u)" = 0 ] && root= || root=sudo
+	$$root apt-get update -q
+	# nginx must not start by itself: the tests run their own.
+	$$root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $$packages
 
 lock: $(UV) ## Pin what the .in files name, with hashes; LOCK=--upgrade takes newer versions
 	@for name in requirements requirements-hf requirements-dev requirements-bench tests/clients/requirements; do
 	  $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --python-platform linux \
 	    --custom-compile-command "make lock" $(LOCK) "$$name.in" --output-file "$$name.txt"
 	done
+
+clean: ## Remove all that make has made here, the environments too
+	rm -rf .venv .venv-clients .venv-bench .venv-demo .venv-lock tests/clients/node/node_modules $(SHIM) \
+	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 bench: $(BENCH_TOOLS) $(SHIM) ## Measure beside the bare loop and chatglm-cpp's own server (half an hour or more)
 	@.venv-bench/bin/python -m benchmarks $(BENCH)

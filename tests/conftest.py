@@ -1,4 +1,6 @@
-"""Registers the fixtures of `tests.support` for all tests."""
+"""Registers the fixtures of `tests.support` for all tests, and says which tests are slow."""
+
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,28 @@ pytest_plugins = [
     "tests.support.listener",
     "tests.support.model_files.fixtures",
     "tests.support.nginx",
+    "tests.support.programs",
     "tests.support.server",
     "tests.support.upstream.fixtures",
 ]
+
+# `make check` leaves out what these hold: servers, children, browsers and clients are started for them.
+SLOW = (
+    "benchmarks",
+    "clients",
+    "deploy",
+    "hub",
+    "pages",
+    "pipeline/test_pipeline.py",
+    "server",
+    "setup/test_boot.py",
+    "upstream/test_llama_server.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests."""
+    slow = tuple(Path(__file__).parent / name for name in SLOW)
+    for item in items:
+        if any(item.path.is_relative_to(place) for place in slow):
+            item.add_marker("slow")

@@ -104,12 +104,13 @@ def test_python(piece: Piece, demo: Server, python_clients: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("piece", pieces("js"), ids=str)
-def test_javascript(piece: Piece, demo: Server, node_clients: Path) -> None:
-    output = run(demo, "node", "--input-type=module", "--eval", piece.code, cwd=node_clients)
+def test_javascript(piece: Piece, demo: Server, node: str, node_clients: Path) -> None:
+    output = run(demo, node, "--input-type=module", "--eval", piece.code, cwd=node_clients)
     assert re.search(piece.prints, output), output
 
 
 @pytest.mark.parametrize("piece", [piece for piece in pieces("sh") if piece.heading == "curl"], ids=str)
+@pytest.mark.usefixtures("curl")
 def test_curl(piece: Piece, demo: Server, tmp_path: Path) -> None:
     output = run(demo, "bash", "-euc", piece.code, cwd=tmp_path)
     assert re.search(piece.prints, output), output

@@ -35,12 +35,14 @@ def unit(tmp_path: Path) -> Path:
     return path
 
 
-def test_systemd_accepts_the_unit(unit: Path) -> None:
-    result = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+def test_systemd_accepts_the_unit(unit: Path, systemd_analyze: str) -> None:
+    result = subprocess.run([systemd_analyze, "verify", unit], capture_output=True, text=True)
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
 
-def test_systemd_accepts_the_unit_of_more_servers_on_one_machine(unit: Path, tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit_of_more_servers_on_one_machine(
+    unit: Path, systemd_analyze: str, tmp_path: Path
+) -> None:
     docs = (ROOT / "docs" / "deployment.md").read_text()
     [script] = re.findall(r"sed -e '([^']+)' -e '([^']+)' glm-api.service > glm-api@.service", docs)
     template = tmp_path / "glm-api@.service"
@@ -48,7 +50,7 @@ def test_systemd_accepts_the_unit_of_more_servers_on_one_machine(unit: Path, tmp
     template.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert "GLM_ENV_FILE=/etc/glm-api-%i.env" in template.read_text()
     assert "RuntimeDirectory=glm-api-%i\n" in template.read_text()
-    result = subprocess.run(["systemd-analyze", "verify", template], capture_output=True, text=True)
+    result = subprocess.run([systemd_analyze, "verify", template], capture_output=True, text=True)
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
 
@@ -74,8 +76,8 @@ def test_the_unit_waits_less_for_the_model_than_systemd_waits_for_the_unit() -> 
     assert 0 < int(waits) < int(timeout)
 
 
-def test_the_unit_is_hardened(unit: Path) -> None:
-    command = ["systemd-analyze", "security", "--offline=true", "--threshold=25", unit]
+def test_the_unit_is_hardened(unit: Path, systemd_analyze: str) -> None:
+    command = [systemd_analyze, "security", "--offline=true", "--threshold=25", unit]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-300:]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.nginx import MAIN, NGINX, ROOT, MakeProxy, MakeReplica
+from tests.support.nginx import MAIN, ROOT, MakeProxy, MakeReplica
 from tests.support.processes import free_port
 
 
@@ -225,7 +225,7 @@ def test_prometheus_elsewhere_sees_the_metrics_of_each_replica_and_nothing_else(
             assert prometheus.get("/slots", headers=empty).status_code == post(prometheus).status_code == 404
 
 
-def test_what_is_a_comment_for_more_replicas_is_right_too(certificate: Path, tmp_path: Path) -> None:
+def test_what_is_a_comment_for_more_replicas_is_right_too(certificate: Path, nginx: str, tmp_path: Path) -> None:
     site = (ROOT / "deploy" / "nginx.conf").read_text()
     site, count = re.subn(r"(?m)^( *)# (?=upstream |server |listen )", r"\1", site)
     assert count == 5
@@ -239,4 +239,4 @@ def test_what_is_a_comment_for_more_replicas_is_right_too(certificate: Path, tmp
         site = site.replace(ours, theirs)
     (tmp_path / "site.conf").write_text(re.sub(r"\b91(?=0[12]\b)", "391", site))
     (tmp_path / "nginx.conf").write_text(MAIN.format(folder=tmp_path))
-    subprocess.run([NGINX, "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], check=True)
+    subprocess.run([nginx, "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], check=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from tests.support.processes import free_port, until
 from tests.support.server import Serve, Server, chat
 
 ROOT = Path(__file__).resolve().parents[2]
-PROMETHEUS, PROMTOOL = (shutil.which(name) or name for name in ("prometheus", "promtool"))
 KEY = "key-of-prometheus"
 
 
@@ -58,14 +56,16 @@ def server(serve: Serve) -> Server:
     return server
 
 
-def test_promtool_finds_nothing_wrong_with_the_metrics(server: Server) -> None:
+def test_promtool_finds_nothing_wrong_with_the_metrics(server: Server, promtool: str) -> None:
     metrics = server.http.get("/metrics", headers={"X-Api-Key": KEY}).content
     assert b"glm_request_success_total" in metrics
-    result = subprocess.run([PROMTOOL, "check", "metrics"], input=metrics, capture_output=True)
+    result = subprocess.run([promtool, "check", "metrics"], input=metrics, capture_output=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
-def test_prometheus_collects_and_answers_what_dashboard_and_alerts_ask(server: Server, tmp_path: Path) -> None:
+def test_prometheus_collects_and_answers_what_dashboard_and_alerts_ask(
+    server: Server, prometheus: str, promtool: str, tmp_path: Path
+) -> None:
     told = blocks()
     [job] = told["scrape_configs"]
     job["authorization"]["credentials_file"] = str(tmp_path / "key")
@@ -75,12 +75,12 @@ def test_prometheus_collects_and_answers_what_dashboard_and_alerts_ask(server: S
     (tmp_path / "alerts.yml").write_text(yaml.safe_dump({"groups": told["groups"]}))
     config = tmp_path / "prometheus.yml"
     config.write_text(yaml.safe_dump({"scrape_configs": [job], "rule_files": ["alerts.yml"]}))
-    subprocess.run([PROMTOOL, "check", "config", str(config)], check=True, capture_output=True)
+    subprocess.run([promtool, "check", "config", str(config)], check=True, capture_output=True)
     address = f"127.0.0.1:{free_port()}"
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [
-                PROMETHEUS,
+                prometheus,
                 f"--config.file={config}",
                 f"--web.listen-address={address}",
                 f"--storage.tsdb.path={tmp_path}/data",

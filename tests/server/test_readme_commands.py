@@ -12,31 +12,42 @@ import pytest
 from tests.support.server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
-PASTED = [
-    pytest.param(name, block, id=f"{name}-{number}")
+PASTED = {
+    f"{name}-{number}": block
     for name in ("README.md", "README.zh-CN.md")
     for number, block in enumerate(
         re.findall(r"^```(?:sh|python)\n(.*?)^```", (ROOT / name).read_text(), flags=re.MULTILINE | re.DOTALL)
     )
     if "http://127.0.0.1:8000" in block
-]
+}
+CURL = {name: block for name, block in PASTED.items() if "curl" in block}
+PYTHON = {name: block for name, block in PASTED.items() if block.startswith("from openai")}
 
 
-@pytest.mark.parametrize(("name", "block"), PASTED)
-def test_it_answers(demo: Server, name: str, block: str) -> None:
-    pasted = block.replace("http://127.0.0.1:8000", demo.url)
-    shell = [sys.executable, "-c"] if block.startswith("from openai") else ["sh", "-c"]
-    result = subprocess.run([*shell, pasted], capture_output=True, text=True, timeout=60)
+def pasted(demo: Server, block: str, *shell: str) -> str:
+    """What the block prints."""
+    text = block.replace("http://127.0.0.1:8000", demo.url)
+    result = subprocess.run([*shell, text], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     assert '"error"' not in result.stdout
-    if "curl" not in block:
-        assert len(result.stdout) > 20
-    elif '"stream": true' in block:
-        assert result.stdout.endswith("data: [DONE]\n\n")
+    return result.stdout
+
+
+@pytest.mark.usefixtures("curl")
+@pytest.mark.parametrize("block", CURL.values(), ids=CURL)
+def test_curl_is_answered(demo: Server, block: str) -> None:
+    output = pasted(demo, block, "sh", "-c")
+    if '"stream": true' in block:
+        assert output.endswith("data: [DONE]\n\n")
         # The pieces of the answer, put together again.
-        assert "巴黎" in "".join(re.findall(r'"content": ?"([^"]*)"', decoded(result.stdout)))
+        assert "巴黎" in "".join(re.findall(r'"content": ?"([^"]*)"', decoded(output)))
     else:
-        assert "Paris" in result.stdout or "巴黎" in decoded(result.stdout)
+        assert "Paris" in output or "巴黎" in decoded(output)
+
+
+@pytest.mark.parametrize("block", PYTHON.values(), ids=PYTHON)
+def test_python_is_answered(demo: Server, block: str) -> None:
+    assert len(pasted(demo, block, sys.executable, "-c")) > 20
 
 
 def decoded(text: str) -> str:
@@ -44,4 +55,5 @@ def decoded(text: str) -> str:
 
 
 def test_there_is_something_to_paste() -> None:
-    assert len(PASTED) == 6
+    assert (len(CURL), len(PYTHON)) == (4, 2)
+    assert CURL | PYTHON == PASTED

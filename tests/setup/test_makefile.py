@@ -247,5 +247,5 @@ def test_changed_requirements_are_installed(complete: Checkout) -> None:
 def test_help_lists_the_targets(checkout: Checkout) -> None:
     result = checkout.make()
     listed = {line.split()[1] for line in result.stdout.splitlines()}
-    assert {"help", "serve", "setup", "test", "lint", "demo-model"} <= listed
+    assert {"help", "serve", "setup", "test", "check", "lint", "format", "demo-model"} <= listed
     assert all(len(line.split()) > 3 for line in result.stdout.splitlines())

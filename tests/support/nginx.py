@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -22,7 +21,6 @@ import pytest
 from tests.support.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 # As in docs/deployment.md, nginx's user is in the server's group, so that it may open the socket.
 IN_THE_GROUP = f"nobody {grp.getgrgid(os.getegid()).gr_name}"
 MAIN = """
@@ -140,15 +138,13 @@ def make_replica() -> Iterator[MakeReplica]:
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def certificate(tmp_path_factory: pytest.TempPathFactory, openssl: str) -> Path:
     """A key and a self-signed certificate for ``localhost``."""
     folder = tmp_path_factory.mktemp("tls")
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem -out cert.pem"
-    )
+    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem -out cert.pem"
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     subprocess.run(
-        [*command.split(), *subject],
+        [openssl, *command.split(), *subject],
         cwd=folder,
         check=True,
         capture_output=True,
@@ -157,7 +153,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start_nginx(tmp_path: Path) -> Iterator[StartNginx]:
+def start_nginx(tmp_path: Path, nginx: str) -> Iterator[StartNginx]:
     """``start_nginx(site, port)``: nginx with this configuration, when it listens on the port."""
     started: list[subprocess.Popen[bytes]] = []
 
@@ -168,7 +164,7 @@ def start_nginx(tmp_path: Path) -> Iterator[StartNginx]:
         main = MAIN.format(folder=folder)
         # Only root can choose; else it is the user that the server is run by too.
         (folder / "nginx.conf").write_text(f"user {user};{main}" if os.geteuid() == 0 else main)
-        process = subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"])
+        process = subprocess.Popen([nginx, "-p", folder, "-c", folder / "nginx.conf"])
         started.append(process)
         deadline = time.monotonic() + 30
         while True:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,8 +19,17 @@ from tests.support.model_files.tokenizers import without_dummy_prefix
 from tests.support.model_files.writer import Family, vocabulary_size
 from tests.support.processes import ROOT
 
+Test = TypeVar("Test", bound=Callable[..., None])
+
 FOLDER: Path = ROOT.parent / "shared" / "real-vocab"
-needed = pytest.mark.skipif(not FOLDER.is_dir(), reason="the real vocabularies are not on this machine")
+_there = pytest.mark.skipif(not FOLDER.is_dir(), reason="the real vocabularies are not on this machine")
+
+
+def needed(test: Test) -> Test:
+    """Skip the test where they are not. A hundred thousand tokens take a while."""
+    marked: Test = pytest.mark.slow(_there(test))
+    return marked
+
 
 _FILES = {
     "chatglm-6b": "chatglm-6b.ice_text.model",
