@@ -216,12 +216,12 @@ def _entries(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings, checked. Times are in seconds. Keys do not show in its repr."""
+    """The validated settings. Times are in seconds. The repr shows no keys."""
 
     model: Path = _parsed(
         f"a path or {HUB_SYNTAX}",
         DEMO_MODEL,
-        "The GGML file to serve; `hf:` is downloaded ([docs/models.md](docs/models.md)).",
+        "The GGML file to serve; the server downloads `hf:` models ([docs/models.md](docs/models.md)).",
         _model,
         shown="the bundled demo model",
     )
@@ -229,102 +229,117 @@ class Settings:
         "a name", "", "The model's id in `/v1/models` and in answers.", _name, shown="from the file's name"
     )
     model_aliases: tuple[str, ...] = _parsed(
-        "names, by commas", (), "Other ids under which clients may ask for the model.", _names, shown="none"
+        "names, by commas", (), "Other ids by which clients may select the model.", _names, shown="none"
     )
-    strict_model: bool = _switch("Answer 404 to an unknown `model` instead of serving the one there is.")
+    strict_model: bool = _switch("Answer 404 to an unknown `model` instead of using the served model.")
     lenient: bool = _switch(
-        "Ignore parameters that the model cannot honour (such as `logit_bias`) instead of refusing."
+        "Ignore parameters that the model cannot honour (such as `logit_bias`) instead of refusing the request."
     )
     max_length: int | None = _integer(
         None,
-        "Context in tokens, prompt and answer together; more than the model's own is refused.",
+        "Length of the context in tokens, prompt and answer together; more than the model's own is refused.",
         least=16,
         most=1_048_576,
         shown="the model's own, at most 8192",
     )
     num_threads: int | None = _integer(
         None,
-        "Threads that compute. They spin: never more than there are CPUs.",
+        "Number of compute threads. They spin: never set more than there are CPUs.",
         least=1,
         most=512,
         shown="the CPUs that the process may use",
     )
     # ggml has room for 64 contexts in a process, and each slot takes three.
     cache_slots: int = _integer(
-        4, "Conversations whose evaluated prompts are kept, each in memory of its own.", least=1, most=16
+        4,
+        "Number of conversations whose evaluated prompts stay cached; each takes memory of its own.",
+        least=1,
+        most=16,
     )
     prefill: Literal["auto", "step", "batch"] = _choice(
         "auto",
-        "How prompts are evaluated: `step` can be interrupted at any token, `batch` is faster on many CPUs.",
+        "How to evaluate prompts: `step` can be interrupted at any token, `batch` is faster on many CPUs.",
         "auto",
         "step",
         "batch",
     )
-    queue_size: int = _integer(64, "Requests that may wait; one more gets 429.", least=0, most=10_000)
-    queue_timeout: float = _seconds(300, "How long a request may wait for its turn.", least=1, most=86_400)
-    request_timeout: float = _seconds(
-        1800, "How long a request may take in all, waiting included.", least=1, most=86_400
-    )
+    queue_size: int = _integer(64, "Maximum number of waiting requests; one more gets 429.", least=0, most=10_000)
+    queue_timeout: float = _seconds(300, "Maximum time that a request waits for its turn.", least=1, most=86_400)
+    request_timeout: float = _seconds(1800, "Maximum duration of a request, waiting included.", least=1, most=86_400)
     ping_interval: float = _seconds(
-        15, "Silence after which a stream gets a comment to keep it open; 0: never.", least=0, most=3600
+        15, "Silence after which the server sends a comment to keep a stream open; 0: never.", least=0, most=3600
     )
     backend: Literal["chatglm-cpp", "openai"] = _choice(
         "chatglm-cpp",
-        "What answers: the model of `GLM_MODEL`, or an OpenAI-compatible engine elsewhere.",
+        "What generates the answers: the model of `GLM_MODEL`, or an OpenAI-compatible engine elsewhere.",
         "chatglm-cpp",
         "openai",
     )
     upstream_url: str = _parsed(
         "an http or https URL",
         "",
-        "Where that engine is, such as `http://10.0.0.5:8080/v1`.",
+        "Base URL of that engine, such as `http://10.0.0.5:8080/v1`.",
         _url,
         shown="none; needed with `GLM_BACKEND=openai`",
     )
-    upstream_key: str = _parsed("a key", "", "The API key that the engine asks for.", _key, shown="none", secret=True)
+    upstream_key: str = _parsed("a key", "", "The API key that the engine requires.", _key, shown="none", secret=True)
     upstream_models: tuple[tuple[str, str], ...] = _parsed(
         "`name=engine's name`, by commas",
         (),
-        "The models to offer, each with the engine's own name for it.",
+        "The models to offer, each with its name in the engine.",
         _model_map,
         shown="the engine's own",
     )
     upstream_concurrency: int = _integer(
-        8, "Requests that are with the engine at a time; the others wait in the queue.", least=1, most=1000
+        8, "Maximum number of requests at the engine at a time; the others wait in the queue.", least=1, most=1000
     )
-    max_body_bytes: int = _integer(8 * 2**20, "Largest request body, in bytes.", least=1024, most=32 * 2**20)
+    max_body_bytes: int = _integer(8 * 2**20, "Maximum size of a request body, in bytes.", least=1024, most=32 * 2**20)
     body_timeout: float = _seconds(
         60,
-        "How long a request's body may take to arrive, and an answer may stay unread by its client.",
+        "Maximum time for a request body to arrive, and for a client to leave an answer unread.",
         least=1,
         most=86_400,
     )
     bind: str = _parsed(
-        "HOST:PORT or unix:/PATH", "127.0.0.1:8000", "Where the server listens.", _bind, shown="127.0.0.1:8000"
+        "HOST:PORT or unix:/PATH",
+        "127.0.0.1:8000",
+        "Address on which the server listens.",
+        _bind,
+        shown="127.0.0.1:8000",
     )
-    graceful_timeout: float = _seconds(30, "How long running answers may go on after SIGTERM.", least=0, most=3600)
+    graceful_timeout: float = _seconds(
+        30, "Maximum time that running answers continue after SIGTERM.", least=0, most=3600
+    )
     env_file: Path | None = _parsed(
-        "a path", None, "More settings, `NAME=value` a line, read again on HUP.", _readable_file, shown="none"
+        "a path",
+        None,
+        "File with more settings, one `NAME=value` a line; read again on HUP.",
+        _readable_file,
+        shown="none",
     )
     api_keys: tuple[str, ...] = _parsed(
-        "keys, by commas", (), "API keys; with none, everybody is let in.", _keys, shown="none", secret=True
+        "keys, by commas", (), "API keys; without any, everybody may use the server.", _keys, shown="none", secret=True
     )
     api_keys_file: Path | None = _parsed(
-        "a path", None, "More API keys, one a line, at least one; read again when it changes.", _key_file, shown="none"
+        "a path",
+        None,
+        "File with more API keys, at least one, one a line; read again when it changes.",
+        _key_file,
+        shown="none",
     )
     allowed_hosts: tuple[str, ...] = _parsed(
         "names, by commas, or *",
         (),
-        "Names (of the `Host` header) under which the server answers, beside localhost's.",
+        "Names (in the `Host` header) that the server answers to, beside localhost's.",
         _hosts,
         shown="only localhost's where `GLM_BIND` is loopback and there are no API keys, else *",
     )
-    metrics_open: bool = _switch("Let everybody read `/metrics`, also when there are API keys.")
+    metrics_open: bool = _switch("Let everybody read `/metrics`, even if there are API keys.")
     cors_origins: tuple[str, ...] = _parsed(
         "origins, by commas, or *", (), "Other origins whose pages may call the server.", _origins, shown="none"
     )
-    log_level: str = _choice("info", "What is logged.", "debug", "info", "warning", "error")
-    log_format: str = _choice("text", "How it is logged.", "text", "json")
+    log_level: str = _choice("info", "Least severe level to log.", "debug", "info", "warning", "error")
+    log_format: str = _choice("text", "Format of the log lines.", "text", "json")
     log_prompts: bool = _switch("Log prompts and answers too.")
 
     def __post_init__(self) -> None:
@@ -338,12 +353,12 @@ class Settings:
 
     @property
     def loopback(self) -> bool:
-        """Whether the server listens on TCP for this machine alone: for its browsers too, whatever page they show."""
+        """Whether the server listens on TCP for this machine alone, its browsers included, whatever page they show."""
         return is_loopback(self.bind.rpartition(":")[0])
 
     @property
     def keyless(self) -> bool:
-        """Whether everybody is let in who can reach the server."""
+        """Whether everybody who can reach the server may use it."""
         return not self.api_keys and self.api_keys_file is None
 
 
@@ -396,10 +411,10 @@ class _MappingEnv(Env):
 
 
 def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched) -> Settings:
-    """Read the settings from ``environ``. Raises `SettingsError`, which tells everything that is wrong at once.
+    """Read the settings from ``environ``. Raises `SettingsError`, which lists all errors at once.
 
-    An empty variable counts as unset: that is how compose files and unit files leave one out. A model of the Hub is
-    had from ``fetch`` when all else is right.
+    An empty variable counts as unset: that is how compose files and unit files leave one out. An ``hf:`` model is
+    resolved with ``fetch``, after every other setting has been validated.
     """
     environ = _with_env_file(environ)
     sources = _sources(environ)
@@ -432,7 +447,7 @@ def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched) -> Setting
 
 
 def load_settings_or_keep(environ: Mapping[str, str], fetch: Fetch = fetched) -> Settings:
-    """`load_settings`, except that settings which were right once are kept when a reload finds them wrong.
+    """Load the settings; if a reload finds them wrong, keep the last valid settings.
 
     gunicorn's master and the workers that it forks would otherwise end on a HUP, and all running answers with them.
     """
@@ -448,7 +463,7 @@ def load_settings_or_keep(environ: Mapping[str, str], fetch: Fetch = fetched) ->
 
 
 def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, str]]:
-    """What an operator should hear about settings that are valid all the same: (logging level, one line) each."""
+    """Return remarks for the operator about valid settings: (logging level, one line) each."""
     given, environ = environ, _with_env_file(environ)
     heard = [
         (logging.INFO, f"{source} is taken for {name}.") for name, source in _sources(environ).items() if source != name
@@ -471,7 +486,7 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
 
 
 def _with_env_file(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """``environ`` on top of what its GLM_ENV_FILE holds; a file that cannot be read is found out with the settings.
+    """Return ``environ`` merged over its GLM_ENV_FILE; an unreadable file is reported with the other settings.
 
     An empty variable counts as unset here too: it takes nothing of the file away, API keys for one.
     """
@@ -487,7 +502,7 @@ def _env_file_values(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _sources(environ: Mapping[str, str]) -> dict[str, str]:
-    """Which variable each setting that is set comes from: itself, or its alias."""
+    """Return the variable that each set setting comes from: its own, or its alias."""
     aliases = {name: alias for alias, name in ALIASES.items()}
     candidates = {name: (name, aliases.get(name, name)) for name in VARIABLES}
     return {

@@ -1,6 +1,6 @@
 """``GET /metrics`` for Prometheus: vLLM's names with the prefix ``glm_``, for dashboards that need only a new prefix.
 
-Requests are observed when they are over, streams at their end. What runs and waits is asked when Prometheus asks.
+Requests are observed when they are over, streams at their end. Running and waiting requests are read at each scrape.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ CAUSES: tuple[Cause, ...] = ("died", "hung", "abandoned", "load_failed")
 
 
 class BackendCollector(Collector):
-    """What the backend is doing now, and what became of the log."""
+    """The state of the backend, and the number of dropped log lines."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges and counters that are asked for, not counted here."""
+        """Return the gauges and counters that are read from the backend at each scrape."""
         load = self._backend.load()
         ready = self._backend.health().state == "ready"
-        yield GaugeMetricFamily("glm_ready", "1 while /health says 200, else 0.", int(ready))
-        yield GaugeMetricFamily("glm_num_requests_running", "Requests that the model works on.", load.running)
-        yield GaugeMetricFamily("glm_num_requests_waiting", "Requests that wait for their turn.", load.waiting)
+        yield GaugeMetricFamily("glm_ready", "1 while /health answers 200, else 0.", int(ready))
+        yield GaugeMetricFamily("glm_num_requests_running", "Number of running requests.", load.running)
+        yield GaugeMetricFamily("glm_num_requests_waiting", "Number of waiting requests.", load.waiting)
         restarts = CounterMetricFamily(
-            "glm_pipeline_restarts", "Restarts of the pipeline process, by cause.", labels=["cause"]
+            "glm_pipeline_restarts", "Number of restarts of the pipeline process, by cause.", labels=["cause"]
         )
-        # Those that have not happened too: what appears with its first event has no increase for Prometheus.
+        # Export every cause from the start: a counter that first appears as 1 has no `increase()`.
         for cause in CAUSES:
             restarts.add_metric([cause], self._backend.restarts.get(cause, 0))
         yield restarts
         yield CounterMetricFamily(
-            "glm_log_lines_dropped", "Log lines that standard error did not take in time.", stderr.dropped
+            "glm_log_lines_dropped", "Number of log lines dropped because standard error was too slow.", stderr.dropped
         )
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing is asked of the backend before it is set up."""
+        """Describe nothing: the backend must not be asked before it is set up."""
         return iter(())
 
 
@@ -77,25 +77,35 @@ class Metrics:
         def histogram(name: str, help: str, buckets: tuple[float, ...] = LONG) -> Histogram:
             return Histogram(f"glm_{name}", help, buckets=buckets, registry=registry)
 
-        self.http_requests = counter("http_requests", "HTTP requests.", "route", "method", "status")
-        self.prompt_tokens = counter("prompt_tokens", "Prompt tokens, cached ones included.")
-        self.cached_tokens = counter("cached_prompt_tokens", "Prompt tokens that were evaluated before and kept.")
-        self.generation_tokens = counter("generation_tokens", "Generated tokens.")
-        self.success = counter("request_success", "Answers that came to their end, by why.", "finished_reason")
-        self.rejected = counter("queue_rejected", "Requests that were not let into the queue, by why.", "reason")
-        self.disconnects = counter("client_disconnects", "Clients that left, by what they waited for.", "phase")
-        self.first_token = histogram("time_to_first_token_seconds", "From the request to its first token.")
-        self.between_tokens = histogram(
-            "inter_token_latency_seconds", "Between two tokens, the mean of each request.", BETWEEN_TOKENS
+        self.http_requests = counter("http_requests", "Number of HTTP requests.", "route", "method", "status")
+        self.prompt_tokens = counter("prompt_tokens", "Number of prompt tokens, including cached tokens.")
+        self.cached_tokens = counter("cached_prompt_tokens", "Number of prompt tokens taken from the cache.")
+        self.generation_tokens = counter("generation_tokens", "Number of generated tokens.")
+        self.success = counter("request_success", "Number of completed answers, by finish reason.", "finished_reason")
+        self.rejected = counter(
+            "queue_rejected", "Number of requests refused before they were queued, by reason.", "reason"
         )
-        self.total = histogram("e2e_request_latency_seconds", "From the request to the end of its answer.")
+        self.disconnects = counter(
+            "client_disconnects",
+            "Number of clients that disconnected before the end of their answer, by phase.",
+            "phase",
+        )
+        self.first_token = histogram(
+            "time_to_first_token_seconds", "Time from the request to its first token, in seconds."
+        )
+        self.between_tokens = histogram(
+            "inter_token_latency_seconds", "Mean time between two tokens of a request, in seconds.", BETWEEN_TOKENS
+        )
+        self.total = histogram(
+            "e2e_request_latency_seconds", "Time from the request to the end of its answer, in seconds."
+        )
         for reason in REJECTIONS:
             self.rejected.labels(reason)
         for phase in PHASES:
             self.disconnects.labels(phase)
-        self.queued = histogram("request_queue_time_seconds", "In the queue.")
-        self.prefill = histogram("request_prefill_time_seconds", "For evaluating the prompt.")
-        self.decode = histogram("request_decode_time_seconds", "For generating the answer.")
+        self.queued = histogram("request_queue_time_seconds", "Time that a request waited in the queue, in seconds.")
+        self.prefill = histogram("request_prefill_time_seconds", "Time to evaluate the prompt, in seconds.")
+        self.decode = histogram("request_decode_time_seconds", "Time to generate the answer, in seconds.")
 
     def observe(self, record: RequestRecord) -> None:
         """Count a request that is over."""
