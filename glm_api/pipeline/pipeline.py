@@ -154,7 +154,7 @@ class Pipeline:
     def model(self) -> ModelInfo:
         """The loaded model; known from the first load on, also while a child restarts. Raises `ModelLoading`."""
         if self._model is None:
-            raise ModelLoading(self.health().message + " Try again in a few seconds.", retry_after=2)
+            raise _not_loaded(self.health())
         return self._model
 
     @property
@@ -234,7 +234,7 @@ class Pipeline:
         if health.state == "draining":
             raise shutting_down(begun=False)
         if health.state in ("loading", "failed"):
-            raise ModelLoading(health.message + " Try again in a few seconds.", retry_after=2)
+            raise _not_loaded(health)
         model = self.model
         shown = model.image_tokens if job.image is not None else 0
         sizes = [len(prompt) + shown for prompt in job.prompts]
@@ -405,6 +405,13 @@ class Pipeline:
         for generation in list(self._generations.values()):
             generation.fail(error)
             generation.close()
+
+
+def _not_loaded(health: Health) -> ModelLoading:
+    """The error for a request that comes while there is no model; one that cannot be loaded may never be."""
+    if health.state == "failed":
+        return ModelLoading(f"{health.message} The server tries again by itself.", retry_after=30)
+    return ModelLoading(f"{health.message} Try again in a few seconds.", retry_after=2)
 
 
 def _longest_silence(event: Event) -> float:

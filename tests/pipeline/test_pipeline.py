@@ -363,6 +363,10 @@ def test_a_context_longer_than_the_model_knows_is_refused(make_pipeline: MakePip
     pipeline = make_pipeline(DEMO, ready=False, max_length=100_000)
     await_state(pipeline, "failed")
     assert "GLM_MAX_LENGTH" in pipeline.health().message
+    with pytest.raises(ModelLoading) as refused:
+        pipeline.generate(Job([[1, 2]], 1))
+    assert refused.value.message.endswith("Lower it, or leave it out. The server tries again by itself.")
+    assert refused.value.retry_after == 30
 
 
 # --- the queue ---

@@ -92,7 +92,8 @@ def _context_length(file: ModelFile, wanted: int | None) -> int:
         return min(file.max_length, DEFAULT_MAX_LENGTH)
     if wanted > file.max_length:
         raise ModelFileError(
-            f"GLM_MAX_LENGTH is {wanted}, but {file.path.name} was made for at most {file.max_length} tokens."
+            f"GLM_MAX_LENGTH is {wanted}, but {file.path.name} was made for at most {file.max_length} tokens. "
+            "Lower it, or leave it out."
         )
     return wanted
 
