@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document. The requests work when they are pasted."""
+"""Examples for the OpenAPI document. Each request works as it stands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REQUESTS: dict[str, Any] = {
         "value": {"model": "default", "messages": [{"role": "user", "content": "Hello! What is your name?"}]},
     },
     "stream": {
-        "summary": "An answer as it comes",
+        "summary": "A streamed answer",
         "value": {
             "model": "default",
             "messages": [{"role": "user", "content": "你好，你是谁？"}],
@@ -42,7 +42,7 @@ REQUESTS: dict[str, Any] = {
         },
     },
     "result": {
-        "summary": "The tool's result, to answer from",
+        "summary": "The result of a tool call",
         "value": {
             "model": "default",
             "messages": [

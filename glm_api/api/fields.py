@@ -268,7 +268,7 @@ class Tagged(Field[Any]):
 
 
 class Neutral(Field[Any]):
-    """A parameter that this server cannot honour: taken when it asks for nothing, refused by name otherwise.
+    """A parameter that this server cannot honour: accepted if its value asks for nothing, else refused by name.
 
     ``values`` are the values that ask for nothing. With the setting ``lenient`` every value is ignored.
     """
@@ -277,7 +277,7 @@ class Neutral(Field[Any]):
         self.values, self.reason = values, reason
         self.allowed = [*values, None]
         described = ", ".join(map(json.dumps, self.allowed))
-        metadata = {"description": f"Not supported: {reason}. Only the neutral value is taken ({described})."}
+        metadata = {"description": f"Not supported: {reason}. Only a neutral value is accepted ({described})."}
         super().__init__(load_default=None, metadata={**metadata, "enum": self.allowed}, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> None:

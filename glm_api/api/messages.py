@@ -125,7 +125,7 @@ class ImageUrlSchema(RequestSchema):
 
 
 class ImagePartSchema(RequestSchema):
-    """An image part; only some models see."""
+    """An image part; only some models accept images."""
 
     loads = ImagePart
     type = Choice("image_url", required=True)
@@ -197,7 +197,7 @@ class FunctionCallSchema(RequestSchema):
 
     loads = FunctionCall
     name = Matching(NAME_PATTERN, NAME_RULE, required=True)
-    arguments = String(load_default="{}", metadata={"description": "The text of a JSON object."})
+    arguments = String(load_default="{}", metadata={"description": "A JSON object, as a string."})
 
 
 class ToolCallSchema(RequestSchema):
@@ -213,7 +213,7 @@ class MessageSchema(RequestSchema):
     """What all messages share."""
 
     loads: ClassVar[type[Any]] = IncomingMessage
-    name = String(max=64, load_default=None, metadata={"description": "Taken and not used."})
+    name = String(max=64, load_default=None, metadata={"description": "Accepted without effect."})
 
 
 class SystemMessageSchema(MessageSchema):
@@ -224,7 +224,7 @@ class SystemMessageSchema(MessageSchema):
 
 
 class UserMessageSchema(MessageSchema):
-    """What the user says, and shows to a model that sees."""
+    """The user's text, and an image for a model with vision."""
 
     role = Choice("user", required=True)
     content = ContentField(USER_PARTS, required=True)

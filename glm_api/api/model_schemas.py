@@ -1,4 +1,4 @@
-"""What the model endpoints answer."""
+"""Response schemas of the model endpoints."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from marshmallow import Schema, fields, validate
 
 
 class ModelMetaSchema(Schema):
-    """Facts of the model, known as soon as it is loaded."""
+    """Facts about the model, known once it is loaded."""
 
     family = fields.String(required=True)
-    n_ctx = fields.Integer(required=True, metadata={"description": "Context in tokens, prompt and answer together."})
+    n_ctx = fields.Integer(
+        required=True, metadata={"description": "Length of the context in tokens, prompt and answer together."}
+    )
     n_vocab = fields.Integer(required=True)
-    size = fields.Integer(required=True, metadata={"description": "Bytes of the model's file."})
+    size = fields.Integer(required=True, metadata={"description": "Size of the model file in bytes."})
     supports_tools = fields.Boolean(required=True)
     supports_images = fields.Boolean(required=True)
 
@@ -21,13 +23,13 @@ class ModelSchema(Schema):
 
     id = fields.String(required=True)
     object = fields.String(required=True, validate=validate.Equal("model"))
-    created = fields.Integer(required=True, metadata={"description": "When the server started, in Unix time."})
+    created = fields.Integer(required=True, metadata={"description": "Unix time at which the server started."})
     owned_by = fields.String(required=True)
     meta = fields.Nested(ModelMetaSchema)
 
 
 class ModelListSchema(Schema):
-    """All models: the one, under each of its names."""
+    """The list of models: the served model, once under each of its names."""
 
     object = fields.String(required=True, validate=validate.Equal("list"))
     data = fields.List(fields.Nested(ModelSchema), required=True)

@@ -1,4 +1,4 @@
-"""The OpenAPI document at ``/openapi.json``, and the blueprints whose decorators it is made of."""
+"""The OpenAPI document at ``/openapi.json``, and the blueprint class whose decorators describe the routes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ View = TypeVar("View", bound=Callable[..., Any])
 EVENT_STREAM = "text/event-stream"
 
 ERRORS = {
-    400: "The request is at fault; `param` names the value.",
-    401: "No API key, or an unknown one (only where the server asks for keys).",
-    403: "The name in the `Host` header is not one that the server answers under (see `GLM_ALLOWED_HOSTS`).",
-    404: "There is no such thing; `model_not_found` for a model (only where the server is strict about names).",
+    400: "The request is invalid; `param` names the faulty parameter.",
+    401: "The API key is missing or unknown (only if the server requires API keys).",
+    403: "The server does not answer to the name in the `Host` header (see `GLM_ALLOWED_HOSTS`).",
+    404: "Not found; `model_not_found` for an unknown model (to generate: only if the server is strict about names).",
     408: "The request body took too long to arrive.",
     413: "The request body is too large.",
-    415: "The request body is not declared to be JSON.",
-    429: "The queue is full; `Retry-After` says when to come back.",
+    415: "The `Content-Type` header does not declare JSON.",
+    429: "The queue is full; `Retry-After` says when to try again.",
     500: "The server or the model process failed.",
     502: "The engine behind this server failed (only with `GLM_BACKEND=openai`).",
-    503: "The server is loading the model, shutting down or overloaded; `Retry-After` says when to come back.",
-    504: "The request waited or ran too long.",
+    503: "The server is loading the model, shutting down or overloaded; `Retry-After` says when to try again.",
+    504: "The request timed out, in the queue or while it ran.",
 }
 REACHING = (401, 403)
 READING = (400, *REACHING, 408, 413, 415)
@@ -40,19 +40,21 @@ GENERATING = (*READING, 404, 429, 500, 503, 504)
 
 
 class ErrorBodySchema(Schema):
-    """The inside of the envelope."""
+    """The error in its envelope."""
 
     message = fields.String(required=True)
     type = fields.String(required=True)
-    param = fields.String(required=True, allow_none=True, metadata={"description": "Dotted path of what is at fault."})
+    param = fields.String(
+        required=True, allow_none=True, metadata={"description": "Dotted path of the faulty parameter."}
+    )
     code = fields.String(required=True, allow_none=True)
     n_prompt_tokens = fields.Integer(
         metadata={
-            "description": "With `context_length_exceeded`: tokens of the prompt, or where the message says "
-            "“at least”, a number that it has at least."
+            "description": "With `context_length_exceeded`: length of the prompt in tokens; a lower bound "
+            "if the message says “at least”."
         }
     )
-    n_ctx = fields.Integer(metadata={"description": "With `context_length_exceeded`: tokens of the context."})
+    n_ctx = fields.Integer(metadata={"description": "With `context_length_exceeded`: length of the context in tokens."})
 
 
 class ErrorSchema(Schema):
@@ -62,7 +64,7 @@ class ErrorSchema(Schema):
 
 
 class AnyOf(fields.Raw):
-    """A value in an answer that one of these schemas describes; given out as it is."""
+    """A value in an answer, described by one of these schemas and sent unchanged."""
 
     def __init__(self, *schemas: type[Schema], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -70,7 +72,7 @@ class AnyOf(fields.Raw):
 
 
 class EventData(fields.Raw):
-    """The data of a server-sent event: JSON that one of these schemas describes, or ``end``."""
+    """The data of a server-sent event: JSON described by one of these schemas, or ``end``."""
 
     def __init__(self, *schemas: type[Schema], end: str | None = None, **kwargs: Any) -> None:
         super().__init__(required=True, **kwargs)
@@ -79,7 +81,7 @@ class EventData(fields.Raw):
 
 
 class EventSchema(Schema):
-    """A server-sent event; it may have more than its data, a name for one."""
+    """A server-sent event; it may have other fields beside its data, such as a name."""
 
     class Meta:
         unknown = EXCLUDE
@@ -91,28 +93,29 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
     ARGUMENTS_PARSER = BodyParser()
 
     def arguments(self, schema: type[Schema], **kwargs: Any) -> Callable[[View], View]:
-        """The schema that loads the request's JSON body; the view gets what it makes."""
-        # An instance: of a class webargs would make one for each request, which takes longer than loading with it.
+        """Load the request's JSON body with ``schema``; the view gets the result."""
+        # Pass an instance: given a class, webargs would build a schema for every request, which is slower
+        # than loading with it.
         decorate: Callable[[View], View] = super().arguments(schema(), **kwargs)
         return decorate
 
     def route(self, rule: str, **options: Any) -> Callable[[View], View]:
-        """The path of a view."""
+        """Set the path of a view."""
         decorate: Callable[[View], View] = super().route(rule, **options)
         return decorate
 
     def response(self, status_code: int, schema: type[Schema] | None = None, **kwargs: Any) -> Callable[[View], View]:
-        """What the view answers when all is well."""
+        """Declare the success response of a view."""
         decorate: Callable[[View], View] = super().response(status_code, schema, **kwargs)
         return decorate
 
     def alt_response(self, status_code: int, response: str | None = None, **kwargs: Any) -> Callable[[View], View]:
-        """What the view may answer besides."""
+        """Declare another response of a view."""
         decorate: Callable[[View], View] = super().alt_response(status_code, response, **kwargs)
         return decorate
 
     def errors(self, *statuses: int) -> Callable[[View], View]:
-        """The error statuses that the view may end in, all of them with the envelope."""
+        """Declare the error statuses of a view; each has the error envelope as its body."""
 
         def decorate(view: View) -> View:
             for status in statuses:
@@ -123,7 +126,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
 
 
 def describe_alternatives(converter: OpenAPIConverter, field: fields.Field[Any], **kwargs: Any) -> dict[str, Any]:
-    """apispec attribute function: `Either` and `Tagged` fields as ``anyOf`` and ``oneOf``."""
+    """Describe fields that have alternative schemas as ``anyOf`` (an apispec attribute function)."""
     resolve: Callable[[type[Schema]], dict[str, Any]] = converter.resolve_nested_schema
     match field:
         case Either():
@@ -143,7 +146,7 @@ def describe_alternatives(converter: OpenAPIConverter, field: fields.Field[Any],
 
 
 def unique(schemas: Mapping[str, type[Schema]]) -> list[type[Schema]]:
-    """The schemas without repetition, in order."""
+    """Return the schemas in order, each once."""
     return list(dict.fromkeys(schemas.values()))
 
 
@@ -154,23 +157,23 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
     DEFAULT_ERROR_RESPONSE_NAME = None
 
     def _register_error_handlers(self) -> None:
-        """They are in `glm_api.errors`."""
+        """Register none: the error handlers are in `glm_api.errors`."""
 
     def _register_pagination_header(self) -> None:
-        """Nothing here comes in pages."""
+        """Register none: no endpoint is paginated."""
 
 
 DESCRIPTION = """OpenAI's API for a GLM model that runs on chatglm-cpp. Every error has OpenAI's envelope.
 
-Where the server asks for keys, send one as `Authorization: Bearer ...`."""
+If the server requires API keys, send one as `Authorization: Bearer ...`."""
 
 _TEXT = {"schema": {"type": "string"}}
 METRICS = {
     "tags": ["ops"],
-    "summary": "What Prometheus collects.",
+    "summary": "Return metrics for Prometheus.",
     "responses": {
         "200": {
-            "description": "Metrics, in the format that the Accept header asks for.",
+            "description": "Metrics in the format that the Accept header requests.",
             "content": {"text/plain": _TEXT, "application/openmetrics-text": _TEXT},
         }
     },
@@ -178,7 +181,7 @@ METRICS = {
 
 
 def create_api(app: Flask, version: str) -> Api:
-    """The document of ``app``; blueprints are registered through it."""
+    """Return the API document of ``app``; register blueprints through it."""
     app.config.update(
         API_TITLE="GLM API",
         API_VERSION=version,
@@ -199,6 +202,6 @@ def create_api(app: Flask, version: str) -> Api:
 
 
 def describe_metrics(api: Api, app: Flask) -> None:
-    """The one route of the API that is not a blueprint's."""
+    """Add `/metrics`, the only API route outside a blueprint, to the document."""
     rule = next(app.url_map.iter_rules(METRICS_ENDPOINT))
     api.spec.path(rule=rule, operations={"get": METRICS})

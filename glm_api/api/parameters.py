@@ -1,4 +1,4 @@
-"""The parameters of every endpoint that generates: the model, how tokens are chosen, where to stop, streaming."""
+"""The parameters of every endpoint that generates: model, sampling, stop strings, streaming."""
 
 from __future__ import annotations
 
@@ -85,52 +85,61 @@ class CompletionParameters(Parameters):
 
 
 class StreamOptionsSchema(RequestSchema):
-    """What a stream holds besides the answer."""
+    """What a stream contains beside the answer."""
 
     loads = StreamOptions
     include_usage = Boolean(
-        load_default=False, metadata={"description": "A last chunk with the token counts and no choices."}
+        load_default=False, metadata={"description": "Send a last chunk with the token counts and no choices."}
     )
 
 
 class ParametersSchema(RequestSchema):
-    """The parameters that every endpoint that generates takes."""
+    """The parameters of every endpoint that generates."""
 
     loads: ClassVar[type[Any]] = Parameters
     model = String(
         max=256,
         load_default=None,
         metadata={
-            "description": "An id of /v1/models. Any other name gets the one model too, unless the server is strict."
+            "description": "An id of /v1/models. Any other name selects the served model too, unless the server "
+            "is strict about names."
         },
     )
     temperature = Number(
-        min=0, max=2, load_default=DEFAULTS.temperature, metadata={"description": "0 is greedy, and reproducible."}
+        min=0,
+        max=2,
+        load_default=DEFAULTS.temperature,
+        metadata={"description": "Sampling temperature; 0 is greedy and reproducible."},
     )
     top_p = Number(min=0, max=1, load_default=DEFAULTS.top_p)
     top_k = Integer(
-        min=-1, max=1_000_000, load_default=DEFAULTS.top_k, metadata={"description": "0 or -1: all tokens."}
+        min=-1,
+        max=1_000_000,
+        load_default=DEFAULTS.top_k,
+        metadata={"description": "Sample from the `top_k` most likely tokens; 0 or -1: from all tokens."},
     )
     repetition_penalty = Number(
         min=MIN_PENALTY,
         max=2,
         load_default=None,
-        metadata={"description": f"Above 1 the model repeats itself less. {DEFAULTS.repetition_penalty:g} is none."},
+        metadata={
+            "description": f"Above 1, the model repeats itself less; {DEFAULTS.repetition_penalty:g}: no penalty."
+        },
     )
     repeat_penalty = Number(
         min=MIN_PENALTY,
         max=2,
         load_default=DEFAULTS.repetition_penalty,
-        metadata={"description": "llama-server's name of `repetition_penalty`, which wins."},
+        metadata={"description": "llama-server's name of `repetition_penalty`, which takes precedence."},
     )
     stop = Either(
         string=String(min=1, max=MAX_STOP_LENGTH),
         array=Array(String(min=1, max=MAX_STOP_LENGTH), max=MAX_STOPS),
         load_default=(),
-        metadata={"description": "Up to 4 strings that end the answer; never part of it."},
+        metadata={"description": "Up to 4 strings that end the answer; the answer does not contain them."},
     )
     stream = Boolean(
-        load_default=False, metadata={"description": "Send the answer as server-sent events, as it comes."}
+        load_default=False, metadata={"description": "Send the answer as server-sent events while it is generated."}
     )
 
     top_logprobs = Neutral(0)
@@ -153,7 +162,7 @@ class ParametersSchema(RequestSchema):
         min=-(2**63),
         max=2**64 - 1,
         load_default=None,
-        metadata={"description": "Taken and not used: only temperature 0 is reproducible."},
+        metadata={"description": "Accepted without effect: only temperature 0 is reproducible."},
     )
 
 
@@ -162,10 +171,15 @@ class CompletionParametersSchema(ParametersSchema):
 
     loads: ClassVar[type[Any]] = CompletionParameters
     n = Integer(
-        min=1, max=MAX_CHOICES, load_default=1, metadata={"description": "Choices, generated one after the other."}
+        min=1,
+        max=MAX_CHOICES,
+        load_default=1,
+        metadata={"description": "Number of choices, generated one after the other."},
     )
     stream_options = Part(StreamOptionsSchema, load_default=None)
     return_progress = Boolean(
         load_default=False,
-        metadata={"description": "Chunks with `prompt_progress` while the prompt is evaluated, as llama-server sends."},
+        metadata={
+            "description": "Send chunks with `prompt_progress` while the prompt is evaluated, as llama-server does."
+        },
     )

@@ -1,4 +1,4 @@
-"""The form that an answer must have: any text, any JSON object, or JSON that fits a schema."""
+"""``response_format``: any text, any JSON object, or JSON that matches a schema."""
 
 from __future__ import annotations
 
@@ -49,8 +49,11 @@ class JsonSchemaSchema(RequestSchema):
         load_default=None,
         validate=check_answer_schema,
         metadata={
-            "description": "At most 64 KiB, 32 levels, references within it only, patterns that Python's re takes.",
+            "description": "JSON schema: at most 64 KiB and 32 levels; only internal references; patterns in the "
+            "syntax of Python's re.",
             "additionalProperties": True,
         },
     )
-    strict = Boolean(load_default=None, metadata={"description": "Taken: the schema always has to fit."})
+    strict = Boolean(
+        load_default=None, metadata={"description": "Accepted without effect: the answer must always match the schema."}
+    )

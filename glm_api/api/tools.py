@@ -41,11 +41,14 @@ class FunctionSchema(RequestSchema):
         load_default=dict,
         validate=check_parameters,
         metadata={
-            "description": "JSON schema of an object: at most 64 KiB, 32 levels, references within it only.",
+            "description": "JSON schema of an object: at most 64 KiB and 32 levels; only internal references.",
             "additionalProperties": True,
         },
     )
-    strict = Boolean(load_default=None, metadata={"description": "Taken; arguments are not constrained by the schema."})
+    strict = Boolean(
+        load_default=None,
+        metadata={"description": "Accepted without effect: the schema does not constrain the arguments."},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ def tool_choice_field() -> Either:
         string=Choice("none", "auto", "required"),
         object=Part(NamedToolSchema),
         load_default=None,
-        metadata={"description": "`auto` unless said otherwise."},
+        metadata={"description": "`auto` by default."},
     )
 
 

@@ -1,4 +1,4 @@
-"""What an answer cost: token counts, times and progress, in the shapes that clients know."""
+"""Token counts, timings and prompt progress of an answer, in the shapes that clients know."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from glm_api.pipeline.frames import Progress
 
 
 class PromptTokensDetailsSchema(Schema):
-    """Of the prompt's tokens."""
+    """Details of the prompt's tokens."""
 
-    cached_tokens = fields.Integer(required=True, metadata={"description": "Were evaluated before and kept."})
+    cached_tokens = fields.Integer(
+        required=True, metadata={"description": "Prompt tokens that were taken from the cache."}
+    )
 
 
 class UsageSchema(Schema):
@@ -27,7 +29,7 @@ class UsageSchema(Schema):
 
 
 class TimingsSchema(Schema):
-    """Where the time went: milliseconds, and tokens per second."""
+    """Timings: milliseconds, and tokens per second."""
 
     queue_ms = fields.Float(required=True)
     prompt_ms = fields.Float(required=True)
@@ -36,7 +38,7 @@ class TimingsSchema(Schema):
 
 
 class PromptProgressSchema(Schema):
-    """How much of the prompt is evaluated: tokens, and milliseconds so far."""
+    """Progress of the prompt's evaluation: tokens, and milliseconds so far."""
 
     total = fields.Integer(required=True)
     cache = fields.Integer(required=True)
@@ -45,7 +47,7 @@ class PromptProgressSchema(Schema):
 
 
 def usage(answers: Sequence[Answer], choices: int = 1) -> dict[str, Any]:
-    """The ``usage`` object; each run of ``choices`` answers shares a prompt, which counts once."""
+    """Return the ``usage`` object; each run of ``choices`` answers shares a prompt, which counts once."""
     prompt = sum(answer.prompt_tokens for answer in answers[::choices])
     completion = sum(answer.completion_tokens for answer in answers)
     return {
@@ -57,7 +59,7 @@ def usage(answers: Sequence[Answer], choices: int = 1) -> dict[str, Any]:
 
 
 def timings(answers: Sequence[Answer], queue_ms: float) -> dict[str, float]:
-    """The ``timings`` object: milliseconds, and the speed of decoding in tokens per second."""
+    """Return the ``timings`` object: milliseconds, and the decoding speed in tokens per second."""
     predicted_ms = sum(answer.predicted_ms for answer in answers)
     # The first token of each answer comes with the prompt's evaluation.
     decoded = sum(max(0, answer.completion_tokens - 1) for answer in answers)
@@ -70,7 +72,7 @@ def timings(answers: Sequence[Answer], queue_ms: float) -> dict[str, float]:
 
 
 def progress(event: Progress) -> dict[str, Any]:
-    """The ``prompt_progress`` object in a chunk, as llama-server sends it."""
+    """Return the ``prompt_progress`` object of a chunk, as llama-server sends it."""
     return {
         "prompt_progress": {
             "total": event.total,

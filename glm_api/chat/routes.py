@@ -22,7 +22,7 @@ blueprint = Blueprint("chat", __name__, description="Chat completions")
 @blueprint.alt_response(200, schema=ChatEventSchema, content_type=EVENT_STREAM, example=examples.EVENT)
 @blueprint.errors(*GENERATING)
 def create_chat_completion(request: ChatRequest) -> Response | dict[str, Any]:
-    """The model's next message in a conversation."""
+    """Generate the next message of a conversation."""
     completion = Completion.of(request)
     job = to_job(request)
     if request.stream:

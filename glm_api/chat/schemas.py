@@ -1,4 +1,4 @@
-"""What a chat completion takes and answers."""
+"""Request and response schemas of chat completions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ChatRequest(CompletionParameters):
 
     @property
     def legacy(self) -> bool:
-        """Whether calls are given back in the form that ``functions`` had."""
+        """Whether calls are returned in the legacy form, because the request used ``functions``."""
         return bool(self.functions)
 
 
@@ -75,15 +75,15 @@ class ChatRequestSchema(CompletionParametersSchema):
     loads = ChatRequest
     messages = messages_field()
     max_tokens = Integer(
-        min=1, load_default=DEFAULT_MAX_TOKENS, metadata={"description": "New tokens at most, for each choice."}
+        min=1, load_default=DEFAULT_MAX_TOKENS, metadata={"description": "Maximum number of new tokens in each choice."}
     )
     max_completion_tokens = Integer(
-        min=1, load_default=None, metadata={"description": "Today's name of `max_tokens`, over which it wins."}
+        min=1, load_default=None, metadata={"description": "Current name of `max_tokens`; it takes precedence."}
     )
     tools = tools_field()
     tool_choice = tool_choice_field()
     parallel_tool_calls = Boolean(
-        load_default=True, metadata={"description": "Taken: the models make one call a turn."}
+        load_default=True, metadata={"description": "Accepted without effect: the models make one call a turn."}
     )
     functions = functions_field()
     function_call = function_call_field()
@@ -92,9 +92,9 @@ class ChatRequestSchema(CompletionParametersSchema):
         FORMATS,
         load_default=ANY_TEXT,
         metadata={
-            "description": "`json_object` and `json_schema` are put to the model as an instruction; the answer is "
-            "checked, tried again a few times, and refused with `invalid_answer` if it still does not fit. Such an "
-            "answer is streamed in one piece at its end.",
+            "description": "With `json_object` and `json_schema` the server instructs the model, checks the answer, "
+            "tries again a few times, and returns the error `invalid_answer` if no answer is valid. It streams such an "
+            "answer in one piece, at the end.",
             "default": {"type": "text"},
         },
     )
@@ -103,8 +103,8 @@ class ChatRequestSchema(CompletionParametersSchema):
     audio = Neutral(reason="this server answers with text")
     modalities = Neutral(["text"], reason="this server answers with text")
     prediction = Neutral()
-    web_search_options = Neutral(reason="this server searches nothing")
-    reasoning_effort = Neutral("none", reason="GLM models of these families do not reason apart")
+    web_search_options = Neutral(reason="this server does not search the web")
+    reasoning_effort = Neutral("none", reason="GLM models of these families produce no separate reasoning")
     verbosity = Neutral("medium")
     best_of = Neutral(1)
 
@@ -113,10 +113,10 @@ class ChatRequestSchema(CompletionParametersSchema):
 
 
 class CalledFunctionSchema(Schema):
-    """What is called, and with what."""
+    """The called function and its arguments."""
 
     name = fields.String(required=True)
-    arguments = fields.String(required=True, metadata={"description": "The text of a JSON object."})
+    arguments = fields.String(required=True, metadata={"description": "A JSON object, as a string."})
 
 
 class MadeCallSchema(Schema):
@@ -163,7 +163,7 @@ class ChatCompletionSchema(Schema):
 
 
 class FunctionDeltaSchema(Schema):
-    """Name at first, then arguments in pieces."""
+    """First the name, then pieces of the arguments."""
 
     name = fields.String()
     arguments = fields.String(required=True)
@@ -206,7 +206,7 @@ class ChatChunkSchema(Schema):
     system_fingerprint = fields.String(required=True)
     choices = fields.List(fields.Nested(ChunkChoiceSchema), required=True)
     usage = fields.Nested(UsageSchema, allow_none=True, metadata={"description": "Only with `include_usage`."})
-    timings = fields.Nested(TimingsSchema, metadata={"description": "With `finish_reason`."})
+    timings = fields.Nested(TimingsSchema, metadata={"description": "In the chunk with `finish_reason`."})
     prompt_progress = fields.Nested(PromptProgressSchema, metadata={"description": "With `return_progress`."})
 
 

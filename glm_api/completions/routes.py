@@ -1,4 +1,4 @@
-"""Routes of completions."""
+"""Routes of text completions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from glm_api.completions.schemas import (
     CompletionSchema,
 )
 
-blueprint = Blueprint("completions", __name__, description="Text that goes on")
+blueprint = Blueprint("completions", __name__, description="Text completions")
 
 EXAMPLE = {"model": "default", "prompt": "Once upon a time", "max_tokens": 32}
 
@@ -29,7 +29,7 @@ EXAMPLE = {"model": "default", "prompt": "Once upon a time", "max_tokens": 32}
 @blueprint.alt_response(200, schema=CompletionEventSchema, content_type=EVENT_STREAM)
 @blueprint.errors(*GENERATING)
 def create_completion(request: CompletionRequest) -> Response | dict[str, Any]:
-    """How the model goes on from a text, with no chat format around it."""
+    """Complete a text, without chat formatting."""
     completion = Completion.of(request, echoes(request))
     job = to_job(request)
     if request.stream:

@@ -1,4 +1,4 @@
-"""What a completion takes and answers."""
+"""Request and response schemas of text completions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class PromptsField(Field[tuple[Prompt, ...]]):
             ids,
             {**several, "items": ids},
         ]
-        super().__init__(metadata={"anyOf": one_of, "description": "Text or token ids, or several of them."}, **kwargs)
+        super().__init__(
+            metadata={"anyOf": one_of, "description": "A prompt as text or token ids, or several prompts."}, **kwargs
+        )
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
@@ -81,11 +83,11 @@ class CompletionRequestSchema(CompletionParametersSchema):
     loads = CompletionRequest
     prompt = PromptsField(required=True)
     max_tokens = Integer(
-        min=1, load_default=DEFAULT_MAX_TOKENS, metadata={"description": "New tokens at most, for each choice."}
+        min=1, load_default=DEFAULT_MAX_TOKENS, metadata={"description": "Maximum number of new tokens in each choice."}
     )
-    echo = Boolean(load_default=False, metadata={"description": "Give back the prompt in front of the answer."})
+    echo = Boolean(load_default=False, metadata={"description": "Return the prompt in front of the answer."})
 
-    suffix = Neutral("", reason="GLM models are not made to fill in")
+    suffix = Neutral("", reason="GLM models cannot fill in text before a suffix")
     best_of = Neutral(1)
     logprobs = Neutral()
 
@@ -131,7 +133,7 @@ class CompletionChunkSchema(Schema):
     system_fingerprint = fields.String(required=True)
     choices = fields.List(fields.Nested(CompletionChunkChoiceSchema), required=True)
     usage = fields.Nested(UsageSchema, allow_none=True, metadata={"description": "Only with `include_usage`."})
-    timings = fields.Nested(TimingsSchema, metadata={"description": "With `finish_reason`."})
+    timings = fields.Nested(TimingsSchema, metadata={"description": "In the chunk with `finish_reason`."})
     prompt_progress = fields.Nested(PromptProgressSchema, metadata={"description": "With `return_progress`."})
 
 

@@ -8,14 +8,14 @@ from glm_api.api.model_schemas import ModelListSchema, ModelSchema
 from glm_api.api.openapi import REACHING, Blueprint
 from glm_api.models import catalog
 
-blueprint = Blueprint("models", __name__, description="The model that is served")
+blueprint = Blueprint("models", __name__, description="The served model")
 
 
 @blueprint.route("/v1/models")
 @blueprint.response(200, ModelListSchema)
 @blueprint.errors(*REACHING)
 def list_models() -> dict[str, Any]:
-    """The names under which the model is served."""
+    """List the names of the served model."""
     return {"object": "list", "data": [catalog.entry(id) for id in catalog.ids()]}
 
 
@@ -23,5 +23,5 @@ def list_models() -> dict[str, Any]:
 @blueprint.response(200, ModelSchema)
 @blueprint.errors(*REACHING, 404)
 def get_model(id: str) -> dict[str, Any]:
-    """One name of the model, which may have slashes."""
+    """Describe the model under one of its names; a name may contain slashes."""
     return catalog.entry(id)

@@ -8,14 +8,14 @@ from glm_api.context import backend, server_version
 from glm_api.errors import from_pipeline
 from glm_api.ops.schemas import StatusSchema, VersionSchema
 
-blueprint = Blueprint("probes", __name__, description="Whether the server runs")
+blueprint = Blueprint("probes", __name__, description="Health probes")
 
 
 @blueprint.route("/health")
 @blueprint.response(200, StatusSchema)
 @blueprint.errors(503)
 def health() -> dict[str, str]:
-    """Whether the server takes requests now; a busy one does. Never waits, and needs no key."""
+    """Report whether the server takes requests now; a busy server does. Never waits, and needs no API key."""
     found = backend.health()
     if found.state == "ready":
         return {"status": "ok"}
@@ -26,7 +26,7 @@ def health() -> dict[str, str]:
 @blueprint.route("/livez")
 @blueprint.response(200, StatusSchema)
 def livez() -> dict[str, str]:
-    """Whether the web process lives. Needs no key."""
+    """Report whether the web process is alive. Needs no API key."""
     return {"status": "ok"}
 
 

@@ -1,4 +1,4 @@
-"""Routes for operators, and for seeing what the model is given."""
+"""Routes for operators, and for inspecting what the model is given."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from glm_api.ops.schemas import (
 )
 from glm_api.pipeline.conversation import Conversation
 
-blueprint = Blueprint("ops", __name__, description="How the server runs, and what it makes of a text")
+blueprint = Blueprint("ops", __name__, description="Server state, tokenization and prompt templates")
 
 
 @blueprint.route("/props")
 @blueprint.response(200, PropsSchema)
 @blueprint.errors(*REACHING, 503)
 def props() -> dict[str, Any]:
-    """The model and the defaults of its parameters."""
+    """Describe the model and its default parameters."""
     return server_props()
 
 
@@ -40,7 +40,7 @@ def props() -> dict[str, Any]:
 @blueprint.response(200, SlotsSchema)
 @blueprint.errors(*REACHING)
 def slots() -> dict[str, Any]:
-    """What runs, what waits, and what each cache slot holds."""
+    """List the running request, the waiting requests and the contents of the cache slots."""
     return pipeline.snapshot()
 
 
@@ -49,7 +49,7 @@ def slots() -> dict[str, Any]:
 @blueprint.response(200, TokensSchema)
 @blueprint.errors(*TOKENIZING)
 def tokenize(request: TokenizeRequest) -> dict[str, Any]:
-    """The token ids of a text of at most 32,768 tokens, or as many as the context has where that is longer."""
+    """Tokenize a text of at most 32,768 tokens, or of the context's length if that is longer."""
     ids = pipeline.tokenize(request.content, special=request.add_special)
     return {"tokens": pieces(ids) if request.with_pieces else ids}
 
@@ -59,7 +59,7 @@ def tokenize(request: TokenizeRequest) -> dict[str, Any]:
 @blueprint.response(200, ContentSchema)
 @blueprint.errors(*TOKENIZING)
 def detokenize(request: DetokenizeRequest) -> dict[str, str]:
-    """The text of at most 32,768 token ids, or as many as the context has where that is longer."""
+    """Turn at most 32,768 token ids, or as many as the context holds if that is more, into text."""
     return {"content": pipeline.decode(request.tokens)}
 
 
@@ -68,7 +68,7 @@ def detokenize(request: DetokenizeRequest) -> dict[str, str]:
 @blueprint.response(200, PromptSchema)
 @blueprint.errors(*TOKENIZING)
 def apply_template(request: TemplateRequest) -> dict[str, Any]:
-    """The prompt that a conversation becomes, without answering it. It must fit into the context."""
+    """Render a conversation as a prompt, without answering it. The prompt must fit into the context."""
     conversation = Conversation(to_messages(request.messages), *declared(request.tools, request.tool_choice))
     ids = pipeline.encode_chat(conversation).ids
     return {"prompt": pipeline.decode(ids), "tokens": ids}

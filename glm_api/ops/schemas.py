@@ -1,4 +1,4 @@
-"""What the endpoints for operators and for debugging take and answer; llama-server's shapes where it has them."""
+"""Request and response schemas of the endpoints for operators, in llama-server's shapes where it has them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glm_api.api.tools import NamedTool, ToolEntry, tool_choice_field, tools_fie
 
 
 class StatusSchema(Schema):
-    """All is well."""
+    """The server is healthy."""
 
     status = fields.String(required=True, validate=validate.Equal("ok"))
 
@@ -37,8 +37,8 @@ class TokenizeRequestSchema(RequestSchema):
 
     loads = TokenizeRequest
     content = String(required=True)
-    add_special = Boolean(load_default=False, metadata={"description": "With the ids that open every prompt."})
-    with_pieces = Boolean(load_default=False, metadata={"description": "Each id with its text."})
+    add_special = Boolean(load_default=False, metadata={"description": "Add the token ids that open every prompt."})
+    with_pieces = Boolean(load_default=False, metadata={"description": "Return each token id with its text."})
 
 
 class TokensSchema(Schema):
@@ -108,7 +108,7 @@ class PromptSchema(Schema):
 
 
 class GenerationDefaultsSchema(Schema):
-    """What holds where a request does not say."""
+    """Default values of the request parameters."""
 
     n_ctx = fields.Integer(required=True)
     temperature = fields.Float(required=True)
@@ -122,7 +122,9 @@ class PropsSchema(Schema):
     """The model and the defaults."""
 
     model_alias = fields.String(required=True)
-    model_path = fields.String(required=True, metadata={"description": "The file's name, without its directory."})
+    model_path = fields.String(
+        required=True, metadata={"description": "Name of the model file, without its directory."}
+    )
     family = fields.String(required=True)
     total_slots = fields.Integer(required=True)
     default_generation_settings = fields.Nested(GenerationDefaultsSchema, required=True)
@@ -153,11 +155,11 @@ class SlotSchema(Schema):
     """A cache slot."""
 
     id = fields.Integer(required=True)
-    tokens = fields.Integer(required=True, metadata={"description": "Evaluated tokens that it holds."})
+    tokens = fields.Integer(required=True, metadata={"description": "Number of evaluated tokens in the slot."})
 
 
 class SlotsSchema(Schema):
-    """What runs, what waits, and what the cache slots hold."""
+    """The running request, the waiting requests and the contents of the cache slots."""
 
     running = fields.Nested(RunningSchema, required=True, allow_none=True)
     waiting = fields.List(fields.Nested(WaitingSchema), required=True)

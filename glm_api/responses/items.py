@@ -38,7 +38,7 @@ class OutputTextSchema(TextPartSchema):
 
 
 class InputImageSchema(RequestSchema):
-    """An image; only some models see."""
+    """An image; only some models accept images."""
 
     loads = InputImage
     type = Choice("input_image", required=True)
@@ -93,7 +93,7 @@ class CallItemSchema(RequestSchema):
     type = Choice("function_call", required=True)
     call_id = String(required=True, min=1, max=256)
     name = Matching(NAME_PATTERN, NAME_RULE, required=True)
-    arguments = String(load_default="{}", metadata={"description": "The text of a JSON object."})
+    arguments = String(load_default="{}", metadata={"description": "A JSON object, as a string."})
 
 
 class ResultItemSchema(RequestSchema):

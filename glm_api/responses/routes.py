@@ -12,7 +12,7 @@ from glm_api.responses.prepare import to_job
 from glm_api.responses.rendering import Response, ResponseStream, body
 from glm_api.responses.schemas import ResponseEventSchema, ResponseRequest, ResponseRequestSchema, ResponseSchema
 
-blueprint = Blueprint("responses", __name__, description="OpenAI's Responses API, without its state")
+blueprint = Blueprint("responses", __name__, description="OpenAI's Responses API, stateless")
 
 EXAMPLE = {"model": "default", "instructions": "Answer briefly.", "input": "Hello! What is your name?"}
 
@@ -23,7 +23,7 @@ EXAMPLE = {"model": "default", "instructions": "Answer briefly.", "input": "Hell
 @blueprint.alt_response(200, schema=ResponseEventSchema, content_type=EVENT_STREAM)
 @blueprint.errors(*GENERATING)
 def create_response(request: ResponseRequest) -> flask.Response | dict[str, Any]:
-    """The model's answer to an input. Nothing is stored: the whole conversation is the input."""
+    """Generate a response to an input. Nothing is stored: the input must hold the whole conversation."""
     response = Response.of(request)
     job = to_job(request)
     if request.stream:

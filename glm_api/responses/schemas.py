@@ -1,4 +1,4 @@
-"""What the Responses API takes here and answers."""
+"""Request and response schemas of the Responses API."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ FORMATS: dict[str, type[RequestSchema]] = {
 
 
 class TextOptionsSchema(RequestSchema):
-    """How the answer's text is."""
+    """Options of the answer's text."""
 
     loads = TextOptions
     format = Tagged("type", FORMATS, load_default=FormatEntry("text"), metadata={"default": {"type": "text"}})
@@ -119,9 +119,11 @@ class ResponseRequestSchema(ParametersSchema):
 
     loads = ResponseRequest
     input = input_field()
-    instructions = String(load_default=None, metadata={"description": "A system message in front of the input."})
+    instructions = String(load_default=None, metadata={"description": "System message, placed before the input."})
     max_output_tokens = Integer(
-        min=1, load_default=None, metadata={"description": f"New tokens at most; {DEFAULT_MAX_TOKENS} by default."}
+        min=1,
+        load_default=None,
+        metadata={"description": f"Maximum number of new tokens; {DEFAULT_MAX_TOKENS} by default."},
     )
     tools = Array(Tagged("type", {"function": FlatToolSchema}), max=MAX_TOOLS, load_default=())
     tool_choice = Either(
@@ -130,10 +132,12 @@ class ResponseRequestSchema(ParametersSchema):
         load_default=None,
     )
     parallel_tool_calls = Boolean(
-        load_default=True, metadata={"description": "Taken: the models make one call a turn."}
+        load_default=True, metadata={"description": "Accepted without effect: the models make one call a turn."}
     )
     text = Part(TextOptionsSchema, load_default=TextOptions(), metadata={"default": {"format": {"type": "text"}}})
-    metadata = Object(load_default=None, metadata={"description": "Given back.", "additionalProperties": True})
+    metadata = Object(
+        load_default=None, metadata={"description": "Returned unchanged in the response.", "additionalProperties": True}
+    )
 
     store = Neutral(False, reason=UNSTORED)
     previous_response_id = Neutral(reason=UNSTORED)
@@ -142,7 +146,7 @@ class ResponseRequestSchema(ParametersSchema):
     prompt = Neutral(reason="this server has no stored prompts")
     # Clients that keep no state ask for the reasoning by themselves; there is none, so nothing is missing.
     include = Neutral([], ["reasoning.encrypted_content"], reason="there is nothing more to include")
-    reasoning = Neutral({}, {"effort": None}, {"effort": "none"}, reason="these models do not reason apart")
+    reasoning = Neutral({}, {"effort": None}, {"effort": "none"}, reason="these models produce no separate reasoning")
     truncation = Neutral("disabled", reason="a conversation that is too long is refused, not cut")
     max_tool_calls = Neutral(reason="this server calls no tools")
     n = Neutral(1, reason="a response has one answer")
@@ -181,7 +185,7 @@ STATUSES = ("in_progress", "completed", "incomplete")
 
 
 class OutputMessageSchema(Schema):
-    """What the model says."""
+    """A message of the model."""
 
     type = fields.String(required=True, validate=validate.Equal("message"))
     id = fields.String(required=True)
@@ -197,19 +201,19 @@ class OutputCallSchema(Schema):
     id = fields.String(required=True)
     call_id = fields.String(required=True)
     name = fields.String(required=True)
-    arguments = fields.String(required=True, metadata={"description": "The text of a JSON object."})
+    arguments = fields.String(required=True, metadata={"description": "A JSON object, as a string."})
     status = fields.String(required=True, validate=validate.OneOf(STATUSES))
 
 
 class CachedTokensSchema(Schema):
-    """Of the prompt's tokens."""
+    """Details of the prompt's tokens."""
 
     cached_tokens = fields.Integer(required=True)
     cache_write_tokens = fields.Integer(required=True)
 
 
 class ReasoningTokensSchema(Schema):
-    """Of the answer's tokens."""
+    """Details of the answer's tokens."""
 
     reasoning_tokens = fields.Integer(required=True)
 
@@ -265,11 +269,11 @@ class ResponseSchema(Schema):
 
 
 class ResponseEventDataSchema(Schema):
-    """What an event of a streamed response tells; each type has fields of its own, as in OpenAI's API."""
+    """The data of an event of a streamed response; each type has fields of its own, as in OpenAI's API."""
 
     type = fields.String(required=True, validate=validate.OneOf(EVENT_TYPES))
     sequence_number = fields.Integer(required=True)
-    response = fields.Nested(ResponseSchema, metadata={"description": "In the first two events and in the last."})
+    response = fields.Nested(ResponseSchema, metadata={"description": "In the first two events and in the last event."})
     output_index = fields.Integer()
     content_index = fields.Integer()
     item_id = fields.String()

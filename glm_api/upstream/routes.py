@@ -1,4 +1,4 @@
-"""Routes that the engine answers."""
+"""Routes of the endpoints that the engine answers."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from glm_api.upstream import models
 from glm_api.upstream.relay import relay
 from glm_api.upstream.schemas import RelayedSchema
 
-blueprint = Blueprint("upstream", __name__, description="Answered by the engine behind this server")
+blueprint = Blueprint("upstream", __name__, description="Endpoints that the engine behind this server answers")
 
 
 @blueprint.route("/v1/chat/completions", methods=["POST"])
 @blueprint.arguments(RelayedSchema, examples=examples.REQUESTS)
-@blueprint.response(200, description="A chat completion, or its stream.")
+@blueprint.response(200, description="A chat completion, as JSON or as a stream.")
 @blueprint.errors(*RELAYING)
 def create_chat_completion(request: dict[str, Any]) -> Response:
-    """The model's next message in a conversation."""
+    """Generate the next message of a conversation."""
     return relay("/chat/completions", request)
 
 
 @blueprint.route("/v1/completions", methods=["POST"])
 @blueprint.arguments(RelayedSchema)
-@blueprint.response(200, description="A completion, or its stream.")
+@blueprint.response(200, description="A completion, as JSON or as a stream.")
 @blueprint.errors(*RELAYING)
 def create_completion(request: dict[str, Any]) -> Response:
-    """The continuation of a text."""
+    """Complete a text, without chat formatting."""
     return relay("/completions", request)
 
 
 @blueprint.route("/v1/responses", methods=["POST"])
 @blueprint.arguments(RelayedSchema)
-@blueprint.response(200, description="A response, or its stream.")
+@blueprint.response(200, description="A response, as JSON or as a stream.")
 @blueprint.errors(*RELAYING)
 def create_response(request: dict[str, Any]) -> Response:
-    """The model's answer, in the Responses API's form."""
+    """Generate a response to an input."""
     return relay("/responses", request)
 
 
@@ -47,7 +47,7 @@ def create_response(request: dict[str, Any]) -> Response:
 @blueprint.response(200, ModelListSchema)
 @blueprint.errors(*REACHING)
 def list_models() -> dict[str, Any]:
-    """The models that can be asked for."""
+    """List the models."""
     return {"object": "list", "data": models.entries()}
 
 
@@ -55,5 +55,5 @@ def list_models() -> dict[str, Any]:
 @blueprint.response(200, ModelSchema)
 @blueprint.errors(*REACHING, 404)
 def get_model(id: str) -> dict[str, Any]:
-    """One model, whose name may have slashes."""
+    """Describe a model; its name may contain slashes."""
     return models.entry(id)

@@ -1,4 +1,4 @@
-"""The little that this server reads of a request before it passes it on."""
+"""The fields of a request that are validated before it is forwarded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from glm_api.api.fields import Boolean, Object, String
 
 
 class RelayedSchema(Schema):
-    """A request as the engine takes it; all but these is the engine's to judge."""
+    """A request that is forwarded; only these three fields are validated here."""
 
     class Meta:
         unknown = INCLUDE
