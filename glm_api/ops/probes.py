@@ -1,4 +1,4 @@
-"""Routes that need no key: does the server live, does it take requests, which version is it."""
+"""Health probes and the version, for which no key is needed."""
 
 from __future__ import annotations
 
