@@ -458,7 +458,7 @@ def load_settings_or_keep(environ: Mapping[str, str], fetch: Fetch = fetched) ->
         if _in_force is None:
             raise
         for line in error.lines:
-            logger.error("%s The settings from before stay in force.", line)
+            logger.error("%s The previous settings stay in force.", line)
     return _in_force
 
 
@@ -466,7 +466,7 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
     """Return remarks for the operator about valid settings: (logging level, one line) each."""
     given, environ = environ, _with_env_file(environ)
     heard = [
-        (logging.INFO, f"{source} is taken for {name}.") for name, source in _sources(environ).items() if source != name
+        (logging.INFO, f"{source} is used as {name}.") for name, source in _sources(environ).items() if source != name
     ]
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in VARIABLES:

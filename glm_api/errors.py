@@ -1,4 +1,4 @@
-"""The OpenAI error envelope, which every answer that is no success ends in.
+"""Errors: every error answer has the OpenAI error envelope as its body.
 
 ``{"error": {"message", "type", "param", "code"}}``, all four keys always there; a few errors add facts of their own.
 Requests are refused by raising `ApiError`; what the pipeline refuses or fails at is a `PipelineError`, which
@@ -40,7 +40,7 @@ OVERLOADED_RETRY_AFTER = 5
 # nginx's word for a client that left before its answer; nobody receives it, logs and metrics count it.
 CLIENT_CLOSED_REQUEST = 499
 
-# What OpenAI offers and this server does not, by the beginning of the path.
+# Endpoints that OpenAI offers and this server does not, by path prefix.
 ABSENT_ENDPOINTS = {
     "/v1/embeddings": "embeddings: GLM chat models make none",
     "/v1/audio": "audio",
@@ -94,12 +94,12 @@ class ApiError(Exception):
 
 
 def invalid(message: str, param: str | None = None, code: str | None = "invalid_value") -> ApiError:
-    """A request that is at fault in ``param``: 400."""
+    """Return the error for an invalid ``param``: 400."""
     return ApiError(400, message, param=param, code=code)
 
 
 def from_pipeline(error: PipelineError) -> ApiError:
-    """The error that a client is shown for what the pipeline refused or failed at."""
+    """Return the error that a client gets for an error of the pipeline."""
     match error:
         case ContextLengthExceeded():
             counts = {"n_prompt_tokens": error.prompt_tokens, "n_ctx": error.context_length}
@@ -131,33 +131,33 @@ def _busy(status: int, type: str, code: str, error: Busy) -> ApiError:
 
 
 def from_body(error: BodyError) -> ApiError:
-    """The error that a client is shown whose request's body did not come whole."""
+    """Return the error that a client gets if its request's body did not arrive completely."""
     match error:
         case BodyTimeout():
             message = f"The request body did not arrive within {error.seconds:g} seconds. Send it again."
             return ApiError(408, message, code="request_timeout")
         case BodyDropped():
-            return overloaded("The request body came slowly, and the server needed its connection. Try again later.")
+            return overloaded("The request body arrived slowly, and the server needed its connection. Try again later.")
         case _:
             return broken_body()
 
 
 def broken_body() -> ApiError:
-    """A body whose end cannot be told or did not come."""
+    """Return the error for a body whose end cannot be determined or did not arrive."""
     return invalid(
-        "The request body is broken: it ends before its Content-Length, or its chunks are not what HTTP/1.1 says.",
+        "The request body is broken: it ends before its Content-Length, or its chunks are not valid HTTP/1.1.",
         code=None,
     )
 
 
 def overloaded(message: str) -> ApiError:
-    """A request for which there is no room now, but may be soon: 503."""
+    """Return the error for a request that the server has no room for now, but may have soon: 503."""
     headers = {"Retry-After": str(OVERLOADED_RETRY_AFTER)}
     return ApiError(503, message, type="unavailable_error", code="overloaded", headers=headers)
 
 
 def from_http(error: HTTPException) -> ApiError:
-    """The error that a client is shown for one of werkzeug's."""
+    """Return the error that a client gets for an error of werkzeug."""
     status = error.code or 500
     if status >= 500:
         return unforeseen(status)
@@ -180,9 +180,9 @@ def from_http(error: HTTPException) -> ApiError:
 
 
 def unforeseen(status: int = 500) -> ApiError:
-    """What a client is told of a fault of this server: nothing of its insides."""
+    """Return the error for a fault of this server; it reveals no internals."""
     return ApiError(
-        status, "The server failed on this request. Its log says more.", type=SERVER_ERROR, headers=NO_RETRY
+        status, "The server failed on this request. See the server's log.", type=SERVER_ERROR, headers=NO_RETRY
     )
 
 

@@ -271,9 +271,9 @@ def test_the_ancestors_names_work(model: str) -> None:
     settings = load_settings(environ)
     assert (settings.model, settings.max_length, settings.num_threads) == (Path(model), 512, 2)
     assert remarks(environ, settings) == [
-        (logging.INFO, "MODEL is taken for GLM_MODEL."),
-        (logging.INFO, "MAX_LENGTH is taken for GLM_MAX_LENGTH."),
-        (logging.INFO, "NUM_THREADS is taken for GLM_NUM_THREADS."),
+        (logging.INFO, "MODEL is used as GLM_MODEL."),
+        (logging.INFO, "MAX_LENGTH is used as GLM_MAX_LENGTH."),
+        (logging.INFO, "NUM_THREADS is used as GLM_NUM_THREADS."),
     ]
 
 
@@ -354,6 +354,6 @@ def test_a_reload_with_wrong_settings_keeps_the_right_ones(
     right = load_settings_or_keep({"GLM_QUEUE_SIZE": "5"})
     assert load_settings_or_keep({"GLM_QUEUE_SIZE": "many"}) == right
     assert caplog.messages == [
-        "GLM_QUEUE_SIZE must be a whole number from 0 to 10000, not 'many'. The settings from before stay in force."
+        "GLM_QUEUE_SIZE must be a whole number from 0 to 10000, not 'many'. The previous settings stay in force."
     ]
     assert load_settings_or_keep({"GLM_QUEUE_SIZE": "6"}).queue_size == 6

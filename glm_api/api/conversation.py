@@ -51,8 +51,8 @@ def shown_image(conversation: Conversation, param: str) -> bytes | None:
         return None
     if not pipeline.model.supports_images:
         path = f"{param}.{shown[0].position}.content"
-        raise invalid(f"Invalid '{path}': this model sees no images.", path)
+        raise invalid(f"Invalid '{path}': this model does not accept images.", path)
     if len(shown) > 1:
         path = f"{param}.{shown[1].position}.content"
-        raise invalid(f"Invalid '{path}': this model sees one image in a conversation.", path)
+        raise invalid(f"Invalid '{path}': this model accepts at most one image in a conversation.", path)
     return shown[0].image

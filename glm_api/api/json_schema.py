@@ -106,7 +106,7 @@ def check_answer_schema(schema: Node) -> None:
     _check_size(patterns)
     for pattern in patterns:
         if not _compiles(pattern):
-            raise ValidationError(f"must have patterns that Python's re takes, but has {_shortened(pattern)!r}.")
+            raise ValidationError(f"must have patterns in the syntax of Python's re, but has {_shortened(pattern)!r}.")
 
 
 def standalone(schema: Node) -> Node:

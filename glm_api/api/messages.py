@@ -90,7 +90,7 @@ def decode_image(uri: str) -> bytes:
     except (binascii.Error, ValueError):
         raise ValidationError("must hold valid base64 after the comma.") from None
     if not file.startswith(_SIGNATURES[match[1].lower()]):
-        raise ValidationError(f"must hold a {match[1].upper()} file, as it says.")
+        raise ValidationError(f"must hold a {match[1].upper()} file, as its media type says.")
     return file
 
 
@@ -136,8 +136,8 @@ REFUSED_PARTS = {
     "input_audio": "must not be audio: this server takes text and images.",
     "file": "must not be a file: this server takes text and images.",
     "input_file": "must not be a file: this server takes text and images.",
-    "image_url": "must be text here: only user messages show images.",
-    "input_image": "must be text here: only user messages show images.",
+    "image_url": "must be text here: only user messages may contain images.",
+    "input_image": "must be text here: only user messages may contain images.",
 }
 
 
@@ -154,7 +154,7 @@ class ContentField(Either):
             return Content(loaded)
         images = [part.file for part in loaded if isinstance(part, (ImagePart, InputImage))]
         if len(images) > 1:
-            raise ValidationError("must show at most one image.")
+            raise ValidationError("must contain at most one image.")
         text = "".join(part.text for part in loaded if isinstance(part, TextPart))
         return Content(text, images[0] if images else None)
 

@@ -113,6 +113,6 @@ def shutting_down(begun: bool) -> PipelineError:
 def queue_full(waiting: int, seconds: float) -> QueueFull:
     """What a request fails with that finds ``waiting`` others; ``seconds`` until they are probably all served."""
     return QueueFull(
-        f"The model is busy and {waiting} requests wait already, which is all that the queue holds. Try again later.",
+        f"The model is busy, and the queue is full: {waiting} requests wait already. Try again later.",
         retry_after=min(seconds, LONGEST_RETRY_AFTER),
     )

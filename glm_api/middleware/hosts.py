@@ -36,7 +36,7 @@ def register(app: Flask, settings: Settings) -> None:
         if name not in allowed and not is_loopback(name):
             raise ApiError(
                 403,
-                "This server does not answer under the name in the Host header. If the name is yours, list it: start "
+                "This server does not answer to the name in the Host header. If the name is yours, list it: start "
                 f"the server with GLM_ALLOWED_HOSTS={name or 'NAME'} (names, by commas, or * for any).",
                 code="host_not_allowed",
             )

@@ -142,8 +142,7 @@ class TokenizerClient:
         if isinstance(answer, TooLong):
             count = f"at least {answer.tokens}" if answer.at_least else f"{answer.tokens}"
             raise PromptError(
-                f"The text has {count} tokens, and this server turns at most {most} at a time into ids. Send it in "
-                "parts.",
+                f"The text has {count} tokens, and this server tokenizes at most {most} at a time. Send it in parts.",
                 "content",
             )
         return answer.ids
@@ -178,7 +177,7 @@ class TokenizerClient:
         most = self._most_tokens
         if len(ids) > most:
             raise PromptError(
-                f"There are {len(ids)} token ids, and this server turns at most {most} at a time into text. Send them "
+                f"There are {len(ids)} token ids, and this server detokenizes at most {most} at a time. Send them "
                 "in parts.",
                 "tokens",
             )

@@ -139,7 +139,7 @@ def to_messages(items: Iterable[Item]) -> tuple[Message, ...]:
 def _said(item: MessageItem, position: int) -> Message:
     if item.content.image is not None and item.role != "user":
         path = f"input.{position}.content"
-        raise invalid(f"Invalid '{path}': only user messages show images.", path)
+        raise invalid(f"Invalid '{path}': only user messages may contain images.", path)
     match item.role:
         case "user":
             return Message("user", item.content.text, image=item.content.image, position=position)

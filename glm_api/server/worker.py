@@ -82,7 +82,7 @@ def _error_of(exc: BaseException, cfg: Any) -> ApiError:
         case errors.ExpectationFailed():
             return ApiError(417, "The header Expect can only be `100-continue`. Leave it out.")
         case errors.InvalidRequestMethod():
-            message = "The method is not one that HTTP has: send GET or POST, in capital letters."
+            message = "The method is not an HTTP method: send GET or POST, in capital letters."
         case errors.InvalidRequestLine() | errors.InvalidHTTPVersion():
             message = (
                 "The request line is not HTTP/1.1: send a method, a path in which everything but visible ASCII is "

@@ -29,12 +29,12 @@ def broken(failure: Broken) -> ApiError:
 
 def cut_off() -> ApiError:
     """The engine's answer ended before it was complete."""
-    return _failed("The engine behind this server broke off while it worked on this request.")
+    return _failed("The engine behind this server stopped before its answer was complete.")
 
 
 def unreadable() -> ApiError:
     """The engine answered, but not with what OpenAI's API has there."""
-    return _failed("The engine behind this server gave an answer that is not OpenAI's.")
+    return _failed("The engine behind this server gave an answer that does not follow OpenAI's API.")
 
 
 def of_status(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:

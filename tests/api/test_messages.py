@@ -164,7 +164,7 @@ class TestImages:
 
     def test_a_model_that_does_not_see_refuses(self, client: FlaskClient) -> None:
         response = refusal(client, {"role": "user", "content": [image(data_uri(PNG))]})
-        assert "sees no images" in refused(response, "messages.0.content")
+        assert "does not accept images" in refused(response, "messages.0.content")
 
     @pytest.mark.parametrize(
         ("url", "word"),

@@ -69,7 +69,7 @@ def test_it_is_served_and_a_reload_downloads_only_what_is_new(
     reload(server)
     assert model_ids(server) == ["other"]
     assert "glm/demo has no file none.bin" in server.log.read_text()
-    assert "The settings from before stay in force." in server.log.read_text()
+    assert "The previous settings stay in force." in server.log.read_text()
 
 
 def reload(server: Server) -> None:

@@ -97,9 +97,11 @@ class RoleFormat:
             raise PromptError("There must be at least one message.", "messages")
         images = [message for message in messages if message.image is not None]
         if images and not self.image_ids:
-            raise PromptError("This model sees no images.", f"messages.{images[0].position}.content")
+            raise PromptError("This model does not accept images.", f"messages.{images[0].position}.content")
         if len(images) > 1:
-            raise PromptError("This model sees one image in a conversation.", f"messages.{images[1].position}.content")
+            raise PromptError(
+                "This model accepts at most one image in a conversation.", f"messages.{images[1].position}.content"
+            )
         if messages[-1].tool_calls:
             raise PromptError(
                 "An assistant message with tool_calls must be followed by tool messages with their results.",

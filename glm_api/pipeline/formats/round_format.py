@@ -79,7 +79,7 @@ def _alternate(messages: Sequence[Message]) -> list[str]:
         if message.tool_calls:
             raise PromptError("This model cannot call tools.", f"messages.{message.position}.tool_calls")
         if message.image is not None:
-            raise PromptError("This model sees no images.", f"messages.{message.position}.content")
+            raise PromptError("This model does not accept images.", f"messages.{message.position}.content")
         if message.role == "system":
             system.append(message.content)
         elif turns and turns[-1][0] == message.role:

@@ -86,8 +86,8 @@ class _OpenCalls:
                 raise PromptError(f"The tool call {message.tool_call_id!r} has two results.", param)
             if message.tool_call_id not in self.waiting:
                 raise PromptError(
-                    f"A tool message must follow the assistant message that called; no earlier message has the tool "
-                    f"call {message.tool_call_id!r}.",
+                    f"A tool message must follow the assistant message that called the tool; no earlier message has "
+                    f"the tool call {message.tool_call_id!r}.",
                     param,
                 )
             answered = message.tool_call_id
