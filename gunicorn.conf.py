@@ -1,4 +1,4 @@
-"""How gunicorn serves the app: one gevent worker, which keeps the model in child processes of its own.
+"""gunicorn's configuration: one gevent worker, which keeps the model in child processes of its own.
 
 Names that are settings of gunicorn take effect by being assigned here, so everything that is not meant as one begins
 with an underscore. (``import config`` would set gunicorn's ``config`` to a module, and end the boot.)
@@ -42,7 +42,7 @@ timeout = 120
 # glm_api.lifecycle takes the last two seconds to end what still runs with a proper error, before the master kills.
 graceful_timeout = int(_settings.graceful_timeout) + 2
 keepalive = 5
-# Nothing needs it, and it would be one more open door.
+# Nothing needs it, and it would be one more way in.
 control_socket_disable = True
 # glm_api.middleware.access_log writes one line a request, when its stream is over; gunicorn's would come too early and
 # know too little.

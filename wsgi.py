@@ -1,4 +1,4 @@
-"""What gunicorn serves: ``gunicorn -c gunicorn.conf.py wsgi:app``."""
+"""The WSGI application: ``gunicorn -c gunicorn.conf.py wsgi:app``."""
 
 import logging
 import os

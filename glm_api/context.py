@@ -1,4 +1,4 @@
-"""What the running application stands on: its settings, its backend and its version, as `create_app` was given them."""
+"""The settings, the backend and the version of the running application, as given to `create_app`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _backend = LocalProxy(lambda: current_app.extensions["glm_backend"])
 
 settings = cast("Settings", LocalProxy(lambda: current_app.config["GLM_SETTINGS"]))
 backend = cast("Backend", _backend)
-# With GLM_BACKEND=openai the backend is `glm_api.upstream.context.engine`; the blueprints that are registered know.
+# An app has one of the two: `pipeline` with GLM_BACKEND=chatglm-cpp, `glm_api.upstream.context.engine` with openai.
 pipeline = cast("Pipeline", _backend)
 
 

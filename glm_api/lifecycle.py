@@ -1,4 +1,4 @@
-"""Ties the backend's life to that of gunicorn's worker; called from ``gunicorn.conf.py``.
+"""Start and stop the backend with gunicorn's worker; called from ``gunicorn.conf.py``.
 
 gunicorn calls no hook when a worker is told to finish, and kills it at ``graceful_timeout``. So the worker's signal
 handler is wrapped here: new work is refused at once, and shortly before the end whatever still runs gets its error.

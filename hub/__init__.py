@@ -90,7 +90,7 @@ def _run(file: HubFile, environ: Mapping[str, str]) -> Path:
     search_path = os.pathsep.join(filter(None, (str(_CHECKOUT), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
         [sys.executable, "-m", "hub.download", file.repo, file.revision, file.path],
-        # Telemetry: a request more, for a list of programs to find out which of them this one was started by.
+        # No telemetry: it costs a request, only to report which tool started us.
         env={"HF_HUB_DISABLE_TELEMETRY": "1", **os.environ, **environ, "PYTHONPATH": search_path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -1,1 +1,1 @@
-"""What the endpoints share: JSON in, schemas, prompts, usage, chunks, server-sent events out."""
+"""What the endpoints share: JSON bodies, schemas, prompts, usage, chunks and server-sent events."""

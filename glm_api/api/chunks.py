@@ -1,4 +1,4 @@
-"""The chunks of a streamed completion, whatever its choices look like.
+"""The chunks of a streamed completion, for every form of choice.
 
 A chunk costs the web process time that ggml's spinning threads need, so the common ones are not dumped by a schema:
 all that stays the same is rendered once a choice, and a text only gets its JSON string put in between. Texts that came

@@ -1,4 +1,4 @@
-"""What requests of several endpoints make of a conversation: its tools, its instruction for JSON, its image."""
+"""Parts of a conversation that several endpoints share: its tools, its JSON instruction, its image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""marshmallow fields that take JSON at its word, and the base of the request schemas.
+"""marshmallow fields without type conversion, and the base class of the request schemas.
 
 marshmallow's own fields convert ("5" to 5, 5.7 to 5, "yes" to true); a caller whose types are wrong should hear of it.
 Messages are predicates ("must be an integer from 1 to 4, but is 9"): the error that is made of them names the value.

@@ -1,4 +1,4 @@
-"""Puts work to the pipeline and makes an HTTP answer of its events: one body, or a stream of server-sent events.
+"""Run a generation job and return its events as one JSON body or as a stream of server-sent events.
 
 All endpoints that generate go through here; `held` is for answers that come from elsewhere, too. Whatever happens -
 end, error, client gone - the work is closed: by the view when nothing is streamed, else by the stream (`sse.send`).
@@ -57,7 +57,7 @@ class Answer:
 
 
 class Work(Protocol):
-    """A request's hold on what answers it."""
+    """The work of a backend for one request."""
 
     def cancel(self) -> None:
         """The client is gone; called from another thread."""
@@ -70,7 +70,7 @@ Held = TypeVar("Held", bound=Work)
 
 
 def collect(job: Job) -> tuple[list[Answer], Generation]:
-    """Have ``job`` done; the answers to its prompts, in order. Raises `PipelineError`."""
+    """Run ``job`` to the end; return one answer a prompt, in order. Raises `PipelineError`."""
     with _admitted(job) as generation:
         answers: list[Answer] = []
         for batch in _noted(generation.events(), generation, g.record):
@@ -95,7 +95,7 @@ def _add(answers: list[Answer], event: Event) -> None:
 
 
 def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -> Response:
-    """Have ``job`` done and send what becomes of it as it comes. Raises `PipelineError`.
+    """Run ``job`` and stream its events. Raises `PipelineError`.
 
     Waits for the first sign of the pipeline, or the first ping if that is earlier: what fails before has a status of
     its own, where the client's retries understand it, instead of an error inside a stream.
@@ -106,7 +106,7 @@ def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -
         generation = stack.enter_context(_admitted(job))
         batches = _noted(generation.events(settings.ping_interval or None), generation, record)
         first = next(batches)
-        # From here on the stream owns the place, and this view's end no longer gives it back.
+        # The stream owns the queue place from here on; leaving this block must not release it.
         release = stack.pop_all().close
     return send(chain([first], batches), make_stream(generation), release)
 

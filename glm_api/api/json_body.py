@@ -1,4 +1,4 @@
-"""Reads a request's JSON body and loads it with a schema; whatever is wrong with it ends as a 400 that names it.
+"""Read a request's JSON body and load it with a schema; every fault becomes an error that names it, mostly 400.
 
 The order: media type (415), size (413, by werkzeug while it reads), number of values, UTF-8, JSON, an object, depth and
 characters, then the schema. The first fault that a schema finds is reported, with the dotted path of the value.

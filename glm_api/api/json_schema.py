@@ -1,4 +1,4 @@
-"""JSON schemas that requests bring: what is taken of them, found out without compiling one.
+"""Check the JSON schemas in requests, without compiling them.
 
 The web process only walks over a schema: references are followed within the document, nothing is ever retrieved, and
 what depends on the whole (a circle of references) is counted, not tried. Only what the drafts call a schema is looked

@@ -1,4 +1,4 @@
-"""The messages of a request: validated by role, and made into the pipeline's own.
+"""The messages of a request: validated by role, and converted into the pipeline's messages.
 
 ``developer`` is ``system``. The legacy pair ``function_call`` / role ``function`` becomes a tool call and its result,
 matched by name; everything else about calls and results is for the model family's format to judge.

@@ -1,4 +1,4 @@
-"""Server-sent events: how one is written, and a response that is a stream of them.
+"""Server-sent events: format one, and stream them as a response.
 
 `send` is for whatever is streamed, by this server's pipeline or an engine elsewhere. The work is closed by the stream
 and by ``Response.call_on_close``, because a stream that never starts does not run its ``finally``.

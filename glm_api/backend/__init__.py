@@ -1,1 +1,1 @@
-"""What a backend is, and how requests queue for it: the pipeline here, or an engine elsewhere."""
+"""The backend interface, and the queue in front of a backend: the pipeline here, or an engine elsewhere."""

@@ -1,4 +1,4 @@
-"""What stands behind the front, whichever ``GLM_BACKEND`` it is: the pipeline here, or an engine elsewhere."""
+"""The interface of a backend: the pipeline here, or an engine elsewhere, by ``GLM_BACKEND``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Cause = Literal["died", "hung", "abandoned", "load_failed", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a backend is doing, for ``/health`` and the metrics. ``message`` may be shown to anybody."""
+    """Backend state, as reported by ``/health`` and the metrics. ``message`` may be shown to anybody."""
 
     state: State
     message: str
@@ -20,7 +20,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many requests are worked on, and how many wait for their turn."""
+    """The numbers of running and of waiting requests."""
 
     running: int
     waiting: int
@@ -30,19 +30,19 @@ class Backend(Protocol):
     """`glm_api.pipeline.pipeline.Pipeline` or `glm_api.upstream.client.Engine`."""
 
     def start(self) -> None:
-        """Get ready, without waiting for it."""
+        """Start the backend, without waiting until it is ready."""
 
     def drain(self) -> None:
-        """Take no new work; what is admitted already goes on. Must not block."""
+        """Refuse new requests and go on with admitted ones. Must not block."""
 
     def stop(self) -> None:
-        """End; what runs fails with `Interrupted`, what waits with `ShuttingDown`. Idempotent."""
+        """Stop: running requests fail with `Interrupted`, waiting ones with `ShuttingDown`. Idempotent."""
 
     def health(self) -> Health:
-        """The state now; never waits."""
+        """Return the current state; never wait."""
 
     def load(self) -> Load:
-        """How much there is to do."""
+        """Return the numbers of running and of waiting requests."""
 
     @property
     def restarts(self) -> Mapping[Cause, int]:

@@ -1,4 +1,4 @@
-"""How long a request may wait for its turn, and how long it may take in all."""
+"""Deadlines of a request: for its wait in the queue, and for its whole duration."""
 
 from __future__ import annotations
 

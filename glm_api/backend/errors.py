@@ -1,4 +1,4 @@
-"""Why a request gets no answer from the pipeline. ``glm_api.errors`` maps each of these to a status and an envelope.
+"""The errors of a backend. ``glm_api.errors`` maps each of them to a status and an envelope.
 
 Messages are written for the person who sent the request: they say what to do and leak no internals.
 """

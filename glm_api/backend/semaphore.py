@@ -1,4 +1,4 @@
-"""The semaphore in front of what answers: fair, bounded, and aware of its own length.
+"""The semaphore in front of a backend: a fair, bounded queue that knows each ticket's position.
 
 The standard library's semaphores (and gevent's) let a waiter that polls lose its place, so the queue is explicit
 here: tickets are served strictly in the order in which they entered, and a ticket that leaves frees its place
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 
 class Full(Exception):
-    """As many tickets wait as may wait."""
+    """The queue is full."""
 
 
 class Ticket:
@@ -24,24 +24,24 @@ class Ticket:
         self.on_turn = on_turn
 
     def enter(self) -> None:
-        """Join the queue; ``on_turn`` is called as soon as this ticket is first. Raises `Full`."""
+        """Join the queue; ``on_turn`` is called as soon as this ticket has its turn. Raises `Full`."""
         self._semaphore.enter(self)
 
     def leave(self) -> None:
-        """Give the place back: the next ticket's turn comes when this one had it. Idempotent."""
+        """Leave the queue; if this ticket had its turn, the next ticket gets it. Idempotent."""
         self._semaphore.leave(self)
 
     @property
     def position(self) -> int | None:
-        """0: has its turn; n: n-th of those that wait; None: not in the queue."""
+        """0: the ticket has its turn; n: it is the n-th waiting ticket; None: it is not in the queue."""
         return self._semaphore.position(self)
 
 
 class FairSemaphore:
     """Admits ``places`` tickets at a time, first come, first served; at most ``max_waiting`` tickets wait behind them.
 
-    ``on_turn`` runs in the thread that brings the turn about (the one that enters, or the one that leaves), outside
-    the lock; it must be quick and must not leave.
+    ``on_turn`` runs without the lock, in the thread that called ``enter`` or another ticket's ``leave``. It must not
+    block and must not call ``leave``.
     """
 
     def __init__(self, max_waiting: int = 64, places: int = 1) -> None:

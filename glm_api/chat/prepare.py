@@ -1,4 +1,4 @@
-"""A chat completion as work for the pipeline."""
+"""Convert a chat completion request into a job for the pipeline."""
 
 from __future__ import annotations
 

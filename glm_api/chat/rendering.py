@@ -1,4 +1,4 @@
-"""The events of a chat completion as one body, or as the chunks of a stream; both from the same events."""
+"""Render the events of a chat completion as one JSON body or as the chunks of a stream."""
 
 from __future__ import annotations
 

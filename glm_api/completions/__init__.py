@@ -1,1 +1,1 @@
-"""``POST /v1/completions``: text goes on, with no conversation around it."""
+"""``POST /v1/completions``: text completions, without chat formatting."""

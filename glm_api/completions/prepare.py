@@ -1,4 +1,4 @@
-"""A completion as work for the pipeline."""
+"""Convert a completion request into a job for the pipeline."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is written to the log: how a line gets out, and what it tells of an exception."""
+"""Logging: how a line gets to standard error, and what it tells of an exception."""

@@ -1,4 +1,4 @@
-"""What the log tells of an unforeseen exception: one line, with its type and places, and nothing that a client sent.
+"""The log line of an unforeseen exception: its type and places, and nothing that a client sent.
 
 The message of an exception is somebody's data more often than not: a ``KeyError`` is the key, a ``UnicodeError`` holds
 the text. So it is left out, but for types whose messages name files, modules, attributes and the like.

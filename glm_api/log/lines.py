@@ -1,4 +1,4 @@
-"""How a message becomes a line on standard error, and how it gets there without holding up anybody.
+"""Format messages as lines and write them to standard error without blocking anybody.
 
 Whoever reads standard error may be slow, or stop: a write would then block, and with it the event loop, ``/health``
 too. So a thread of the operating system writes, from a queue of `MOST_BYTES`. What comes while that is full is dropped,

@@ -1,1 +1,1 @@
-"""What every request passes: who may call, its record, log line and counts, and whether its client is still there."""
+"""What every request passes: access checks, request record, access log, metrics, disconnect detection."""

@@ -1,4 +1,4 @@
-"""One line for every request, written when its last byte is out: for a stream, at its end.
+"""The access log: one line a request, written when its last byte is out (for a stream, at its end).
 
 How a line looks (text or JSON, its time stamp, its escaping) is set up in ``gunicorn.conf.py``, for gunicorn's own
 lines too, and done in `glm_api.log.lines`. Here is what it says. Prompts and answers are in it only with

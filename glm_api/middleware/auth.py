@@ -1,4 +1,4 @@
-"""API keys: who may call the server. Without any key set, everybody may.
+"""API keys. Without any key in the settings, everybody may call the server.
 
 Keys come from ``GLM_API_KEYS`` and from the file ``GLM_API_KEYS_FILE``, which is read again when it changes, so that
 keys are given out and taken back without a restart. A file that vanishes or breaks takes nobody's key away. At boot

@@ -1,4 +1,4 @@
-"""Which pages of other origins may call the server, by ``GLM_CORS_ORIGINS``. None by default; never with cookies."""
+"""CORS: ``GLM_CORS_ORIGINS`` lists the origins whose pages may call the server. Default none; never with cookies."""
 
 from __future__ import annotations
 

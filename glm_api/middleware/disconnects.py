@@ -1,4 +1,4 @@
-"""Notices that a client has closed its connection, while the request waits, while a prompt is read, at any time.
+"""Detect that a client has closed its connection: while its request waits, during prefill, at any time.
 
 A WSGI application learns that a client left only when it writes, which a request in the queue or a non-streamed answer
 does not do for minutes. gunicorn hands over the socket (``environ["gunicorn.socket"]``), and gevent's event loop, which

@@ -1,4 +1,4 @@
-"""Under which names the server answers: ``GLM_ALLOWED_HOSTS``.
+"""``GLM_ALLOWED_HOSTS``: the host names that the server answers to.
 
 A page anywhere can have its own name point to 127.0.0.1 (DNS rebinding). The browser then takes the server for the
 page's own, and lets the page send and read. Only the ``Host`` header tells: it holds the page's name. So where browsers

@@ -1,4 +1,4 @@
-"""What is known of one request when it is over, stream and all; logs and metrics are made of it.
+"""The record of one request, complete when its last byte is out; logs and metrics are made of it.
 
 Each request has a `RequestRecord` in ``flask.g.record``. Whoever answers fills it in as the answer is made; the signal
 `request_over` carries it when the last byte is out, or the client is gone.

@@ -1,4 +1,4 @@
-"""Refuses a request for which the server has no connection to spare, before anything is done for it."""
+"""Refuse a request before any work on it if the server has no connection to spare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ids of the one model, and what is known of it."""
+"""The ids of the served model, and the facts about it."""
 
 from __future__ import annotations
 

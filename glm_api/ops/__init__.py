@@ -1,1 +1,1 @@
-"""Whether and how the server runs, and what it makes of a text: for operators and for debugging."""
+"""Endpoints for operators and debugging: health, server state, tokenization and prompt templates."""

@@ -1,4 +1,4 @@
-"""Facts of the server and of its tokens, in llama-server's shapes."""
+"""Facts about the server and its tokens, in llama-server's shapes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from glm_api.context import pipeline, server_version, settings
 
 
 def server_props() -> dict[str, Any]:
-    """The model and the defaults. Raises `ModelLoading`."""
+    """Return the model and the default parameters. Raises `ModelLoading`."""
     info = pipeline.model
     return {
         "model_alias": settings.model_name,

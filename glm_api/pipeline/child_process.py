@@ -1,4 +1,4 @@
-"""The web side of a child process: starts it, feeds it, hears it, restarts it when it dies or hangs.
+"""The web side of a child process: start it, send and receive frames, restart it when it dies or hangs.
 
 chatglm_cpp holds the GIL while it computes, and a failed assertion in it ends the process. So it lives in children of
 the web process, and whatever happens there costs the web process one closed socket.

@@ -1,4 +1,4 @@
-"""What a request asks of the model, in the project's own terms.
+"""Conversations, messages and tools, in the project's own terms.
 
 The blueprints build these from validated JSON; the formats turn them into token ids. Nothing here knows HTTP,
 and nothing here knows a model family.

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use, and how a child is told to compute with so many threads.
+"""The number of CPUs that this process may use, and how the children get it as their number of threads.
 
 chatglm_cpp starts a thread for each CPU of the machine, and its threads spin. In a container that may use two CPUs of
 a machine with 64 that is a disaster, so the number of threads is decided here, by affinity and cgroup quota, and told

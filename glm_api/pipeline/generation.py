@@ -1,4 +1,4 @@
-"""One request's hold on the pipeline, from the queue to the last event."""
+"""One request in the pipeline, from the queue to the last event."""
 
 from __future__ import annotations
 

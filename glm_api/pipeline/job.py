@@ -1,4 +1,4 @@
-"""A piece of work for the pipeline, as the blueprints hand it over."""
+"""A job for the pipeline, as the blueprints submit it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the children tell of the model that they opened, and how an answer of it is to be read."""
+"""Facts about the loaded model, reported by the children, and how to read its answers."""
 
 from __future__ import annotations
 

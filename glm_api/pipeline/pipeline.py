@@ -1,4 +1,4 @@
-"""The web side's one pipeline: admission, dispatch to the pipeline process, and what is known of both children."""
+"""The web side's pipeline: admission, dispatch to the pipeline process, and the state of both children."""
 
 from __future__ import annotations
 
@@ -307,8 +307,8 @@ class Pipeline:
             self._release(generation)
 
     def _abandon_prefill_if_worthwhile(self) -> None:
-        """Restart the pipeline process when nobody wants what it is deaf with, and the next one would wait longer for
-        the end of it than for a restart."""
+        """Kill the pipeline process if the running prefill was cancelled, another request waits, and a restart is
+        quicker than letting the prefill end."""
         current = self._current
         if current is None or not current.closed or not self._semaphore.waiting:
             return

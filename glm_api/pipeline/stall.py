@@ -1,4 +1,4 @@
-"""Tells a process that computes or reads its file from one that does nothing, by what the kernel counts of it.
+"""Stall detection: tell a process that computes or reads its file from an idle one, by the kernel's counters.
 
 A child that evaluates a prompt in one call says nothing until it is done, which may take minutes. But it uses the CPU
 meanwhile. So a child that was stopped, or waits for ever, is found within seconds however long its work may take.

@@ -1,4 +1,4 @@
-"""The web side of the tokenizer process: questions with an id each, of which the process has one at a time.
+"""The web side of the tokenizer process: numbered questions, sent to the process one at a time.
 
 Token ids are needed before a request is admitted (does the prompt fit?) and by ``/tokenize`` at any time, but the
 pipeline process is deaf while it evaluates a prompt. So ids come from a process of their own, which never computes

@@ -1,4 +1,4 @@
-"""The input of a response: items, validated by type, and made into the pipeline's messages.
+"""The input of a response: items, validated by type, and converted into the pipeline's messages.
 
 A function call is an item of its own here; the pipeline's messages hold the calls of an assistant message, so calls in
 a row, and those behind what the assistant said, become one message.

@@ -1,4 +1,4 @@
-"""A response as work for the pipeline."""
+"""Convert a response request into a job for the pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events of a response as one body, or as the typed events of a stream; both from the same items.
+"""Render the events of a response as one JSON body or as the typed events of a stream; both from the same items.
 
 A stream tells of each output item as it begins, grows and ends. The item that grows is kept as the object that it will
 be in the body, so that the last event, which holds the whole response, cannot differ from what was streamed.

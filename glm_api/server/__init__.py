@@ -1,1 +1,1 @@
-"""gunicorn's side: its worker class, and what it bounds."""
+"""gunicorn's worker class, with its bounds on connections."""

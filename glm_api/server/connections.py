@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, with a bound on everything that a client may take its time with.
+"""gunicorn's gevent worker, with a bound on every wait for a client.
 
 A worker has a fixed number of connections. Whoever holds them all by sending slowly, or nothing, or by not reading what
 it asked for, would take the server away from everybody. So each wait for a client ends:

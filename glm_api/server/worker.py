@@ -1,4 +1,4 @@
-"""gunicorn's worker, with OpenAI's envelope for the requests that never reach the application.
+"""gunicorn's worker class; requests that never reach the application get OpenAI's envelope too.
 
 What cannot be read as HTTP is refused by gunicorn itself, by default as an HTML page that repeats what the client sent.
 

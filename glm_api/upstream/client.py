@@ -1,4 +1,4 @@
-"""The engine behind this server: its queue here, its models, and whether it answers."""
+"""The backend for an engine elsewhere: its queue, its models and its state."""
 
 from __future__ import annotations
 

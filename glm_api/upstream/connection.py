@@ -1,4 +1,4 @@
-"""One HTTP request to the engine, in a thread of its own, which can be ended at any moment.
+"""One HTTP request to the engine, run in its own thread; it can be ended at any moment.
 
 ``http.client`` and not a client with a pool of connections: the socket must be at hand from the first moment on, also
 while the engine has not answered at all, because closing it is the only way to tell the engine to stop. A connection a

@@ -1,4 +1,4 @@
-"""The running application's backend where it is the engine elsewhere, see `glm_api.context`."""
+"""The backend of the running application with ``GLM_BACKEND=openai``; see `glm_api.context`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client is told when the engine refuses or fails: the envelope, with nothing of its insides."""
+"""The errors that a client gets when the engine refuses or fails; they reveal no internals of the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cuts a stream of server-sent events into its events, by the grammar of the HTML standard (9.2.5).
+"""Split a stream of server-sent events into events, by the grammar of the HTML standard (9.2.5).
 
 A line ends in LF, CR or CR LF, and an empty line ends an event. The stream may begin with a byte order mark.
 """

@@ -10,10 +10,10 @@ from glm_api.upstream.context import engine
 
 
 def chosen(requested: str | None) -> tuple[str | None, str | None]:
-    """The name that answers bear and the engine's own, for a request for ``requested``.
+    """Return the model name for answers and the engine's own name, for a request for ``requested``.
 
-    A name that is not in the map is the engine's to judge if there is no map; else it gets the first model of the map,
-    or, where names are strict, an `ApiError` (404). Both are None if there is nothing to go by.
+    Without a model map, names pass through. With one, an unknown name becomes its first entry. With
+    ``GLM_STRICT_MODEL``, an unknown name is an `ApiError` (404) if any are known. (None, None): no model is known.
     """
     names = _names()
     if settings.strict_model and requested is not None and names and requested not in names:

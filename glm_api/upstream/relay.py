@@ -1,4 +1,4 @@
-"""Sends a request on to the engine, and its answer back as it comes; on the way reads what logs and metrics tell.
+"""Forward a request to the engine and its answer to the client; record usage for logs and metrics on the way.
 
 Of an answer only two things change: the model bears the name that the client knows, and the token counts of a stream,
 which this server always asks for, are left out for a client that did not.

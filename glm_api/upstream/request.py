@@ -1,4 +1,4 @@
-"""One request's hold on the engine, from the queue to the last byte."""
+"""One request to the engine, from the queue to the last byte of its answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer of the engine tells for logs and metrics: token counts, why it ended, when its first token came."""
+"""Usage of an engine's answer, for logs and metrics: token counts, finish reason, time of the first token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompt and answer formats, one module a model family. `load` is the way in."""
+"""Prompt and answer formats, one module a model family. `load` returns a family's format."""
 
 from __future__ import annotations
 

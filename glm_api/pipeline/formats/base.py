@@ -1,4 +1,4 @@
-"""What a model family's format must be able to do.
+"""The interface of a model family's format.
 
 A format turns a conversation into the token ids that the family was trained on, and token ids back into text and
 tool calls. It sees the tokenizer through `Tokenizer`, never chatglm_cpp itself, so it can be tested with scripted ids.

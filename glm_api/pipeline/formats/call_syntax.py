@@ -1,4 +1,4 @@
-"""The body of a tool call while it is written: what comes after the line with the tool's name."""
+"""The body of a tool call, read while the model writes it: what follows the line with the tool's name."""
 
 from __future__ import annotations
 

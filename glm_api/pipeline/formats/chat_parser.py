@@ -1,4 +1,4 @@
-"""Reads an answer of ChatGLM3 or GLM-4: text, tool calls, or text and then calls.
+"""Read an answer of ChatGLM3 or GLM-4: text, tool calls, or text and then calls.
 
 An answer is one or more segments, each opened by ``<|assistant|>`` (the first one by the prompt). A segment begins with
 a line of metadata, empty for text and the tool's name for a call:

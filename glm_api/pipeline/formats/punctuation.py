@@ -1,4 +1,4 @@
-"""Chinese punctuation, as ChatGLM-6B and ChatGLM2-6B answers are to be shown.
+"""Chinese punctuation in the answers of ChatGLM-6B and ChatGLM2-6B.
 
 Their ``process_response`` (modeling_chatglm.py) turns ``,!:;?`` into the full-width mark next to a Chinese character.
 This does the same to a stream: a mark waits only when the character behind it must decide.

@@ -1,4 +1,4 @@
-"""Stop strings, found wherever the tokens cut them and never given out."""
+"""Stop strings: found even if several tokens share one, and never part of the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of an answer on its way out: white space in front removed, punctuation, stop strings."""
+"""Filter the text of an answer: remove leading white space, convert punctuation, find stop strings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads an answer that is nothing but text: a raw completion, or a message of a family without tools."""
+"""Read an answer that is only text: a raw completion, or a message of a family without tools."""
 
 from __future__ import annotations
 

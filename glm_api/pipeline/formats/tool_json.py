@@ -1,4 +1,4 @@
-"""A declared tool as the families were shown them."""
+"""A declared tool in the JSON form on which the families were trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entry of both children: confine the process, open the model, serve frames until the web process goes away."""
+"""Entry point of both children: confine the process, open the model, serve frames until the web process goes away."""
 
 from __future__ import annotations
 

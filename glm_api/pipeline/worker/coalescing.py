@@ -1,4 +1,4 @@
-"""Sends events to the web process, text of a few milliseconds at a time.
+"""Send events to the web process; join the texts of a few milliseconds into one event.
 
 A small model makes thousands of tokens a second; a frame and a wake-up of the web process for each would cost more than
 the tokens. A large model's tokens each go out at once, since they are further apart than `HOLD_SECONDS`.

@@ -1,4 +1,4 @@
-"""Makes the child a good child: it dies with its parent, leaves the signals to it, and goes first when memory ends."""
+"""Set up a child process: it dies with its parent, ignores terminal signals, is the OOM killer's first choice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pipeline process's work: take a `Generate` frame, answer its prompts, take the next."""
+"""The service in the pipeline process: take a `Generate` frame, answer its prompts, take the next frame."""
 
 from __future__ import annotations
 

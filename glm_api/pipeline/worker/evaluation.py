@@ -1,4 +1,4 @@
-"""Evaluates tokens on a cache slot: a prompt in one call or token by token, then one token after the other.
+"""Evaluate tokens on a cache slot: a prompt in one call or token by token, then one token after the other.
 
 The two ways of reading a prompt give the same cache. One call (*batch*) uses many cores better, but nothing can
 interrupt it, it cannot start from a cached prefix, and its attention scores take memory that grows with the square of

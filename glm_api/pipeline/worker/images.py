@@ -1,4 +1,4 @@
-"""Decodes the image that a prompt shows, here, where a decoder that fails costs one request and not the server."""
+"""Decode the image of a prompt in the child, where a failing decoder costs one request and not the server."""
 
 from __future__ import annotations
 

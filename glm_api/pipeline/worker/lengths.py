@@ -1,4 +1,4 @@
-"""How many tokens a text has at least, told from its characters without encoding it.
+"""A lower bound of a text's number of tokens, computed from its characters without encoding it.
 
 No token stands for more characters than the longest piece of the vocabulary has. That holds for the characters of one
 kind by themselves, which tells more where pieces of another kind are much longer: GLM-4 has one of 512 blanks, but no

@@ -1,4 +1,4 @@
-"""Encodes no more than was asked for: prompts of millions of characters cost seconds, and fit into no context."""
+"""Bounded encoding: a prompt of millions of characters costs seconds to encode and fits into no context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens the model as an `Open` frame says, with every refusal in one line for the operator."""
+"""Open the model of an `Open` frame; every refusal is one line for the operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many cache slots fit into this machine's memory."""
+"""The number of cache slots that fit into this machine's memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks at a GGML model file before chatglm_cpp does.
+"""Check a GGML model file before chatglm_cpp opens it.
 
 chatglm_cpp maps the file and trusts every number in it: a truncated download or a flipped bit ends the process with a
 signal, or makes a model that talks nonsense. This module walks the header and the table of tensors (a few kilobytes of

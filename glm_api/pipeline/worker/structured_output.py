@@ -1,4 +1,4 @@
-"""Checks what a request demands of its answer beyond being one: valid JSON of a given schema.
+"""Structured output: check that an answer is JSON and matches the requested schema.
 
 chatglm_cpp has no grammars and gives no logits, so the demand is put into the prompt, the answer is checked here, and
 the pipeline tries again a bounded number of times.

@@ -1,4 +1,4 @@
-"""chatglm_cpp's tokenizers behind the interface that the formats stand on."""
+"""chatglm_cpp's tokenizers, behind the interface that the formats use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tokenizer process's work: answer each question with ids or text."""
+"""The service in the tokenizer process: answer each question with ids or text."""
 
 from __future__ import annotations
 

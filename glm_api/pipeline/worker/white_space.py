@@ -1,4 +1,4 @@
-"""White space as GLM-4's tokenizer takes it, where chatglm_cpp's copy of that tokenizer differs.
+"""White space as GLM-4's tokenizer encodes it, where chatglm_cpp's copy of that tokenizer differs.
 
 The real one is tiktoken with the pattern of tokenization_chatglm.py (huggingface.co/THUDM/glm-4-9b-chat). It differs in
 two ways: ``\\s`` there is Unicode's White_Space, and a run of white space at the end of a text is one piece.
