@@ -178,12 +178,12 @@ class LoadFailed(Frame):
 
 
 # --- pipeline -> web process: the events of an answer -------------------------------------------------------------
-# For each prompt: Started, any number of Progress/Text/ToolCall/ToolArguments, then Finished. Failed ends all.
+# For each prompt: Started, any number of Progress/Text/ToolCallStarted/ToolArguments, then Finished. Failed ends all.
 
 
 @dataclass(frozen=True, slots=True)
 class Event(Frame):
-    """Base of the events of a generation. ``ids`` are the generated token ids that the event stands for."""
+    """Base of the events of a generation. In some, ``ids`` are the generated token ids that the event stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +200,14 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class Alive(Event):
-    """The process is at work on an answer of which there is nothing to send at the moment."""
+    """The process works on an answer and has nothing to send yet."""
 
     TAG: ClassVar[str] = "alive"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress(Event):
-    """How much of the prompt is evaluated, in tokens, cached ones included."""
+    """Progress of the prompt's evaluation, in tokens, including cached ones."""
 
     TAG: ClassVar[str] = "progress"
     processed: int

@@ -112,16 +112,16 @@ class Pipeline:
         self._process = ChildProcess("pipeline", opening, self, settings.environment)
 
     def start(self) -> None:
-        """Start the children; returns at once, `health` tells when the model is ready."""
+        """Start the children and return at once; `health` reports when the model is ready."""
         self._tokenizer.process.start()
         self._process.start()
 
     def drain(self) -> None:
-        """Take no new work; what is admitted already goes on."""
+        """Refuse new requests and go on with admitted ones."""
         self._draining = True
 
     def stop(self) -> None:
-        """End the children; what runs fails with `Interrupted`, what waits with `ShuttingDown`. Idempotent."""
+        """End the children: running requests fail with `Interrupted`, waiting ones with `ShuttingDown`. Idempotent."""
         self.drain()
         for generation in list(self._generations.values()):
             generation.fail(shutting_down(begun=generation.sent))
@@ -130,14 +130,14 @@ class Pipeline:
         self._tokenizer.stop()
 
     def join(self, timeout: float = 5.0) -> None:
-        """Wait until the children are gone, after `stop`; seconds."""
+        """Wait until the children are gone, after `stop`; at most ``timeout`` seconds."""
         self._process.join(timeout)
         self._tokenizer.process.join(timeout)
 
     # --- what is known ---
 
     def health(self) -> Health:
-        """The state now; never waits."""
+        """Return the current state; never wait."""
         if self._draining:
             return Health("draining", "The server is shutting down.")
         unresponsive = [child.role for child in (self._process, self._tokenizer.process) if not child.responsive]
@@ -152,7 +152,7 @@ class Pipeline:
 
     @property
     def model(self) -> ModelInfo:
-        """The loaded model; known from the first load on, also while a child restarts. Raises `ModelLoading`."""
+        """The loaded model; known after the first load, even while a child restarts. Raises `ModelLoading`."""
         if self._model is None:
             raise _not_loaded(self.health())
         return self._model
@@ -163,12 +163,12 @@ class Pipeline:
         return {"pipeline": self._process.pid, "tokenizer": self._tokenizer.process.pid}
 
     def load(self) -> Load:
-        """How much there is to do."""
+        """Return the numbers of running and of waiting requests."""
         current = self._current
         return Load(int(current is not None and current.sent), self._semaphore.waiting)
 
     def snapshot(self) -> dict[str, Any]:
-        """What runs, what waits and what the cache slots hold, for ``/slots``. Times are in milliseconds."""
+        """Return running and waiting requests and the cache slots, for ``/slots``. Times are in milliseconds."""
         now = time.monotonic()
         current = self._current
         waiting = sorted(
@@ -204,11 +204,11 @@ class Pipeline:
     # Each raises `ModelLoading`, `ShuttingDown`, `EngineError` or `DeadlineExceeded` besides what it says.
 
     def encode_chat(self, conversation: Conversation) -> Prompt:
-        """The prompt of ``conversation``. Raises `PromptError`, `ContextLengthExceeded`."""
+        """Return the prompt of ``conversation``. Raises `PromptError`, `ContextLengthExceeded`."""
         return self._tokenizer.encode_chat(conversation)
 
     def encode_text(self, text: str) -> list[int]:
-        """The ids of the raw completion's prompt ``text``. Raises `ContextLengthExceeded`."""
+        """Return the ids of ``text`` as the prompt of a raw completion. Raises `ContextLengthExceeded`."""
         return self._tokenizer.encode_text(text)
 
     def tokenize(self, text: str, special: bool) -> list[int]:
@@ -216,11 +216,11 @@ class Pipeline:
         return self._tokenizer.tokenize(text, special)
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ``ids``, special tokens shown. Raises `PromptError` for unknown ids, and for too many."""
+        """Return the text of ``ids``, special tokens shown. Raises `PromptError` for unknown ids, and for too many."""
         return self._tokenizer.decode(ids)
 
     def pieces(self, ids: list[int]) -> list[str]:
-        """The text of each of ``ids`` by itself. Raises `PromptError` as `decode` does."""
+        """Return the text of each of ``ids`` by itself. Raises `PromptError` as `decode` does."""
         return self._tokenizer.pieces(ids)
 
     # --- admission and dispatch ---

@@ -53,28 +53,28 @@ class Engine:
         self.models: list[dict[str, Any]] = []
 
     def start(self) -> None:
-        """Watch the engine from now on; returns at once."""
+        """Start to watch the engine; return at once."""
         threading.Thread(target=self._watch, name="engine-watch", daemon=True).start()
 
     def drain(self) -> None:
-        """Take no new work; what is admitted already goes on."""
+        """Refuse new requests and go on with admitted ones."""
         self._draining = True
 
     def stop(self) -> None:
-        """What runs fails with `Interrupted`, what waits with `ShuttingDown`. Idempotent."""
+        """Stop: running requests fail with `Interrupted`, waiting ones with `ShuttingDown`. Idempotent."""
         self.drain()
         self._stopped.set()
         for call in list(self._calls):
             call.fail(shutting_down(begun=call.turn_at is not None))
 
     def health(self) -> Health:
-        """The state at the last look; never waits."""
+        """Return the state at the last check; never wait."""
         return (
             Health("draining", "The server is shutting down.") if self._draining else Health(self._state, self._message)
         )
 
     def load(self) -> Load:
-        """How many requests are with the engine, and how many wait here."""
+        """Return the numbers of requests at the engine and of requests that wait here."""
         return Load(self._semaphore.held, self._semaphore.waiting)
 
     def call(self, endpoint: str, request_id: str, body: bytes) -> Call:
