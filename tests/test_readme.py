@@ -12,7 +12,8 @@ from config import ALIASES, VARIABLES
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
-BOTH = pytest.mark.parametrize("text", [README, CHINESE], ids=["en", "zh"])
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+EACH = pytest.mark.parametrize("text", [README, CHINESE, CONTRIBUTING], ids=["en", "zh", "contributing"])
 
 
 def settings_table() -> list[str]:
@@ -29,7 +30,7 @@ def test_the_ancestors_names_are_told() -> None:
         assert f"`{alias}`" in README
 
 
-@BOTH
+@EACH
 def test_every_make_target_that_is_named_exists(text: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     named = set(re.findall(r"(?<!install )\bmake ([a-z-]+)", text))
@@ -37,7 +38,7 @@ def test_every_make_target_that_is_named_exists(text: str) -> None:
     assert named <= targets
 
 
-@BOTH
+@EACH
 def test_every_file_that_is_linked_exists(text: str) -> None:
     links = re.findall(r"\]\((?!http|#)([^)#]+)", text)
     assert links
@@ -53,3 +54,11 @@ def test_both_readmes_say_the_same_commands() -> None:
         return re.findall(r"^(?:make|curl|python3|CMAKE_|\.venv|GLM_MODEL)[^\n]*", text, flags=re.MULTILINE)
 
     assert set(commands(CHINESE)) <= set(commands(README))
+
+
+def test_every_file_that_contributors_are_sent_to_exists() -> None:
+    named = set(re.findall(r"`((?:glm_api|tests|docs|\.ci)/[\w./-]+)`", CONTRIBUTING)) - {"glm_api/NAME", "tests/NAME"}
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    for module, name in re.findall(r"`(\w+)` in `([\w/]+\.py)`", CONTRIBUTING):
+        assert re.search(rf"\b{module}\b", (ROOT / name).read_text()), f"{module} in {name}"
