@@ -9,8 +9,9 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
@@ -37,6 +38,10 @@ MEASUREMENTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 # where it takes long.
 FOR_TINY = ("startup", "speed", "first_token", "waiting", "killing", "crowd")
 FOR_SYNTHETIC = ("startup", "responsiveness", "freeing", "speed", "first_token")  # the longest last
+
+
+def _show(bar: tqdm[NoReturn], shape: str, what: str) -> None:
+    bar.set_description_str(f"{shape}: {what}")
 
 
 def main(arguments: list[str]) -> None:
@@ -69,7 +74,7 @@ def main(arguments: list[str]) -> None:
                 threads=options.threads,
                 logs=Path(logs),
                 quick=options.quick,
-                say=lambda what, shape=shape: bar.set_description_str(f"{shape}: {what}"),
+                say=partial(_show, bar, shape),
             )
             found["other_work_percent"].append(machine.other_work())
             part = found["shapes"].setdefault(shape, {"model": shapes.DESCRIPTIONS[shape]})

@@ -100,7 +100,17 @@ def read_ggml(path: Path) -> tuple[ChatGLM3, bytes]:
     with path.open("rb") as file:
         file.seek(8)  # magic and model type
         fields = _CONFIG.unpack(file.read(_CONFIG.size))
-        config = Config(*fields[2:4], fields[6], *fields[4:6], fields[7], round(fields[8], 9), fields[10], fields[11])
+        config = Config(
+            vocab_size=fields[2],
+            hidden_size=fields[3],
+            num_layers=fields[6],
+            num_attention_heads=fields[4],
+            num_key_value_heads=fields[5],
+            ffn_hidden_size=fields[7],
+            norm_eps=round(fields[8], 9),
+            rope_theta=fields[10],
+            max_length=fields[11],
+        )
         tokenizer = file.read(*struct.unpack("i", file.read(4)))
         model = ChatGLM3(config)
         for name, values in _tensors(model):

@@ -43,10 +43,12 @@ class DemoModel:
 
     def encode(self, text: str) -> list[int]:
         """Ids of ordinary text, without the two special ids that chatglm-cpp puts in front."""
-        return self._pipeline.tokenizer.encode(text, MAX_LENGTH)[2:]
+        ids: list[int] = self._pipeline.tokenizer.encode(text, MAX_LENGTH)[2:]
+        return ids
 
     def decode(self, ids: list[int]) -> str:
-        return self._pipeline.tokenizer.decode(ids)
+        text: str = self._pipeline.tokenizer.decode(ids)
+        return text
 
     def greedy(self, prompt_ids: list[int], max_new_tokens: int = 600) -> list[int]:
         """The most probable continuation, up to and including the stop id."""

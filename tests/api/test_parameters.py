@@ -98,24 +98,26 @@ def test_null_is_as_good_as_absent(client: FlaskClient, fake: FakePipeline) -> N
     assert job(client, fake, **dict.fromkeys(optional)) == job(client, fake)
 
 
+OUT_OF_RANGE: list[tuple[str, tuple[Any, ...]]] = [
+    ("temperature", ("1", True, -0.1, 2.1, [], {})),
+    ("top_p", ("1", -0.1, 1.1)),
+    ("top_k", ("5", 5.7, 5.0, True, -2, 10**30)),
+    ("repetition_penalty", (0, 5e-324, -1, 2.5, "1", 10**400)),
+    ("max_tokens", ("5", 5.7, True, 0, -1, 2**31, [])),
+    ("max_completion_tokens", (0, 1.5, "9")),
+    ("n", (0, 5, 1.0, "1", True)),
+    ("stream", ("true", 1, 0, "yes")),
+    ("stop", ("", [""], ["a"] * 5, 5, [5], ["x" * 257], {}, [None])),
+    ("model", (5, [], "x" * 257)),
+    ("seed", ("1", 1.5, True)),
+    ("stream_options", (True, "x", [])),
+    ("response_format", ("json_object", {"type": "yaml"}, {}, {"type": "json_schema"})),
+    ("messages", ([], {}, "Hello", HELLO * 2049)),
+]
+
+
 @pytest.mark.parametrize(
-    ("parameter", "value"),
-    [
-        *[("temperature", value) for value in ("1", True, -0.1, 2.1, [], {})],
-        *[("top_p", value) for value in ("1", -0.1, 1.1)],
-        *[("top_k", value) for value in ("5", 5.7, 5.0, True, -2, 10**30)],
-        *[("repetition_penalty", value) for value in (0, 5e-324, -1, 2.5, "1", 10**400)],
-        *[("max_tokens", value) for value in ("5", 5.7, True, 0, -1, 2**31, [])],
-        *[("max_completion_tokens", value) for value in (0, 1.5, "9")],
-        *[("n", value) for value in (0, 5, 1.0, "1", True)],
-        *[("stream", value) for value in ("true", 1, 0, "yes")],
-        *[("stop", value) for value in ("", [""], ["a"] * 5, 5, [5], ["x" * 257], {}, [None])],
-        *[("model", value) for value in (5, [], "x" * 257)],
-        *[("seed", value) for value in ("1", 1.5, True)],
-        *[("stream_options", value) for value in (True, "x", [])],
-        *[("response_format", value) for value in ("json_object", {"type": "yaml"}, {}, {"type": "json_schema"})],
-        *[("messages", value) for value in ([], {}, "Hello", HELLO * 2049)],
-    ],
+    ("parameter", "value"), [(parameter, value) for parameter, values in OUT_OF_RANGE for value in values]
 )
 def test_another_type_or_range_is_refused_by_name(client: FlaskClient, parameter: str, value: Any) -> None:
     response = client.post(CHAT, json={"messages": HELLO, "stream": True, parameter: value})
@@ -142,7 +144,7 @@ def test_progress_needs_a_stream(client: FlaskClient) -> None:
     refused(refusal(client, return_progress=True), "return_progress")
 
 
-UNSUPPORTED = [
+UNSUPPORTED: list[tuple[str, list[Any], list[Any]]] = [
     ("logprobs", [False], [True]),
     ("top_logprobs", [0], [1, 5]),
     ("logit_bias", [{}], [{"5": 1}]),

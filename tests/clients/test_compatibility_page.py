@@ -54,7 +54,7 @@ def test_no_parameter_has_a_row_for_nothing() -> None:
 
 
 def test_each_endpoint_has_its_row() -> None:
-    document = create_app(Settings()).test_client().get("/openapi.json").json
+    document = create_app(Settings()).test_client().get("/openapi.json").get_json()
     table = rows("Endpoints")
     for path, methods in document["paths"].items():
         for method in {"get", "post"} & set(methods):

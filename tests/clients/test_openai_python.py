@@ -12,7 +12,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI, pydantic_function_tool
 from openai.lib._tools import pydantic_responses_function_tool
 from openai.lib.responses_tool_runner import RegisteredFunction, ResponsesToolRunner
-from openai.types.chat import ChatCompletionMessage
+from openai.types.chat import ChatCompletionMessage, ChatCompletionUserMessageParam
 from pydantic import BaseModel, Field
 
 from tests.support.server import Server
@@ -39,13 +39,17 @@ def tools(*functions: dict[str, Any]) -> list[Any]:
     return [{"type": "function", "function": function} for function in functions]
 
 
-def user(text: str) -> dict[str, str]:
+def user(text: str) -> ChatCompletionUserMessageParam:
     return {"role": "user", "content": text}
 
 
 def calls(message: ChatCompletionMessage) -> list[tuple[str, Any]]:
     """The name and the arguments of each call."""
-    return [(call.function.name, json.loads(call.function.arguments)) for call in message.tool_calls or []]
+    return [
+        (call.function.name, json.loads(call.function.arguments))
+        for call in message.tool_calls or []
+        if call.type == "function"
+    ]
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def client(demo: Server) -> Iterator[OpenAI]:
 @pytest.fixture
 def counted(client: OpenAI) -> str:
     """The answer to `COUNT`, in one piece."""
-    answer = client.chat.completions.create(model=MODEL, messages=[user(COUNT)], temperature=0)  # type: ignore[list-item]
+    answer = client.chat.completions.create(model=MODEL, messages=[user(COUNT)], temperature=0)
     text = answer.choices[0].message.content or ""
     assert text.startswith(", ".join(map(str, range(1, 11))))
     return text
@@ -67,7 +71,8 @@ def answered(client: OpenAI, messages: list[Any], stream: bool, **more: Any) -> 
     """The message that answers, in one piece or put together from a stream by the SDK's own helper."""
     request = {"model": MODEL, "messages": messages, "temperature": 0, **more}
     if not stream:
-        return client.chat.completions.create(**request).choices[0].message
+        message: ChatCompletionMessage = client.chat.completions.create(**request).choices[0].message
+        return message
     with client.chat.completions.stream(**request) as events:
         events.until_done()
         return events.get_final_completion().choices[0].message
@@ -250,7 +255,7 @@ def test_asyncio_has_several_streams_at_once(demo: Server, counted: str) -> None
             model=MODEL,
             messages=[user(COUNT)],
             temperature=0,
-            stream=True,  # type: ignore[list-item]
+            stream=True,
         )
         return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
@@ -267,7 +272,7 @@ def test_an_answer_bears_the_id_of_its_request(client: OpenAI) -> None:
     completion = client.chat.completions.create(
         model=MODEL,
         messages=[user("Hello!")],
-        extra_headers={"x-request-id": "mine-1"},  # type: ignore[list-item]
+        extra_headers={"x-request-id": "mine-1"},
     )
     assert completion._request_id == "mine-1"
 
@@ -353,5 +358,5 @@ def test_the_tool_runner_goes_the_whole_way(client: OpenAI, stream: bool) -> Non
 def test_what_would_be_stored_is_refused(client: OpenAI) -> None:
     for stored in ({"previous_response_id": "resp_1"}, {"store": True}, {"background": True}):
         with pytest.raises(openai.BadRequestError) as refused:
-            client.responses.create(model=MODEL, input="Hello!", **stored)  # type: ignore[arg-type]
+            client.responses.create(model=MODEL, input="Hello!", **stored)
         assert (refused.value.param, refused.value.code) == (next(iter(stored)), "unsupported_parameter")

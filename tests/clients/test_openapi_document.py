@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -22,7 +23,7 @@ from tests.support.server import Server, start
 CONTEXT = 128
 ENVELOPE = {"message", "type", "param", "code"}
 
-api = schemathesis.openapi.from_dict(create_app(Settings()).test_client().get("/openapi.json").json)
+api = schemathesis.openapi.from_dict(create_app(Settings()).test_client().get("/openapi.json").get_json())
 # What the document does not allow ends before the model, and is tried on the application alone
 # (tests/api/test_openapi.py).
 api.config.generation.update(modes=[GenerationMode.POSITIVE])
@@ -46,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-def test_whatever_is_sent_is_answered_as_documented(case: schemathesis.Case, server: Server) -> None:
+def test_whatever_is_sent_is_answered_as_documented(case: schemathesis.Case[Any], server: Server) -> None:
     response = case.call(base_url=server.url, timeout=60)
     assert response.status_code < 500, response.text
     if response.status_code >= 400:

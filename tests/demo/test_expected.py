@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_table_has_forty_prompts_and_the_file_is_small() -> None:
 
 
 @pytest.mark.parametrize("case", EXPECTED, ids=lambda case: case["name"])
-def test_answers(model: DemoModel, case: dict) -> None:
+def test_answers(model: DemoModel, case: dict[str, Any]) -> None:
     dialogue: Dialogue = []
     if case["tools"]:
         dialogue.append(tools_system(case["tools"], case["system"]))
@@ -66,5 +67,5 @@ def test_every_id_can_be_decoded(model: DemoModel) -> None:
         ("no call", None),
     ],
 )
-def test_parse_arguments(text: str, arguments: dict | None) -> None:
+def test_parse_arguments(text: str, arguments: dict[str, Any] | None) -> None:
     assert parse_arguments(text) == arguments

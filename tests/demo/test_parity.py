@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_fixture_has_twenty_prompts() -> None:
 
 
 @pytest.mark.parametrize("case", FIXTURE, ids=lambda case: case["name"])
-def test_chatglm_cpp_equals_recorded_pytorch(model: DemoModel, case: dict) -> None:
+def test_chatglm_cpp_equals_recorded_pytorch(model: DemoModel, case: dict[str, Any]) -> None:
     given = model.greedy(case["prompt_ids"], max_new_tokens=len(case["greedy_ids"]))
     assert given == case["greedy_ids"]
 

@@ -22,7 +22,7 @@ DEPLOY = ROOT / "deploy"
 DOCS = [ROOT / "README.md", ROOT / "docs" / "deployment.md", ROOT / "docs" / "operations.md"]
 TEXTS = [*sorted(DEPLOY.iterdir()), *DOCS]
 
-app = create_app(Settings(), FakePipeline())  # type: ignore[arg-type]
+app = create_app(Settings(), FakePipeline())
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_unit_waits_less_for_the_model_than_systemd_waits_for_the_unit() -> 
 
 
 def test_the_unit_is_hardened(unit: Path, systemd_analyze: str) -> None:
-    command = [systemd_analyze, "security", "--offline=true", "--threshold=25", unit]
+    command = [systemd_analyze, "security", "--offline=true", "--threshold=25", str(unit)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-300:]
 

@@ -93,7 +93,7 @@ def test_replicas_on_unix_sockets_are_restarted_one_after_the_other(
     proxy = make_proxy(*(f"unix:{socket}" for socket in sockets))
     for index, socket in enumerate(sockets):
         for awaited in sockets:
-            command = [sys.executable, ROOT / "deploy" / "wait_until_ready.py", "60"]
+            command = [sys.executable, str(ROOT / "deploy" / "wait_until_ready.py"), "60"]
             subprocess.run(command, env={"GLM_BIND": f"unix:{awaited}"}, check=True)
         servers[index].stop()
         assert ask(proxy).status_code == 200

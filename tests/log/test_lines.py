@@ -48,7 +48,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
 
 def fill(pipe: Pipe) -> list[str]:
     """Log until lines are dropped; those that were taken."""
-    taken = []
+    taken: list[str] = []
     while not pipe.lines.dropped:
         taken.append(f"{len(taken)} {LONG}")
         pipe.log(taken[-1])

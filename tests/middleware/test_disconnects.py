@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 from gevent import socket
@@ -53,7 +54,7 @@ def test_after_the_end_of_the_watch_the_socket_is_left_alone(pair: tuple[socket.
 
 def test_a_watch_that_has_ended_is_quiet_though_its_client_is_found_gone_at_the_same_time() -> None:
     told: list[int] = []
-    stops = []
+    stops: list[Callable[[], None]] = []
     with ExitStack() as stack:
         pairs = [socket.socketpair() for _ in range(2)]
         for number, (server, client) in enumerate(pairs):
@@ -88,9 +89,7 @@ def test_a_thousand_clients_may_leave_together() -> None:
             server, client = socket.socketpair()
             stack.enter_context(server)
             clients.append(client)
-            stops.append(
-                disconnects.watch({"gunicorn.socket": server}, lambda number=number: leave(number))  # type: ignore[misc]
-            )
+            stops.append(disconnects.watch({"gunicorn.socket": server}, partial(leave, number)))
         for client in clients:
             client.close()
         assert all_left.wait(PATIENCE)

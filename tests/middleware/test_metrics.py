@@ -49,7 +49,7 @@ def fake() -> FakePipeline:
 
 @pytest.fixture
 def app(fake: FakePipeline) -> Flask:
-    return create_app(Settings(), fake)  # type: ignore[arg-type]
+    return create_app(Settings(), fake)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_what_runs_and_waits_is_shown(fake: FakePipeline, value: Value, monkeypa
     "settings", [Settings(), Settings(backend="openai", upstream_url="http://127.0.0.1:9/v1")], ids=lambda s: s.backend
 )
 def test_version_and_backend_are_shown(settings: Settings, fake: FakePipeline) -> None:
-    exposition = create_app(settings, fake).test_client().get("/metrics").get_data(as_text=True)  # type: ignore[arg-type]
+    exposition = create_app(settings, fake).test_client().get("/metrics").get_data(as_text=True)
     assert f'glm_build_info{{backend="{settings.backend}",version="{__version__}"}} 1.0' in exposition.splitlines()
 
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from tests.pages.conftest import OpenPage
 from tests.support.pages_stub import LOADING, MODEL, PING, Failure, Gate, Stub, answer, chunk, ending, text, tool_call
@@ -348,7 +348,12 @@ def test_a_full_browser_loses_nothing_and_says_what_to_do(stub: Stub, open_page:
     expect(last_answer(page)).to_contain_text("Hello")
     # The page asks whether to leave, and a file keeps what the browser cannot.
     asked: list[str] = []
-    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.once("dialog", stay)
     page.evaluate("location.reload()")
     expect(told).to_be_visible()
     assert asked == ["beforeunload"]

@@ -335,8 +335,7 @@ sys.stdin.read()
         assert len(children) == 2
         parent.kill()
         parent.wait()
-    for child in children:
-        until(lambda child=child: not Path(f"/proc/{child}/exe").exists())
+    until(lambda: not any(Path(f"/proc/{child}/exe").exists() for child in children))
 
 
 # --- files that cannot be served ---

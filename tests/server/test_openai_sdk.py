@@ -14,7 +14,8 @@ from tests.support.server import Server, chat
 def test_the_stream_joined_is_the_answer_in_one_piece(demo: Server, text: str) -> None:
     with demo.sdk() as client:
         whole = client.chat.completions.create(**chat(text))
-        parts = list(client.chat.completions.create(**chat(text, stream=True, stream_options={"include_usage": True})))
+        stream = client.chat.completions.create(**chat(text), stream=True, stream_options={"include_usage": True})
+        parts = list(stream)
     message = whole.choices[0].message
     assert message.role == "assistant"
     assert message.content
@@ -83,7 +84,7 @@ def test_a_prompt_over_the_context_is_refused_in_the_known_words(demo: Server) -
 
 def test_leaving_a_stream_frees_the_model(demo: Server) -> None:
     with demo.sdk() as client:
-        stream = client.chat.completions.create(**chat("count from 1 to 60", stream=True))
+        stream = client.chat.completions.create(**chat("count from 1 to 60"), stream=True)
         next(iter(stream))
         stream.close()
         assert client.chat.completions.create(**chat("hello")).choices[0].message.content

@@ -234,8 +234,7 @@ def test_no_process_survives_the_end_of_the_server(number: int, serve: Serve) ->
     children = server.children()
     assert set(children) == {"pipeline", "tokenizer"}
     assert server.stop(number) == 0
-    for child in children.values():
-        until(lambda child=child: not Path(f"/proc/{child}").exists())
+    until(lambda: not any(Path(f"/proc/{child}").exists() for child in children.values()))
 
 
 def test_sigterm_lets_a_running_answer_finish_and_takes_no_new_work(serve: Serve) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -32,13 +32,13 @@ def fake() -> FakePipeline:
 @pytest.fixture
 def make_app(fake: FakePipeline) -> MakeApp:
     """Makes an application with other settings."""
-    return lambda **settings: create_app(Settings(**settings), fake)  # type: ignore[arg-type]
+    return lambda **settings: create_app(Settings(**settings), fake)
 
 
 @pytest.fixture(scope="session")
 def shared_app() -> Flask:
     """An application with the default settings; describing its API takes a tenth of a second."""
-    return create_app(Settings(), FakePipeline())  # type: ignore[arg-type]
+    return create_app(Settings(), FakePipeline())
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ def client(app: Flask) -> FlaskClient:
 @pytest.fixture
 def sdk(app: Flask) -> Iterator[OpenAI]:
     """OpenAI's client, which refuses answers that do not have the documented shape."""
-    transport = httpx.WSGITransport(app)
+    transport = httpx2.WSGITransport(app)
     with OpenAI(
         base_url="http://localhost/v1",
         api_key="none",
         max_retries=0,
-        http_client=httpx.Client(transport=transport),
+        http_client=httpx2.Client(transport=transport),
         _strict_response_validation=True,
     ) as client:
         yield client

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from glm_api.backend.base import Health, Load
+from glm_api.backend.base import Cause, Health, Load
 from glm_api.backend.errors import ContextLengthExceeded, PipelineError, PromptError
 from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.formats.base import Prompt
@@ -103,7 +103,16 @@ class FakePipeline:
     jobs: list[Job] = field(default_factory=list)
     conversations: list[Conversation] = field(default_factory=list)
     generations: list[FakeGeneration] = field(default_factory=list)
-    restarts: Counter[str] = field(default_factory=Counter)
+    restarts: Counter[Cause] = field(default_factory=Counter)
+
+    def start(self) -> None:
+        """Nothing: it is ready."""
+
+    def drain(self) -> None:
+        self.state = "draining"
+
+    def stop(self) -> None:
+        """Nothing: there is no process."""
 
     def health(self) -> Health:
         return Health(self.state, f"The model is {self.state}.")

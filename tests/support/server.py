@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -122,7 +123,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.end(signal.SIGQUIT)
 
 
-def chat(text: str, **more: object) -> dict[str, object]:
+def chat(text: str, **more: object) -> dict[str, Any]:
     """The body of a greedy chat completion."""
     return {"model": "chatglm3-demo", "messages": [{"role": "user", "content": text}], "temperature": 0, **more}
 

@@ -10,13 +10,14 @@ import threading
 import httpx
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.support.processes import until
 from tests.support.server import Serve, Server
 from tests.support.upstream.fixtures import Engine, StartEngine
 from tests.support.upstream.scripted import Script, scripted_engine
 
-MESSAGES = [{"role": "user", "content": "Hello"}]
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_the_engine_s_refusals_are_openai_s(front: Server) -> None:
 
 
 def test_a_client_that_leaves_a_stream_frees_the_engine(front: Server, engine: Engine) -> None:
-    stream = front.sdk().chat.completions.create(model="glm", messages=MESSAGES, stream=True)  # type: ignore[call-overload]
+    stream = front.sdk().chat.completions.create(model="glm", messages=MESSAGES, stream=True)
     for _, chunk in zip(range(5), stream, strict=False):
         assert chunk.choices
     assert engine.busy() == 1

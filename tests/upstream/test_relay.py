@@ -230,7 +230,11 @@ class TestFailures:
     def test_an_event_without_an_end_is_refused_long_before_it_fills_the_memory(
         self, client: FlaskClient, upstream: ScriptedEngine
     ) -> None:
-        endless = [b"data: ", *[b"x" * 2**16] * (LARGEST_EVENT // 2**16), threading.Event()]
+        endless: list[bytes | threading.Event] = [
+            b"data: ",
+            *[b"x" * 2**16] * (LARGEST_EVENT // 2**16),
+            threading.Event(),
+        ]
         upstream.script = Script([*sse(chunk("a"), done=False).steps, *endless])
         first, failure, done = events(ask(client, stream=True))
         assert json.loads(first) == chunk("a")

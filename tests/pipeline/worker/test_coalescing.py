@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glm_api.pipeline.frames import Event, Frame, Text, ToolArguments
-from glm_api.pipeline.worker import coalescing
 from glm_api.pipeline.worker.coalescing import HOLD_SECONDS, Outbox
 
 
@@ -22,7 +21,7 @@ class Recorder:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr(coalescing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("glm_api.pipeline.worker.coalescing.time.perf_counter", lambda: now[0])
     return now
 
 

@@ -120,7 +120,8 @@ class Bench:
         return [frame for frame in self.connection.sent if isinstance(frame, Event)]
 
     def _size(self, prompt: list[int], image: str | None) -> int:
-        return self.reference.model.count_tokens(prompt, None if image is None else decode_image(image))
+        size: int = self.reference.model.count_tokens(prompt, None if image is None else decode_image(image))
+        return size
 
     def expected(self, prompt: list[int], limit: int, image: str | None = None) -> list[int]:
         """chatglm_cpp's greedy ids for ``prompt``, evaluated in one call, without the id that ends them."""
