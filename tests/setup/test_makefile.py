@@ -25,6 +25,7 @@ case "$*" in
   *version_info*) exit 0 ;;
   *"import ensurepip"*) exit {venv_missing} ;;
   *Python.h*) exit {headers_missing} ;;
+  "-m venv --clear .venv-clients") mkdir -p .venv-clients/bin && cp "$(dirname "$0")/pip" .venv-clients/bin/ ;;
   "-m venv .venv") mkdir -p .venv/bin && cp "$(dirname "$0")/pip" .venv/bin/ ;;
 esac
 """
@@ -242,6 +243,36 @@ def test_changed_requirements_are_installed(complete: Checkout) -> None:
     os.utime(complete.path / "requirements.txt", (later, later))
     complete.make("setup")
     assert complete.calls.count("pip install -r requirements.txt") == 2
+
+
+def test_the_clients_are_installed_where_there_is_a_network(complete: Checkout) -> None:
+    shutil.copytree(ROOT / "tests/clients", complete.path / "tests/clients", ignore=lambda *_: ["node_modules"])
+    complete.install("pip", BROKEN_PIP)
+    result = complete.make(".venv-clients/.installed")
+    assert (result.returncode, result.stderr) == (
+        0,
+        "The Python clients could not be installed; they are not tested.\n",
+    )
+    assert not (complete.path / ".venv-clients/.installed").exists()
+    complete.install("pip", PIP)
+    assert complete.make(".venv-clients/.installed").returncode == 0
+    assert (complete.path / ".venv-clients/.installed").exists()
+
+
+@pytest.mark.parametrize(
+    "npm", [None, "exit 1", "mkdir tests/clients/node/node_modules"], ids=["missing", "fails", "there"]
+)
+def test_the_javascript_client_is_installed_where_there_are_npm_and_a_network(
+    complete: Checkout, npm: str | None
+) -> None:
+    stamp = "tests/clients/node/node_modules/.installed"
+    shutil.copytree(ROOT / "tests/clients", complete.path / "tests/clients", ignore=lambda *_: ["node_modules"])
+    if npm:
+        complete.install("npm", f"#!/bin/bash\n{npm}\n")
+    result = complete.make(stamp)
+    assert result.returncode == 0
+    assert ("could not be installed" in result.stderr) == (npm == "exit 1")
+    assert (complete.path / stamp).exists() == (npm == "mkdir tests/clients/node/node_modules")
 
 
 def test_help_lists_the_targets(checkout: Checkout) -> None:
