@@ -129,6 +129,15 @@ class Stub:
                 return Failure(401, "Incorrect API key provided.", "invalid_api_key").response()
             return None
 
+        @app.after_request
+        def read_file(response: Response) -> Response:
+            """Send a file from memory: werkzeug's server does not close it when the browser resets the connection."""
+            if response.direct_passthrough:
+                response.direct_passthrough = False
+                response.get_data()
+                response.close()
+            return response
+
         @app.get("/health")
         def health() -> Response:
             return self.health.response() if self.health else jsonify(status="ok")
