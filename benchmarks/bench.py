@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import shapes
 from benchmarks.client import Client, Exchange
-from benchmarks.sides import Ancestor, BareLoop, Messages, ThisServer
+from benchmarks.sides import BareLoop, Messages, OriginalServer, ThisServer
 
 MAX_LENGTH = 2048
 
@@ -68,8 +68,8 @@ class Bench:
             side.stop()
 
     @contextmanager
-    def ancestor(self) -> Iterator[Ancestor]:
-        side = Ancestor(self.model, MAX_LENGTH, self.threads, self.logs / f"{self.shape}-ancestor.log")
+    def original_server(self) -> Iterator[OriginalServer]:
+        side = OriginalServer(self.model, MAX_LENGTH, self.threads, self.logs / f"{self.shape}-original-server.log")
         try:
             yield side
         finally:

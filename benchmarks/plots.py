@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 mpl.use("svg")
 
-SERVER, ANCESTOR, BARE = "#1b7f5c", "#c8553d", "#8a8f98"
+SERVER, ORIGINAL, BARE = "#1b7f5c", "#c8553d", "#8a8f98"
 STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -42,7 +42,7 @@ def draw(found: Mapping[str, Any], folder: Path, name: str) -> list[Path]:
 def _speed(part: Mapping[str, Any], shape: str) -> None:
     _, axes = plt.subplots(figsize=(6, 2))
     rates = part["tokens_per_second"]
-    sides = (("bare loop", "bare", BARE), ("this server", "server", SERVER), ("ancestor", "ancestor", ANCESTOR))
+    sides = (("bare loop", "bare", BARE), ("this server", "server", SERVER), ("original server", "original", ORIGINAL))
     _bars(axes, [(name, rates[side], color) for name, side, color in sides], "{:,.4g}")
     axes.set_xlabel("tokens a second, whole answers; lines: all runs")
     axes.set_title(f"Speed of one client ({shape} model)", loc="left")
@@ -56,7 +56,7 @@ def _first_token(part: Mapping[str, Any], shape: str) -> None:
             (f"this server, new chat ({part['history_tokens']} tokens)", part["new_chat_ms"], SERVER),
             ("this server, next turn", part["next_turn_ms"], SERVER),
             ("this server, two chats in turns", part["alternating_ms"], SERVER),
-            (f"ancestor, any turn (cut to {part['ancestor_tokens']})", part["ancestor_ms"], ANCESTOR),
+            (f"original server, any turn (cut to {part['original_tokens']})", part["original_ms"], ORIGINAL),
         ],
         "{:,.0f}",
     )
@@ -81,7 +81,7 @@ def _bars(axes: Axes, bars: list[tuple[str, Mapping[str, float], str]], form: st
 
 def _crowd(part: Mapping[str, Any], shape: str) -> None:
     _, (rates, waits) = plt.subplots(1, 2, figsize=(9, 3.2))
-    for side, name, color in (("server", "this server", SERVER), ("ancestor", "ancestor", ANCESTOR)):
+    for side, name, color in (("server", "this server", SERVER), ("original", "original server", ORIGINAL)):
         clients = [row["clients"] for row in part[side]]
         _line(rates, clients, [row["tokens_per_second"] for row in part[side]], name, color)
         _line(waits, clients, [row["first_text_p95_ms"] for row in part[side]], name, color)

@@ -10,15 +10,15 @@ from benchmarks.figures import Figure
 
 Found = Mapping[str, Any]
 
-SIDES = ("this server", "ancestor")
+SIDES = ("this server", "original server")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One target. ``ancestor`` and ``server`` are words, ``met`` is None where nothing was measured in earnest."""
+    """One target. ``original`` and ``server`` are words, ``met`` is None where nothing was measured in earnest."""
 
     what: str
-    ancestor: str
+    original: str
     server: str
     target: str
     met: bool | None
@@ -31,7 +31,8 @@ def markdown(found: Found, pictures: list[str]) -> str:
     lines += [f"When no part ran, other work took {least:.0f} to {most:.0f} % of its CPUs.", ""]
     if found["quick"]:
         lines += ["Each part ran once only (`--quick`): these figures show that it runs, not how fast it is.", ""]
-    lines += ["## Targets", "", *_table(("", "ancestor", "this server", "target", "met"), map(_cells, rows(found))), ""]
+    head = ("", "original server", "this server", "target", "met")
+    lines += ["## Targets", "", *_table(head, map(_cells, rows(found))), ""]
     for shape, parts in found["shapes"].items():
         lines += [f"## {shape}", "", f"{parts['model'][0].upper()}{parts['model'][1:]}.", ""]
         for part, render in _DETAILS.items():
@@ -55,7 +56,7 @@ def _speed_rows(shape: str, part: Found) -> Iterator[Row]:
     server = ratios["server"]
     yield Row(
         f"tokens/s through HTTP, of the bare loop ({shape})",
-        _spread(ratios["ancestor"], "{:.3f}"),
+        _spread(ratios["original"], "{:.3f}"),
         _spread(server, "{:.3f}"),
         f">= {target:.2f}",
         server["median"] >= target,
@@ -66,7 +67,7 @@ def _responsiveness_rows(shape: str, part: Found) -> Iterator[Row]:
     p99 = part["server"]["p99_ms"]
     yield Row(
         f"`GET /health` p99 while a prompt is read ({shape})",
-        f"{part['ancestor']['p99_ms']:,.0f} ms",
+        f"{part['original']['p99_ms']:,.0f} ms",
         f"{p99:.1f} ms",
         "<= 10 ms",
         p99 <= 10,
@@ -94,7 +95,7 @@ def _freeing_rows(shape: str, part: Found) -> Iterator[Row]:
         tokens = part["server"][state]
         yield Row(
             f"client gone until the pipeline is free, {state} ({shape})",
-            f"{_spread(part['ancestor'][other], '{:.1f}')} tokens",
+            f"{_spread(part['original'][other], '{:.1f}')} tokens",
             f"{_spread(tokens, '{:.2f}')} tokens",
             "<= 1 token",
             tokens["median"] <= 1,
@@ -113,11 +114,11 @@ def _waiting_rows(shape: str, part: Found) -> Iterator[Row]:
 
 
 def _killing_rows(shape: str, part: Found) -> Iterator[Row]:
-    server, ancestor = part["server"], part["ancestor"]
-    end = "serves on" if ancestor["serves_again"] else "is gone"
+    server, original = part["server"], part["original"]
+    end = "serves on" if original["serves_again"] else "is gone"
     yield Row(
         f"requests lost of {part['requests']} when the process that computes is killed",
-        f"{ancestor['lost']}, and the server {end}",
+        f"{original['lost']}, and the server {end}",
         f"{server['lost']['most']:.0f}, with an error",
         "only the running one",
         server["lost"]["most"] <= 1 and bool(server["error"]),
@@ -162,7 +163,7 @@ def _responsiveness_details(part: Found) -> Iterator[str]:
             for side, probes in (
                 ("this server, idle", part["server_idle"]),
                 ("this server", part["server"]),
-                ("ancestor", part["ancestor"]),
+                ("original server", part["original"]),
             )
         ),
     )
@@ -178,7 +179,7 @@ def _first_token_details(part: Found) -> Iterator[str]:
                 (f"this server, new chat of {part['history_tokens']} tokens", "new_chat_ms"),
                 ("this server, its next turns", "next_turn_ms"),
                 ("this server, two chats in turns", "alternating_ms"),
-                (f"ancestor, any turn (reads {part['ancestor_tokens']} tokens, cuts the rest)", "ancestor_ms"),
+                (f"original server, any turn (reads {part['original_tokens']} tokens, cuts the rest)", "original_ms"),
             )
         ),
     )
@@ -223,7 +224,7 @@ def _crowd_details(part: Found) -> Iterator[str]:
                     for key in ("tokens_per_second", "first_text_p50_ms", "first_text_p95_ms")
                 ),
             )
-            for ours, theirs in zip(part["server"], part["ancestor"], strict=True)
+            for ours, theirs in zip(part["server"], part["original"], strict=True)
         ),
     )
     yield ""
@@ -252,7 +253,7 @@ def _machine(machine: Found) -> Iterator[str]:
 
 
 def _named(by_side: Mapping[str, Figure]) -> Iterator[tuple[str, Figure]]:
-    for key, name in (("bare", "bare loop"), ("server", "this server"), ("ancestor", "ancestor")):
+    for key, name in (("bare", "bare loop"), ("server", "this server"), ("original", "original server")):
         yield name, by_side[key]
 
 
@@ -264,7 +265,7 @@ def _spread(values: Figure, form: str) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    return row.what, row.ancestor, f"**{row.server}**", row.target, "yes" if row.met else "no"
+    return row.what, row.original, f"**{row.server}**", row.target, "yes" if row.met else "no"
 
 
 def _table(head: tuple[str, ...], body: Iterator[tuple[str, ...]]) -> Iterator[str]:

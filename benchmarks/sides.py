@@ -1,4 +1,4 @@
-"""The three sides that are measured: the bare loop, the ancestor (chatglm_cpp's own server) and this server.
+"""The three sides that are measured: the bare loop, the original server (`chatglm_cpp.openai_api`) and this server.
 
 All compute with the same number of threads: chatglm_cpp takes as many as `GLM_NPROCS` tells the preloaded library.
 """
@@ -26,7 +26,7 @@ START_TIMEOUT = 120.0
 STOP_TIMEOUT = 20.0
 POLL_SECONDS = 0.02
 # chatglm_cpp.openai_api cuts every prompt to this, and says nothing.
-ANCESTOR_CUT = 512
+ORIGINAL_CUT = 512
 
 Messages = list[dict[str, str]]
 
@@ -120,10 +120,10 @@ class HttpServer:
         _stop(self._process)
 
 
-class Ancestor(HttpServer):
+class OriginalServer(HttpServer):
     """``chatglm_cpp.openai_api``, which hard-codes its address when it is run as a module, under uvicorn."""
 
-    name = "ancestor"
+    name = "original server"
 
     def __init__(self, model: Path, max_length: int, threads: int, log: Path) -> None:
         self.port = free_port()
@@ -132,8 +132,8 @@ class Ancestor(HttpServer):
         super().__init__([*command, "--port", str(self.port)], environment, log, "/v1/models")
 
     def chat(self, messages: Messages, prompt_tokens: int, max_tokens: int, *, stream: bool = True) -> bytes:
-        # Its max_tokens counts the prompt too, of which it reads the last ANCESTOR_CUT tokens only.
-        most = min(prompt_tokens, ANCESTOR_CUT) + max_tokens
+        # Its max_tokens counts the prompt too, of which it reads the last ORIGINAL_CUT tokens only.
+        most = min(prompt_tokens, ORIGINAL_CUT) + max_tokens
         body = {"messages": messages, "temperature": 0, "max_tokens": most, "stream": stream}
         return post("/v1/chat/completions", body)
 

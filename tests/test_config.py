@@ -266,7 +266,7 @@ def test_the_address_of_an_engine_is_checked(value: str) -> None:
     assert "secret" not in line
 
 
-def test_the_ancestors_names_work(model: str) -> None:
+def test_the_original_servers_names_work(model: str) -> None:
     environ = {"MODEL": model, "MAX_LENGTH": "512", "NUM_THREADS": "2"}
     settings = load_settings(environ)
     assert (settings.model, settings.max_length, settings.num_threads) == (Path(model), 512, 2)
@@ -277,13 +277,13 @@ def test_the_ancestors_names_work(model: str) -> None:
     ]
 
 
-def test_a_name_of_ours_wins_over_the_ancestors() -> None:
+def test_a_glm_name_wins_over_the_original_servers() -> None:
     environ = {"MAX_LENGTH": "512", "GLM_MAX_LENGTH": "1024"}
     assert load_settings(environ).max_length == 1024
     assert remark_texts(environ) == []
 
 
-def test_an_error_names_the_ancestors_variable_if_that_is_the_one_that_is_set() -> None:
+def test_an_error_names_the_original_servers_variable_if_that_one_is_set() -> None:
     assert error_lines(MAX_LENGTH="long") == ["MAX_LENGTH must be a whole number from 16 to 1048576, not 'long'."]
 
 

@@ -25,7 +25,7 @@ def test_the_settings_table_is_that_of_the_code() -> None:
     assert table == settings_table(), "README.md should have:\n" + "\n".join(settings_table())
 
 
-def test_the_ancestors_names_are_told() -> None:
+def test_the_readme_tells_the_original_servers_names() -> None:
     for alias in ALIASES:
         assert f"`{alias}`" in README
 

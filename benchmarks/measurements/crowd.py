@@ -18,13 +18,13 @@ LEAST_REQUESTS = 12
 
 def measure(bench: Bench) -> dict[str, Any]:
     """For each number of clients: tokens a second of all, and percentiles of the time to the first text, in ms."""
-    with bench.bare_loop() as bare, bench.this_server() as server, bench.ancestor() as ancestor:
+    with bench.bare_loop() as bare, bench.this_server() as server, bench.original_server() as original:
         expected = [bare.answer(user(story), ANSWER_TOKENS) for story in STORIES]
-        found: dict[str, list[dict[str, Any]]] = {"server": [], "ancestor": []}
+        found: dict[str, list[dict[str, Any]]] = {"server": [], "original": []}
         for clients in CLIENTS:
-            results: dict[str, list[dict[str, float]]] = {"server": [], "ancestor": []}
+            results: dict[str, list[dict[str, float]]] = {"server": [], "original": []}
             for run in range(bench.runs(RUNS)):
-                for name, side in (("server", server), ("ancestor", ancestor)):
+                for name, side in (("server", server), ("original", original)):
                     bench.say(f"{clients} clients, run {run + 1}: {side.name}")
                     results[name].append(_run(bench, side, clients, expected))
             for name, runs in results.items():

@@ -15,7 +15,7 @@ from benchmarks.sides import HttpServer, Messages
 
 RUNS = 4
 LONG = 400  # tokens that nobody waits for
-# What a slow model is given up on: the ancestor answers to the end.
+# What a slow model is given up on: the original server answers to the end.
 LONG_OF_FULL = 48
 PROMPT = 16
 LONG_PROMPT = {"small": 1000, "medium": 300, "full": 96}
@@ -38,10 +38,10 @@ def measure(bench: Bench) -> dict[str, Any]:
         }
     with bench.this_server({"GLM_PREFILL": "batch"}) as server:
         found["server"]["prefill, batch mode"] = figure([_Scene(bench, server, token).prefill(0)])
-    with bench.ancestor() as ancestor:
-        scene = _Scene(bench, ancestor, token)
+    with bench.original_server() as original:
+        scene = _Scene(bench, original, token)
         few = min(runs, 2)
-        found["ancestor"] = {
+        found["original"] = {
             "decode, streamed": figure([scene.decode(long, run, stream=True) for run in range(few)]),
             "decode, not streamed": figure([scene.decode(long, run, stream=False) for run in range(few)]),
             "prefill": figure([scene.prefill(run) for run in range(few)]),

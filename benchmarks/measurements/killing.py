@@ -36,14 +36,14 @@ def measure(bench: Bench) -> dict[str, Any]:
             seconds.append(waiting[0].due + waiting[0].first_text() - killed)
             errors.append(_error(running))
     found["server"] = {"lost": figure(lost), "next_token_seconds": figure(seconds), "error": errors[0]}
-    bench.say("killed: ancestor")
-    with bench.ancestor() as ancestor:
-        running, waiting = _crowd(bench, ancestor)
-        os.kill(ancestor.model_pid(), signal.SIGKILL)
+    bench.say("killed: original server")
+    with bench.original_server() as original:
+        running, waiting = _crowd(bench, original)
+        os.kill(original.model_pid(), signal.SIGKILL)
         bench.client.run()
-        lives = bench.client.ask(ancestor.port, ancestor.probe).error is None
+        lives = bench.client.ask(original.port, original.probe).error is None
         lost_there = sum(not _is_whole(exchange) for exchange in (running, *waiting))
-        found["ancestor"] = {"lost": lost_there, "serves_again": lives, "error": _error(running)}
+        found["original"] = {"lost": lost_there, "serves_again": lives, "error": _error(running)}
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.bench import Bench, passage, user
 from benchmarks.figures import percentile
-from benchmarks.sides import Ancestor, ThisServer
+from benchmarks.sides import OriginalServer, ThisServer
 
 # Long enough that one call to the model takes many times what a probe may.
 PROMPT_CHARACTERS = {"small": 1200, "medium": 400, "full": 128}
@@ -15,7 +15,10 @@ PROBE_INTERVAL = 0.05
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Milliseconds that GET /health (ancestor: GET /v1/models) takes while one prompt is read, 20 of them a second."""
+    """Return the milliseconds that GET /health takes while one prompt is read, with 20 probes a second.
+
+    The original server has no /health; it is asked for GET /v1/models.
+    """
     with bench.bare_loop() as bare:
         messages = user(passage(PROMPT_CHARACTERS[bench.shape], 5))
         prompt_tokens = bare.count(messages)
@@ -23,10 +26,10 @@ def measure(bench: Bench) -> dict[str, Any]:
     with bench.this_server() as server:
         idle = _probe_idle(bench, server)
         found = _probe_while_reading(bench, server, server.chat(messages, prompt_tokens, 1))
-    bench.say("responsiveness: ancestor")
-    with bench.ancestor() as ancestor:
-        ancestors = _probe_while_reading(bench, ancestor, ancestor.chat(messages, prompt_tokens, 1))
-    return {"prompt_tokens": prompt_tokens, "server": found, "server_idle": idle, "ancestor": ancestors}
+    bench.say("responsiveness: original server")
+    with bench.original_server() as original:
+        theirs = _probe_while_reading(bench, original, original.chat(messages, prompt_tokens, 1))
+    return {"prompt_tokens": prompt_tokens, "server": found, "server_idle": idle, "original": theirs}
 
 
 def _probe_idle(bench: Bench, side: ThisServer) -> dict[str, float]:
@@ -36,7 +39,7 @@ def _probe_idle(bench: Bench, side: ThisServer) -> dict[str, float]:
     return _summary([probe.total for probe in probes])
 
 
-def _probe_while_reading(bench: Bench, side: ThisServer | Ancestor, request: bytes) -> dict[str, float]:
+def _probe_while_reading(bench: Bench, side: ThisServer | OriginalServer, request: bytes) -> dict[str, float]:
     client = bench.client
     reading = client.send(side.port, request)
     begun = time.perf_counter() + PROBE_INTERVAL

@@ -7,22 +7,23 @@ from typing import Any
 from benchmarks.bench import Bench, check
 from benchmarks.figures import figure
 from benchmarks.processes import Use
-from benchmarks.sides import Ancestor, Messages, ThisServer
+from benchmarks.sides import Messages, OriginalServer, ThisServer
 
 RUNS = 7
 RUNS_OF_LARGE = 5
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Tokens a second of each side in turns (bare loop, this server, ancestor, bare loop, ...), and their ratios.
+    """Return the tokens a second of each side and their ratios.
 
-    The web process's CPU time is in microseconds, its wake-ups are the times that it went to sleep; each per token.
+    The sides take turns: bare loop, this server, original server, bare loop, and so on. The web process's CPU time is
+    in microseconds a token; its wake-ups are the number of times that it went to sleep, a token.
     """
-    rates: dict[str, list[float]] = {"bare": [], "server": [], "ancestor": []}
+    rates: dict[str, list[float]] = {"bare": [], "server": [], "original": []}
     cpu: list[float] = []
     wake_ups: list[float] = []
     tokens = 0
-    with bench.bare_loop() as bare, bench.this_server() as server, bench.ancestor() as ancestor:
+    with bench.bare_loop() as bare, bench.this_server() as server, bench.original_server() as original:
         # The first run warms all sides up and does not count.
         for run in range(bench.runs(RUNS if bench.tiny else RUNS_OF_LARGE) + 1):
             questions = bench.questions(run)
@@ -33,12 +34,12 @@ def measure(bench: Bench) -> dict[str, Any]:
             before = Use.of(server.web_pid())
             seconds = _ask(bench, server, questions, answers)
             used = Use.of(server.web_pid()).since(before)
-            bench.say(f"speed, run {run}: ancestor")
-            ancestor_seconds = _ask(bench, ancestor, questions, answers)
+            bench.say(f"speed, run {run}: original server")
+            original_seconds = _ask(bench, original, questions, answers)
             if run > 0:
                 rates["bare"].append(tokens / sum(answer["total"] for answer in answers))
                 rates["server"].append(tokens / seconds)
-                rates["ancestor"].append(tokens / ancestor_seconds)
+                rates["original"].append(tokens / original_seconds)
                 cpu.append(used.cpu_seconds / tokens * 1e6)
                 wake_ups.append(used.wake_ups / tokens)
     return {
@@ -47,14 +48,16 @@ def measure(bench: Bench) -> dict[str, Any]:
         "tokens_per_second": {side: figure(values) for side, values in rates.items()},
         "ratio_to_bare": {
             side: figure([http / bare for http, bare in zip(rates[side], rates["bare"], strict=True)])
-            for side in ("server", "ancestor")
+            for side in ("server", "original")
         },
         "web_cpu_us_per_token": figure(cpu),
         "web_wake_ups_per_token": figure(wake_ups),
     }
 
 
-def _ask(bench: Bench, side: ThisServer | Ancestor, questions: list[Messages], answers: list[dict[str, Any]]) -> float:
+def _ask(
+    bench: Bench, side: ThisServer | OriginalServer, questions: list[Messages], answers: list[dict[str, Any]]
+) -> float:
     """Seconds for all ``questions``, one after the other. Raises `WrongAnswer`."""
     seconds = 0.0
     for messages, answer in zip(questions, answers, strict=True):

@@ -55,7 +55,7 @@ def test_each_text_has_the_time_at_which_it_came() -> None:
     assert exchange.first < first_at
 
 
-def test_an_event_may_come_in_pieces_and_lines_may_end_as_the_ancestor_ends_them() -> None:
+def test_an_event_may_come_in_pieces_and_with_crlf_line_ends() -> None:
     data = event("a").replace(b"\n", b"\r\n")
     exchange = ask(HEAD + chunk(data[:9]), chunk(data[9:] + b"data: [DONE]\r\n\r\n"), chunk(b""))
     assert exchange.text() == "a"

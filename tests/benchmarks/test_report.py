@@ -20,17 +20,17 @@ def found(part: str, shape: str, measured: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("shape", "ratio", "met"), [("tiny", 0.91, True), ("full", 0.985, False), ("full", 1, True)])
 def test_the_full_size_model_is_held_to_more(shape: str, ratio: float, met: bool) -> None:
-    ratios = {"server": figure([ratio]), "ancestor": figure([0.1])}
+    ratios = {"server": figure([ratio]), "original": figure([0.1])}
     (row,) = rows(found("speed", shape, {"ratio_to_bare": ratios}))
     assert row.met == met
     assert row.server == f"{ratio:.3f}"
 
 
 def test_one_lost_request_is_the_running_one() -> None:
-    ancestor = {"lost": 11, "serves_again": False}
+    original = {"lost": 11, "serves_again": False}
     for lost, met in ((1.0, True), (2.0, False)):
         server = {"lost": figure([1.0, lost]), "error": "an error"}
-        (row,) = rows(found("killing", "tiny", {"requests": 11, "server": server, "ancestor": ancestor}))
+        (row,) = rows(found("killing", "tiny", {"requests": 11, "server": server, "original": original}))
         assert row.met == met
 
 
