@@ -1,7 +1,8 @@
-"""Wait until the server's /health is 200: for ``systemctl restart`` to return when the model is ready.
+"""Wait until the server's /health is 200, so that ``systemctl restart`` returns when the model is ready.
 
-Asks where GLM_BIND says, in the environment or in GLM_ENV_FILE, as the server does. Ends with 0 when the server takes
-requests, and with 1 after the seconds of the first argument or when the process MAINPID (systemd sets it) is gone.
+The address is GLM_BIND, from the environment or from GLM_ENV_FILE, as for the server. The exit status is 0 when the
+server takes requests. It is 1 after as many seconds as the first argument says, or when the process MAINPID (which
+systemd sets) is gone.
 """
 
 import os
@@ -14,21 +15,21 @@ from dotenv import dotenv_values
 
 
 class UnixConnection(HTTPConnection):
-    """A connection to a Unix socket."""
+    """An HTTP connection to a Unix socket."""
 
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
-        """Connect to the path, instead of to a host."""
+        """Connect to the path instead of to a host."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
 def ready(bind: str) -> bool:
-    """Whether /health is 200 there."""
+    """Return whether /health is 200 at the address ``bind``."""
     path = bind.removeprefix("unix:")
     connection = UnixConnection(path, 5) if path != bind else HTTPConnection(bind, timeout=5)
     try:
@@ -41,12 +42,12 @@ def ready(bind: str) -> bool:
 
 
 def lives(pid: str) -> bool:
-    """Whether the process is there; without an id nobody knows better."""
+    """Return whether the process exists. True without an id, when that cannot be known."""
     return not pid or os.path.exists(f"/proc/{pid}")
 
 
 def main() -> int:
-    """Wait; the exit status."""
+    """Wait, and return the exit status."""
     held = dotenv_values(os.environ.get("GLM_ENV_FILE") or "/dev/null", interpolate=False)
     bind = os.environ.get("GLM_BIND", "").strip() or (held.get("GLM_BIND") or "").strip() or "127.0.0.1:8000"
     end = time.monotonic() + float(sys.argv[1])

@@ -150,7 +150,7 @@ def test_compose_tells_nginx_of_its_replicas(tmp_path: Path) -> None:
     servers = re.findall(r"^upstream glm_(\d+) { server ([^ {]+):8000 max_fails=0; }", site, re.MULTILINE)
     assert servers == [("9101", "glm-1"), ("9102", "glm-2")]
     for line in ("server 127.0.0.1:%s max_fails=0;", "listen 127.0.0.1:%s;"):
-        assert all(re.search(rf"^ *{line % door}$", site, re.MULTILINE) for door, _ in servers)
+        assert all(re.search(rf"^ *{line % port}$", site, re.MULTILINE) for port, _ in servers)
     assert {name for _, name in servers} < compose["services"].keys()
 
 

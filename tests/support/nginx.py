@@ -189,18 +189,20 @@ def make_proxy(tmp_path: Path, certificate: Path, start_nginx: StartNginx) -> It
 
     def make(*addresses: str, user: str = IN_THE_GROUP) -> httpx.Client:
         port = free_port()
-        doors = {free_port(): address for address in addresses}
+        ports = {free_port(): address for address in addresses}
         site = (ROOT / "deploy" / "nginx.conf").read_text()
         for ours, theirs in {
             "upstream glm_9101 { server unix:/run/glm-api/api.sock max_fails=0; }": "".join(
-                f"upstream glm_{door} {{ server {address} max_fails=0; }}" for door, address in doors.items()
+                f"upstream glm_{local} {{ server {address} max_fails=0; }}" for local, address in ports.items()
             ),
-            "    server 127.0.0.1:9101 max_fails=0;": "".join(f"server 127.0.0.1:{d} max_fails=0;" for d in doors),
-            "    listen 127.0.0.1:9101;": "".join(f"listen 127.0.0.1:{door};" for door in doors),
+            "    server 127.0.0.1:9101 max_fails=0;": "".join(
+                f"server 127.0.0.1:{local} max_fails=0;" for local in ports
+            ),
+            "    listen 127.0.0.1:9101;": "".join(f"listen 127.0.0.1:{local};" for local in ports),
             "# server { listen 10.0.0.1:9101; location = /metrics { proxy_pass http://127.0.0.1:9101; }": "".join(
                 f"server {{ listen 127.0.0.1:{free_port()};"
-                f" location = /metrics {{ proxy_pass http://127.0.0.1:{door}; }} location / {{ return 404; }} }}\n"
-                for door in doors
+                f" location = /metrics {{ proxy_pass http://127.0.0.1:{local}; }} location / {{ return 404; }} }}\n"
+                for local in ports
             )
             + "#",
             "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
