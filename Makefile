@@ -1,20 +1,20 @@
-# Everything is kept in the checkout: .venv for the server and its tests, .venv-clients for the clients that the tests
-# try, .venv-demo for training the demo model, .venv-bench for measuring, .venv-lock for pinning requirements.
+# Everything is installed into the checkout: .venv for the server and its tests, .venv-clients for the clients that the
+# tests use, .venv-demo for training the demo model, .venv-bench for measuring, .venv-lock for pinning requirements.
 PYTHON ?= python3
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-# A recipe is one script, so that the checks at the end of this file can be steps of several.
+# A recipe is one script, so that several recipes can use the checks at the end of this file as steps.
 .ONESHELL:
 .DELETE_ON_ERROR:
-# Two targets that install into .venv at once would break it.
+# Two targets that install into .venv at the same time would break it.
 .NOTPARALLEL:
 
-# chatglm-cpp 0.4.2 asks for a CMake policy that CMake 4 has dropped.
+# chatglm-cpp 0.4.2 requires a CMake policy that CMake 4 has removed.
 export CMAKE_POLICY_VERSION_MINIMUM := 3.5
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SHIM := glm_api/pipeline/worker/libnprocs.so
-# Files that are as old as the last installation: a second `make serve` starts at once.
+# These files are as old as the last installation, so a second `make serve` starts at once.
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
 CLIENTS := .venv-clients/.installed
@@ -22,11 +22,11 @@ NODE_CLIENTS := tests/clients/node/node_modules/.installed
 DEMO := .venv-demo/.installed
 BENCH_TOOLS := .venv-bench/.installed
 UV := .venv-lock/bin/uv
-# Options of `make bench`, such as BENCH="--shape tiny --quick"; --help lists them.
+# Options of `make bench`, such as BENCH="--shape tiny --quick"; BENCH=--help lists them.
 BENCH ?=
 # Options of `make lock`: LOCK=--upgrade, or LOCK="--upgrade-package flask".
 LOCK ?=
-# What `make test` runs: all, or TESTS="tests/chat -k tools".
+# The tests that `make test` runs: all, or TESTS="tests/chat -k tools".
 TESTS ?=
 
 .PHONY: help serve setup test check lint format coverage test-tools lock clean bench demo-model
@@ -39,7 +39,8 @@ serve: setup ## Serve the model on 127.0.0.1:8000 (the settings are in README.md
 
 setup: $(RUNTIME) $(SHIM) ## Install what the server needs, without starting it
 
-# Some tests open models in pytest's own process, where ggml's threads would spin against those of the servers.
+# Some tests open models in pytest's own process. There ggml may use one thread only: more would spin, and take the CPUs
+# from the servers under test.
 PYTEST := LD_LIBRARY_PATH="$(CURDIR)/$(dir $(SHIM))" LD_PRELOAD=$(notdir $(SHIM)) GLM_NPROCS=1
 
 test: $(DEV) $(SHIM) $(CLIENTS) $(NODE_CLIENTS) ## Run all tests, or TESTS="tests/chat -k tools"
@@ -53,31 +54,31 @@ lint: $(DEV) ## Check style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-format: $(DEV) ## Format the code, and mend what ruff can mend
+format: $(DEV) ## Format the code, and fix what ruff can fix
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-# In pytest's own process only: what runs in the children and in gunicorn's worker does not count.
-coverage: $(DEV) $(SHIM) ## Measure how much of the code the tests of `make check` reach; less than before fails
+# This measures pytest's own process only. Code that runs in the children or in gunicorn's worker does not count.
+coverage: $(DEV) $(SHIM) ## Measure how much of the code the tests of `make check` reach; fail if it is too little
 	@$(PYTEST) .venv/bin/coverage run -m pytest -q -m "not slow"
 	.venv/bin/coverage report
 
-test-tools: $(DEV) ## Install the programs that the tests start (with apt-get)
+test-tools: $(DEV) ## Install the programs that the tests start, with apt-get
 	@packages=$$(.venv/bin/python -m tests.support.programs)
-	[ -n "$$packages" ] || { echo "All are there."; exit 0; }
+	[ -n "$$packages" ] || { echo "All programs are installed."; exit 0; }
 	command -v apt-get > /dev/null || { echo "There is no apt-get; these are Debian's names: $$packages" >&2; exit 1; }
 	[ "$$(id -u)" = 0 ] && root= || root=sudo
 	$$root apt-get update -q
-	# nginx must not start by itself: the tests run their own.
+	# nginx must not start as a service: the tests start their own.
 	$$root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $$packages
 
-lock: $(UV) ## Pin what the .in files name, with hashes; LOCK=--upgrade takes newer versions
+lock: $(UV) ## Pin the packages of the .in files, with hashes; LOCK=--upgrade takes newer versions
 	@for name in requirements requirements-hf requirements-dev requirements-bench tests/clients/requirements; do
 	  $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --python-platform linux \
 	    --custom-compile-command "make lock" $(LOCK) "$$name.in" --output-file "$$name.txt"
 	done
 
-clean: ## Remove all that make has made here, the environments too
+clean: ## Remove everything that make has made here, the environments too
 	rm -rf .venv .venv-clients .venv-bench .venv-demo .venv-lock tests/clients/node/node_modules $(SHIM) \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -85,7 +86,7 @@ clean: ## Remove all that make has made here, the environments too
 bench: $(BENCH_TOOLS) $(SHIM) ## Measure beside the bare loop and chatglm_cpp.openai_api (half an hour or more)
 	@.venv-bench/bin/python -m benchmarks $(BENCH)
 
-demo-model: $(DEMO) ## Train the demo model anew (up to two hours)
+demo-model: $(DEMO) ## Train the demo model again (up to two hours)
 	@.venv-demo/bin/python -m demo.recipe
 
 $(RUNTIME): requirements.txt
@@ -94,21 +95,21 @@ $(RUNTIME): requirements.txt
 		$(on_interrupt)
 	mkdir -p .venv
 	log=.venv/setup.log
-	echo "Installing into .venv. chatglm-cpp is compiled the first time, which takes some minutes:"
+	echo "Installing into .venv. The first time, chatglm-cpp is compiled, which takes some minutes:"
 	$(PYTHON) -m venv .venv 2>&1 | tee "$$log"
 	$(build_chatglm_cpp)
 	.venv/bin/pip install -r requirements.txt 2>&1 | tee -a "$$log"
 	touch $@
 
-# It names all that requirements.txt does, so that this is one resolution.
+# requirements-dev.txt includes all packages of requirements.txt, so pip resolves them once.
 $(DEV): requirements-dev.txt $(RUNTIME)
 	@.venv/bin/pip install -r requirements-dev.txt
 	touch $@
 
-# Without a network the rest of the tests is run all the same; those that need the clients say what is missing.
+# Without a network the other tests run nevertheless; the tests that need the clients say what is missing.
 $(CLIENTS): tests/clients/requirements.txt
 	@$(PYTHON) -m venv --clear .venv-clients
-	# The pins are complete; leaving out the resolver and the compiler saves a minute.
+	# The pins are complete, so pip need not resolve them. Without that and without compiling it is a minute faster.
 	if .venv-clients/bin/pip install --quiet --no-deps --no-compile -r $<; then
 	  touch $@
 	else
@@ -123,7 +124,7 @@ $(NODE_CLIENTS): tests/clients/node/package-lock.json
 	  echo "The JavaScript client could not be installed; it is not tested." >&2
 	fi
 
-# After .venv, so that chatglm-cpp is built once: pip keeps what it has built.
+# After .venv, so that chatglm-cpp is built only once: pip caches the wheel.
 $(BENCH_TOOLS): requirements-bench.txt $(RUNTIME)
 	@$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install -r requirements-bench.txt
@@ -143,7 +144,7 @@ $(UV):
 $(SHIM): glm_api/pipeline/worker/nprocs.c
 	@$(CC) -shared -fPIC -O2 -Wall -Wextra -o $@ $<
 
-# --- what may be missing, each said in one line -----------------------------------------------------------------
+# --- checks of what may be missing; each reports it in one line -------------------------------------------------
 
 define check_python
 stop() { echo "$$1" >&2; exit 1; }
@@ -163,15 +164,15 @@ command -v "$(CC)" > /dev/null && command -v "$${CXX:-c++}" > /dev/null ||
   stop "The header files of $(PYTHON) are needed to build chatglm-cpp (Debian: apt-get install python3-dev)."
 endef
 
-# Ctrl-C reaches pip and the compilers too. What they say about it goes into pipes whose readers it has ended.
+# Ctrl-C reaches pip and the compilers too. Their messages about it go into pipes whose readers it has ended.
 define on_interrupt
 trap 'echo "Stopped. The next make setup begins anew." >&2; exit 130' INT
 endef
 
-# Shows CMake's own percentages; everything else goes to a log, whose end is shown when the build fails.
-# chatglm-cpp compiles with a plain `make -j`, all files at once; the load limit keeps that from eating up the memory.
-# Its setup.py splits CMAKE_ARGS at spaces, so CMake reads a copy whose path has none.
-# pip keeps the wheel that it builds, for the next checkout. Before 23.1 it forgets that when it is given hashes.
+# Shows CMake's percentages. All other output goes to a log; when the build fails, its last lines are shown.
+# chatglm-cpp compiles with a plain `make -j`, all files at once; the load limit keeps that from using up the memory.
+# Its setup.py splits CMAKE_ARGS at spaces, so CMake reads a copy of the file at a path without spaces.
+# pip caches the wheel that it builds, for the next checkout. Before version 23.1 it does not do so when it gets hashes.
 define build_chatglm_cpp
 awk '/^chatglm-cpp==/ { found = 1 } found { print } found && !/\\$$/ { exit }' requirements.txt > .venv/chatglm-cpp.txt
 if .venv/bin/pip --version | awk '{ split($$2, v, "."); exit (v[1] > 23 || (v[1] == 23 && v[2] > 0)) }'; then

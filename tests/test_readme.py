@@ -45,15 +45,34 @@ def test_every_file_that_is_linked_exists(text: str) -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_the_chinese_settings_table_has_the_same_rows_and_numbers() -> None:
+    def rows(table: list[str]) -> list[tuple[str, list[str]]]:
+        cells = (re.split(r" ?(?<!\\)\| ?", line) for line in table)
+        return [(name, re.findall(r"\d+", f"{values} {default}")) for _, name, values, default, *_ in cells]
+
+    table = [line for line in CHINESE.splitlines() if line.startswith("| `GLM_")]
+    assert rows(table) == rows(settings_table())
+
+
 def test_the_chinese_readme_names_settings_that_exist() -> None:
     assert set(re.findall(r"GLM_[A-Z_]+", CHINESE)) <= VARIABLES.keys()
 
 
-def test_both_readmes_say_the_same_commands() -> None:
-    def commands(text: str) -> list[str]:
-        return re.findall(r"^(?:make|curl|python3|CMAKE_|\.venv|GLM_MODEL)[^\n]*", text, flags=re.MULTILINE)
+def test_both_readmes_have_the_same_sections_and_code() -> None:
+    def outline(text: str) -> list[str]:
+        """Each heading as its level, and each code block without the texts of its messages."""
+        parts = re.findall(r"^#+(?= )|^```.*?^```", text, flags=re.MULTILINE | re.DOTALL)
+        return [re.sub(r'"content": "[^"]*"', "", part) for part in parts]
 
-    assert set(commands(CHINESE)) <= set(commands(README))
+    assert outline(CHINESE) == outline(README)
+    assert len(outline(README)) > 10
+
+
+def test_both_readmes_send_readers_to_the_same_pages() -> None:
+    def links(text: str) -> set[str]:
+        return set(re.findall(r"\]\(([^)]+)\)", text)) - {"README.md", "README.zh-CN.md"}
+
+    assert links(CHINESE) == links(README)
 
 
 def test_every_file_that_contributors_are_sent_to_exists() -> None:
