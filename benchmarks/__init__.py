@@ -1,1 +1,1 @@
-"""Measures this server beside chatglm_cpp's bare loop and beside ``chatglm_cpp.openai_api`` (docs/performance.md)."""
+"""Measure this server beside chatglm_cpp's bare loop and beside ``chatglm_cpp.openai_api`` (docs/performance.md)."""

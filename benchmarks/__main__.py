@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure, and write what was found; ``make bench`` runs it."""
+"""``python -m benchmarks``: measure and write the results; ``make bench`` runs it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ MEASUREMENTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "killing": killing.measure,
     "crowd": crowd.measure,
 }
-# Where a token takes next to nothing, that a model is deaf for so long cannot be seen; and a crowd would wait for hours
-# where it takes long.
+# Tokens of the tiny model are so fast that a busy model cannot be seen; tokens of the synthetic ones are so slow that a
+# crowd would wait for hours.
 FOR_TINY = ("startup", "speed", "first_token", "waiting", "killing", "crowd")
 FOR_SYNTHETIC = ("startup", "responsiveness", "freeing", "speed", "first_token")  # the longest last
 
@@ -45,9 +45,9 @@ def _show(bar: tqdm[NoReturn], shape: str, what: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    # So that the servers under measurement are ended too.
+    # Exit instead of dying of the signal, so that the servers under measurement are stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    # Such as PYTHONDONTWRITEBYTECODE, with which every start compiles all modules.
+    # For instance, with PYTHONDONTWRITEBYTECODE every start compiles all modules.
     for name in [name for name in os.environ if name.startswith("PYTHON")]:
         del os.environ[name]
     options = _parser().parse_args(arguments)
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
             found["other_work_percent"].append(machine.other_work())
             part = found["shapes"].setdefault(shape, {"model": shapes.DESCRIPTIONS[shape]})
             part[name] = MEASUREMENTS[name](bench)
-            # After each part, so that a run that is broken off leaves what it has found.
+            # After each part, so that an interrupted run keeps its results.
             paths = _write(found, options.name)
             bar.update()
     for path in paths:
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _write(found: dict[str, Any], name: str) -> list[Path]:
-    """Write what is found so far, as data, table and plots; the paths."""
+    """Write the results so far as data, tables and plots; return the paths."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     data, table = RESULTS / f"{name}.json", RESULTS / f"{name}.md"
     data.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")

@@ -1,6 +1,8 @@
-"""The bare loop: chatglm_cpp in a process of its own, and nothing around it. The yardstick of all other sides.
+"""The bare loop: chatglm_cpp in a process of its own, with nothing around it. The other sides are compared with it.
 
-Reads one JSON request a line, writes one JSON answer a line. Run as ``python -m benchmarks.bare_loop MODEL LENGTH``.
+It reads one JSON request a line and writes one JSON answer a line::
+
+    python -m benchmarks.bare_loop MODEL LENGTH
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ def main(model: str, max_length: int) -> None:
 
 
 def answer(pipeline: Any, max_length: int, messages: list[dict[str, str]], max_tokens: int) -> dict[str, Any]:
-    """The greedy answer of ``max_tokens`` at most. Times are in seconds; with 0 only the prompt is counted."""
+    """Return the greedy answer, of at most ``max_tokens``; with 0, only count the prompt. Times are in seconds."""
     ids = pipeline.tokenizer.apply_chat_template([chatglm_cpp.ChatMessage(**message) for message in messages], UNCUT)
     if max_tokens == 0:
         return {"prompt_tokens": len(ids)}

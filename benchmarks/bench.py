@@ -1,4 +1,4 @@
-"""What a measurement is given: the model, the sides, the repetitions, and a place to say how far it is."""
+"""What each measurement gets: the model, the sides, the number of repetitions, and a function to report progress."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ STORIES = (
 
 
 class WrongAnswer(Exception):
-    """A side gave another answer than the bare loop: what it measured is worth nothing."""
+    """A side answered otherwise than the bare loop, so its figures mean nothing."""
 
 
 @dataclass(slots=True)
 class Bench:
-    """One model under measurement. ``quick`` asks for as few repetitions as give any figure at all."""
+    """One model under measurement. With ``quick`` each measurement is repeated as little as possible."""
 
     shape: str
     model: Path
@@ -40,21 +40,24 @@ class Bench:
     client: Client = field(default_factory=Client)
 
     def runs(self, usual: int) -> int:
-        """How often to repeat."""
+        """Return how often to repeat a measurement that is usually repeated ``usual`` times."""
         return 1 if self.quick else usual
 
     @property
     def tiny(self) -> bool:
-        """Whether it is the demo model, which ends its answers when it likes."""
+        """Whether it is the demo model, which ends its answers by itself."""
         return self.shape == shapes.TINY
 
     @property
     def answer_tokens(self) -> int:
-        """New tokens to ask for where speed is measured."""
+        """The number of new tokens to ask for when speed is measured."""
         return 512 if self.tiny else 48
 
     def questions(self, run: int) -> list[Messages]:
-        """What to ask where speed is measured: in all, some hundred tokens of answers, and no prompt twice in a row."""
+        """Return the questions for measuring speed.
+
+        All answers together have some hundred tokens, and no prompt comes twice in a row.
+        """
         if self.tiny:
             return [user(story) for story in STORIES]
         return [user(passage(16, run))]
@@ -86,19 +89,19 @@ class Bench:
 
 
 def user(text: str) -> Messages:
-    """A conversation of one question."""
+    """Return a conversation of one question."""
     return [{"role": "user", "content": text}]
 
 
 def passage(characters: int, variant: int) -> str:
-    """A text of about so many tokens; different from its beginning on for each ``variant``."""
+    """Return a text of about ``characters`` tokens. Different variants differ from the first character on."""
     offset = 1 + variant % (len(shapes.CHARACTERS) - 1)
     circle = shapes.CHARACTERS[offset:] + shapes.CHARACTERS[:offset]
     return (circle * (characters // len(circle) + 1))[:characters]
 
 
 def check(exchange: Exchange, expected: str, side: str) -> None:
-    """Raises `WrongAnswer` unless the answer is ``expected``, and `NoAnswer` when there is none."""
+    """Raise `WrongAnswer` unless the answer is ``expected``, and `NoAnswer` when there is none."""
     text = exchange.text()
     if text != expected:
         raise WrongAnswer(f"{side} answered {text!r}, the bare loop {expected!r}")

@@ -1,7 +1,7 @@
-"""A client that takes as little as possible from the model's CPUs: it notes what arrives when, and reads it later.
+"""A client that takes little from the model's CPUs: it records what arrives when, and parses it later.
 
-Requests are sent when their time has come, whether or not earlier ones are answered: a server that stands still is
-charged for every request that it should have answered meanwhile.
+Each request is sent at its time, whether or not earlier ones are answered. So the delay of a server that stands still
+counts for every request that it should have answered meanwhile.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class NoAnswer(Exception):
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """One request and what came of it. Times are of ``perf_counter``; ``due`` is when it was to be sent."""
+    """One request and its answer. Times are of ``perf_counter``; ``due`` is the time to send the request."""
 
     port: int
     request: bytes
@@ -40,7 +40,7 @@ class Exchange:
 
     @property
     def begun(self) -> bool:
-        """Whether the first byte of the answer is here."""
+        """Whether the first byte of the answer has arrived."""
         return bool(self.arrivals)
 
     @property
@@ -57,35 +57,35 @@ class Exchange:
 
     @property
     def status(self) -> int:
-        """The HTTP status; 0 while there is none."""
+        """The HTTP status; 0 before it has arrived."""
         head = bytes(self._raw[:16]).split()
         return int(head[1]) if len(head) > 1 else 0
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with an answer that is over."""
+        """What is wrong with an answer that has ended; None if nothing is."""
         if not self.begun:
             return "closed without an answer"
         return "cut off" if self._is_chunked and not self._raw.endswith(b"0\r\n\r\n") else None
 
     def json(self) -> Any:
-        """The body of an answer that is not streamed. Raises `NoAnswer` for an error."""
+        """Return the body of an answer that is not streamed. Raises `NoAnswer` for an error."""
         self._check()
         return json.loads(b"".join(piece for piece, _ in self._pieces()))
 
     def events(self) -> list[tuple[float, Any]]:
-        """The events of a streamed answer, each with the seconds after which it was here. Raises `NoAnswer`."""
+        """Return the events of a stream, each with the seconds from ``due`` to its arrival. Raises `NoAnswer`."""
         self._check()
         return list(self._events())
 
     def text(self) -> str:
-        """The text of a chat completion, streamed or not."""
+        """Return the text of a chat completion, streamed or not."""
         if b"text/event-stream" in self._head():
             return "".join(text for _, text in self.texts()).strip()
         return str(self.json()["choices"][0]["message"]["content"]).strip()
 
     def texts(self) -> list[tuple[float, str]]:
-        """The texts of a streamed chat completion that are not empty, as `events`. Raises `NoAnswer`."""
+        """Return the texts of a streamed chat completion that are not empty, as in `events`. Raises `NoAnswer`."""
         found = []
         for at, event in self.events():
             if "error" in event:
@@ -96,18 +96,18 @@ class Exchange:
         return found
 
     def first_event(self) -> float | None:
-        """The time at which the first event of a stream was here; None while there is none."""
+        """Return the time at which the first event of a stream arrived; None before that."""
         return next((self.due + at for at, _ in self._events()), None)
 
     def first_text(self) -> float:
-        """Seconds from when the request was due to the first text that a reader sees. Raises `NoAnswer`."""
+        """Return the seconds from ``due`` to the first text that a reader sees. Raises `NoAnswer`."""
         for at, text in self.texts():
             if text.strip():
                 return at
         raise NoAnswer("an answer without any text")
 
     def usage(self) -> Any:
-        """The token counts at the end of a streamed answer of this server. Raises `NoAnswer`."""
+        """Return the token counts at the end of a stream of this server. Raises `NoAnswer`."""
         return self.events()[-1][1]["usage"]
 
     def _check(self) -> None:
@@ -135,7 +135,7 @@ class Exchange:
         return self.arrivals[bisect_left(self.arrivals, end, key=lambda arrival: arrival[1])][0]
 
     def _pieces(self) -> Iterator[tuple[bytes, int]]:
-        """The body, in the chunks that it was sent in, each with where it ends in all that came."""
+        """Yield the chunks of the body, each with its end as an offset in all received bytes."""
         start = self._raw.find(b"\r\n\r\n") + 4
         if not self._is_chunked:
             yield bytes(self._raw[start:]), len(self._raw)
@@ -149,7 +149,7 @@ class Exchange:
 
 
 class Client:
-    """Sends requests and hears their answers, all in one thread."""
+    """Sends requests and receives their answers, all in one thread."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -157,7 +157,7 @@ class Client:
         self._open: set[Exchange] = set()
 
     def send(self, port: int, request: bytes, due: float | None = None) -> Exchange:
-        """Have ``request`` sent at ``due``, or at once; in the order in which they are due."""
+        """Send ``request`` now, or schedule it for the time ``due``, which is not before that of an earlier call."""
         exchange = Exchange(port, request, time.perf_counter() if due is None else due)
         if due is None:
             self._connect(exchange)
@@ -166,7 +166,7 @@ class Client:
         return exchange
 
     def run(self, until: Callable[[], bool] | None = None, timeout: float = TIMEOUT) -> None:
-        """Send and hear until everything is answered, or ``until`` says that it is enough. Raises `NoAnswer`."""
+        """Send and receive until all requests are answered or ``until`` returns true. Raises `NoAnswer`."""
         end = time.perf_counter() + timeout
         while (self._scheduled or self._open) and not (until is not None and until()):
             if time.perf_counter() > end:
@@ -174,7 +174,7 @@ class Client:
             self._turn(end)
 
     def run_until(self, end: float) -> None:
-        """Send and hear until the time is ``end``."""
+        """Send and receive until the time ``end``."""
         while time.perf_counter() < end:
             self._turn(end)
 
@@ -185,13 +185,13 @@ class Client:
         return exchange
 
     def leave(self, exchange: Exchange) -> float:
-        """Close the connection of ``exchange`` as a client does that has enough; the time at which it was."""
+        """Close the connection of ``exchange``, as a client that leaves; return the time."""
         assert exchange._socket is not None
         self._close(exchange)
         return time.perf_counter()
 
     def leave_all(self) -> None:
-        """Close all connections and forget what is still to be sent."""
+        """Close all connections and drop the requests that are not sent yet."""
         self._scheduled.clear()
         for exchange in list(self._open):
             self._close(exchange)
@@ -245,12 +245,12 @@ class Client:
 
 
 def get(path: str) -> bytes:
-    """A GET request on a connection of its own."""
+    """Return a GET request for a connection of its own."""
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
 
 
 def post(path: str, document: object) -> bytes:
-    """A POST request with a JSON body on a connection of its own."""
+    """Return a POST request with a JSON body for a connection of its own."""
     body = json.dumps(document).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
     return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 
 class Figure(TypedDict):
-    """What repetitions gave: their middle, and how far they lie apart."""
+    """The median and the range of repeated measurements."""
 
     median: float
     least: float
@@ -18,11 +18,11 @@ class Figure(TypedDict):
 
 
 def figure(values: Sequence[float]) -> Figure:
-    """The `Figure` of ``values``, of which there is at least one."""
+    """Return the `Figure` of ``values``, which must not be empty."""
     return Figure(median=statistics.median(values), least=min(values), most=max(values), runs=len(values))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest of ``values`` that at least ``percent`` of them do not exceed (nearest rank)."""
+    """Return the smallest of ``values`` that at least ``percent`` % of them do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]

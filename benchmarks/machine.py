@@ -1,4 +1,4 @@
-"""What was measured on: enough to judge the figures, nothing that tells whose machine it is."""
+"""The machine of a measurement: enough to judge the figures, and nothing that identifies the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = ("chatglm-cpp", "flask", "gevent", "gunicorn", "fastapi", "uvicorn", 
 
 
 def describe(threads: int) -> dict[str, Any]:
-    """The machine and the versions. Memory is in GiB."""
+    """Return the machine and the versions. Memory is in GiB."""
     return {
         "cpu": _cpu_model(),
         "cpus": os.cpu_count(),
@@ -33,7 +33,7 @@ def describe(threads: int) -> dict[str, Any]:
 
 
 def other_work() -> float:
-    """The share of all CPUs, in percent, that is taken while nothing is measured."""
+    """Return the share of all CPUs, in percent, that is in use while nothing is measured. Takes a second."""
     return psutil.cpu_percent(interval=1.0)
 
 

@@ -20,13 +20,13 @@ STYLE = {
     "axes.spines.right": False,
     "figure.facecolor": "white",
     "svg.fonttype": "none",
-    # So that the same figures give the same file.
+    # The same figures give the same file.
     "svg.hashsalt": "glm",
 }
 
 
 def draw(found: Mapping[str, Any], folder: Path, name: str) -> list[Path]:
-    """One file for each plot that ``found`` has the figures for; their paths."""
+    """Draw each plot that ``found`` has the figures for into a file; return the paths."""
     drawn: list[Path] = []
     with plt.rc_context(STYLE):
         for shape, parts in found["shapes"].items():

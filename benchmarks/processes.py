@@ -1,4 +1,4 @@
-"""What a process has used, from Linux's /proc: psutil's clock ticks, a hundredth of a second, are too coarse."""
+"""CPU time and wake-ups of a process, from Linux's /proc: psutil's clock ticks (10 ms) are too coarse."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a process has used since its start. ``wake_ups`` are the times that it went to sleep and was woken."""
+    """What a process has used since its start. ``wake_ups`` counts how often it went to sleep and was woken."""
 
     cpu_seconds: float
     wake_ups: int
@@ -31,5 +31,5 @@ class Use:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of the process that is in RAM."""
+    """Return the resident memory of the process, in bytes."""
     return int(psutil.Process(pid).memory_info().rss)

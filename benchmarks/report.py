@@ -1,4 +1,4 @@
-"""What was measured as Markdown: a table of the targets, then the details."""
+"""The results as Markdown: a table of the targets, then the details."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIDES = ("this server", "original server")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One target. ``original`` and ``server`` are words, ``met`` is None where nothing was measured in earnest."""
+    """One target. ``original`` and ``server`` are formatted figures; ``met`` is None if nothing was really measured."""
 
     what: str
     original: str
@@ -25,7 +25,7 @@ class Row:
 
 
 def markdown(found: Found, pictures: list[str]) -> str:
-    """The whole report."""
+    """Return the whole report."""
     lines = ["# Measured", "", *_machine(found["machine"]), ""]
     least, most = min(found["other_work_percent"]), max(found["other_work_percent"])
     lines += [f"When no part ran, other work took {least:.0f} to {most:.0f} % of its CPUs.", ""]
@@ -43,7 +43,7 @@ def markdown(found: Found, pictures: list[str]) -> str:
 
 
 def rows(found: Found) -> Iterator[Row]:
-    """Each target, for each model that it was measured with."""
+    """Yield each target, for each model that it was measured with."""
     for shape, parts in found["shapes"].items():
         for part, render in _TARGETS.items():
             if part in parts:

@@ -1,10 +1,10 @@
 """The models that are measured: the bundled demo model, and synthetic ones of any size.
 
-What a token costs depends on the shapes and types of the weights, not on their values, so a synthetic file of
-ChatGLM3-6B's shape is as slow as the real one. Its blocks add nothing to what they are given (the matrices at their
-ends are zero, which costs the same), and its output weights are the embeddings of a fixed text's next token: every
-answer is that text, over and over. So each side's answer can be checked, none ends before it is told to, and no id is
-ever chosen that the tokenizer does not have.
+The cost of a token depends on the shapes and types of the weights, not on their values. So a synthetic file of
+ChatGLM3-6B's shape is as slow as the real one. Its blocks add nothing to their input: the matrices at their ends are
+zero, which costs the same. Its output weights are the embeddings of the next token in a fixed text, so every answer is
+that text, over and over. Therefore each side's answer can be checked, no answer ends early, and the model never chooses
+an id that the tokenizer does not have.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from config import DEMO_MODEL
 from tests.support.model_files import tokenizers
 
 BLOCK_VALUES, BLOCK_BYTES = 32, 18  # q4_0: a float16 scale, then 32 values of 4 bits
-MATRIX_SCALE = 0.0034  # keeps what a row of 4,096 random values gives near 1
+MATRIX_SCALE = 0.0034  # keeps the product of a row of 4,096 random values near 1
 EMBEDDING_SCALE = 0.05
-POOL_BYTES = BLOCK_BYTES << 21  # random blocks that the matrices are cut from, over and over
+POOL_BYTES = BLOCK_BYTES << 21  # random blocks, repeated to fill each matrix
 _CHATGLM3, _LAYOUT, _F32, _Q4_0 = 3, 2, 0, 2
 _SPECIALS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
 _END = 2
 
-# What synthetic models say: tokens that occur once each, so that each has one successor.
+# The text of synthetic models. Each token occurs once, so that each has one successor.
 WORDS = ("▁the", "▁weather", "▁is")
 OPENING = 3  # ids before the text
 CHARACTERS = (
@@ -81,7 +81,7 @@ DESCRIPTIONS = {
 
 
 def model_file(name: str, cache: Path) -> Path:
-    """The file of shape ``name``; a synthetic one is written into ``cache`` unless it is there."""
+    """Return the file of shape ``name``. A synthetic one is written into ``cache`` unless it is there."""
     if name == TINY:
         return DEMO_MODEL
     path = cache / f"{name}.q4_0.bin"
@@ -94,7 +94,7 @@ def model_file(name: str, cache: Path) -> Path:
 
 
 def write_model(path: Path, shape: Shape) -> None:
-    """Write a synthetic model, as chatglm_cpp's converter lays it out."""
+    """Write a synthetic model in the file format of chatglm_cpp's converter."""
     pieces = tokenizers.sentencepiece_pieces()
     with path.open("wb") as file:
         file.write(b"ggml")
@@ -107,9 +107,9 @@ def write_model(path: Path, shape: Shape) -> None:
 
 
 def script(pieces: Sequence[tokenizers.Piece]) -> list[int]:
-    """The ids of an answer, from ``<|assistant|>`` over the empty line of metadata to the end of the text."""
+    """Return the ids of an answer: ``<|assistant|>``, the empty line of metadata, then the text."""
     ids = {text: id for id, (text, _) in enumerate(pieces)}
-    # The line is encoded as every text is, with a space in front.
+    # The line is encoded like every text, with a space in front.
     opening = [len(pieces) + _SPECIALS.index("<|assistant|>"), ids["▁"], ids["<0x0A>"]]
     return [*opening, *(ids[piece] for piece in (*WORDS, *CHARACTERS))]
 
@@ -127,7 +127,7 @@ def _write_tensors(file: BinaryIO, shape: Shape, answer: Sequence[int]) -> None:
     embeddings = bytearray(_repeated(_pool(EMBEDDING_SCALE), _bytes(shape.vocabulary, hidden)))
     row = _bytes(1, hidden)
     output = bytearray(len(embeddings))
-    # To the model the last id is the end of the line that begins the text: so the text goes round.
+    # The last id of the text has the embedding of the id in front of the text, so the text starts again.
     _copy_row(embeddings, answer[OPENING - 1], embeddings, answer[-1], row)
     for token, following in itertools.pairwise(answer):
         _copy_row(embeddings, token, output, following, row)
@@ -151,7 +151,7 @@ def _write_tensors(file: BinaryIO, shape: Shape, answer: Sequence[int]) -> None:
 
 
 def _pool(scale: float) -> bytes:
-    """Random blocks, their values' standard deviation 4.6 times ``scale``."""
+    """Return random blocks; the standard deviation of their values is 4.6 times ``scale``."""
     pool = bytearray(random.Random(0).randbytes(POOL_BYTES))
     low, high = struct.pack("<e", scale)
     pool[0::BLOCK_BYTES] = bytes([low]) * (POOL_BYTES // BLOCK_BYTES)

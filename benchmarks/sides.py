@@ -1,6 +1,6 @@
 """The three sides that are measured: the bare loop, the original server (`chatglm_cpp.openai_api`) and this server.
 
-All compute with the same number of threads: chatglm_cpp takes as many as `GLM_NPROCS` tells the preloaded library.
+All compute with the same number of threads: the preloaded library tells chatglm_cpp the number in `GLM_NPROCS`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 20.0
 POLL_SECONDS = 0.02
-# chatglm_cpp.openai_api cuts every prompt to this, and says nothing.
+# chatglm_cpp.openai_api cuts every prompt to its last tokens, this many, and does not say so.
 ORIGINAL_CUT = 512
 
 Messages = list[dict[str, str]]
 
 
 class NotStarted(Exception):
-    """A side did not come up; the message is the end of its log."""
+    """A side did not start; the message is the end of its log."""
 
 
 class BareLoop:
-    """`benchmarks.bare_loop` in its process."""
+    """`benchmarks.bare_loop` in a process of its own."""
 
     name = "bare loop"
 
@@ -54,14 +54,14 @@ class BareLoop:
         self.start_seconds = time.perf_counter() - self.started
 
     def answer(self, messages: Messages, max_tokens: int) -> dict[str, Any]:
-        """What `benchmarks.bare_loop.answer` gives."""
+        """Return the result of `benchmarks.bare_loop.answer`."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"messages": messages, "max_tokens": max_tokens}) + "\n")
         self._process.stdin.flush()
         return self._read()
 
     def count(self, messages: Messages) -> int:
-        """Prompt tokens of ``messages``."""
+        """Return the number of prompt tokens of ``messages``."""
         return int(self.answer(messages, 0)["prompt_tokens"])
 
     def stop(self) -> None:
@@ -77,7 +77,7 @@ class BareLoop:
 
 
 class HttpServer:
-    """A server under measurement. ``start_seconds``: from its start until ``probe`` is answered with 200."""
+    """A server under measurement. ``start_seconds``: from its start to the first 200 for ``probe``."""
 
     name: str
     port: int
@@ -93,7 +93,7 @@ class HttpServer:
         self.start_seconds = self._wait_until_ready()
 
     def chat(self, messages: Messages, prompt_tokens: int, max_tokens: int, *, stream: bool = True) -> bytes:
-        """A greedy chat request for ``max_tokens`` new tokens after the ``prompt_tokens`` of ``messages``."""
+        """Return a greedy chat request for ``max_tokens`` new tokens after the ``prompt_tokens`` of ``messages``."""
         raise NotImplementedError
 
     def _wait_until_ready(self) -> float:
@@ -108,20 +108,20 @@ class HttpServer:
         raise NotStarted(self._log.read_text(errors="replace")[-2000:])
 
     def web_pid(self) -> int:
-        """The process that speaks HTTP."""
+        """Return the id of the process that speaks HTTP."""
         return self._process.pid
 
     def model_pid(self) -> int:
-        """The process that computes."""
+        """Return the id of the process that computes."""
         return self._process.pid
 
     def stop(self) -> None:
-        """End it with all of its children."""
+        """Stop the server and all of its children."""
         _stop(self._process)
 
 
 class OriginalServer(HttpServer):
-    """``chatglm_cpp.openai_api``, which hard-codes its address when it is run as a module, under uvicorn."""
+    """``chatglm_cpp.openai_api`` under uvicorn, because as a module it has a fixed address."""
 
     name = "original server"
 
@@ -132,14 +132,14 @@ class OriginalServer(HttpServer):
         super().__init__([*command, "--port", str(self.port)], environment, log, "/v1/models")
 
     def chat(self, messages: Messages, prompt_tokens: int, max_tokens: int, *, stream: bool = True) -> bytes:
-        # Its max_tokens counts the prompt too, of which it reads the last ORIGINAL_CUT tokens only.
+        # Its max_tokens includes the prompt, and it reads only the last ORIGINAL_CUT tokens of that.
         most = min(prompt_tokens, ORIGINAL_CUT) + max_tokens
         body = {"messages": messages, "temperature": 0, "max_tokens": most, "stream": stream}
         return post("/v1/chat/completions", body)
 
 
 class ThisServer(HttpServer):
-    """This server, as ``make serve`` runs it. ``settings`` are further ``GLM_`` variables."""
+    """This server, started as by ``make serve``. ``settings`` are further ``GLM_`` variables."""
 
     name = "this server"
 
@@ -178,13 +178,13 @@ class ThisServer(HttpServer):
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])
 
 
 def _stop(process: subprocess.Popen[Any]) -> None:
-    """End ``process`` with all of its descendants."""
+    """Stop ``process`` and all of its descendants."""
     try:
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     except psutil.NoSuchProcess:

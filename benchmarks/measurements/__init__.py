@@ -1,1 +1,1 @@
-"""One module for each thing that is measured. Each takes a `Bench` and gives what `benchmarks.report` shows."""
+"""One module a measurement. Its ``measure`` takes a `Bench` and returns the figures that `benchmarks.report` shows."""

@@ -1,4 +1,4 @@
-"""Many clients at once: what all of them get together, and how long each waits for its first token."""
+"""Many clients at once: the speed of all together, and how long each waits for its first token."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from benchmarks.sides import HttpServer
 CLIENTS = (1, 4, 16, 64, 256)
 RUNS = 3
 ANSWER_TOKENS = 64
-# Few clients ask several times, so that each figure stands on some requests.
+# If there are few clients, they ask several times, so that each figure comes from enough requests.
 LEAST_REQUESTS = 12
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """For each number of clients: tokens a second of all, and percentiles of the time to the first text, in ms."""
+    """Return for each number of clients the tokens a second of all, and percentiles of the ms to the first text."""
     with bench.bare_loop() as bare, bench.this_server() as server, bench.original_server() as original:
         expected = [bare.answer(user(story), ANSWER_TOKENS) for story in STORIES]
         found: dict[str, list[dict[str, Any]]] = {"server": [], "original": []}

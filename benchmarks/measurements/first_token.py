@@ -1,4 +1,4 @@
-"""Time to the first token of a chat's later turns, which have a thousand tokens of history in front of them.
+"""Time to the first token of a chat's later turns, which follow a thousand tokens of history.
 
 This server keeps what it has read in its cache slots. The original server reads everything again, but never more than
 the last 512 tokens, whatever it is asked. So the report also tells how long this server takes to read all of it once.
@@ -20,7 +20,7 @@ ORIGINAL_RUNS = 2
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Milliseconds to the first text: of a new chat, of its next turns, and of those when two chats alternate."""
+    """Return the ms to the first text of a new chat, of its next turns, and of its turns when two chats alternate."""
     with bench.this_server() as server:
         first, second = _Chat(bench, server, 3), _Chat(bench, server, 31)
         bench.say("first token: this server reads a first chat")
@@ -50,7 +50,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 class _Chat:
-    """A chat that begins with a long message; each turn takes the answer before into its history."""
+    """A chat that begins with a long message. Each turn adds the previous answer to its history."""
 
     def __init__(self, bench: Bench, server: ThisServer, variant: int) -> None:
         self._bench = bench
@@ -60,7 +60,7 @@ class _Chat:
         self.read: list[int] = []
 
     def turn(self) -> float:
-        """Ask, and make the next question of the answer; milliseconds to the first text."""
+        """Ask, and add the answer and the next question; return the milliseconds to the first text."""
         request = self._server.chat(self.messages, self.prompt_tokens, ANSWER_TOKENS)
         exchange = self._bench.client.ask(self._server.port, request)
         usage = exchange.usage()

@@ -1,7 +1,7 @@
-"""How long the model goes on working for a client that has left, in tokens.
+"""How long the model continues to work for a client that has left, in tokens.
 
-Seen from outside: one client is being answered, a second one waits. The first leaves; how long until the second one's
-answer begins, divided by what a token takes.
+It is measured from outside. One client is being answered, a second one waits, and the first one leaves. The figure is
+the time until the second one's answer begins, divided by the time of a token.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from benchmarks.sides import HttpServer, Messages
 
 RUNS = 4
 LONG = 400  # tokens that nobody waits for
-# What a slow model is given up on: the original server answers to the end.
+# Fewer for a slow model, because the original server answers to the end.
 LONG_OF_FULL = 48
 PROMPT = 16
 LONG_PROMPT = {"small": 1000, "medium": 300, "full": 96}
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Tokens until the pipeline is free, for each side and each state in which a client may leave."""
+    """Return the tokens until the pipeline is free, for each side and each state in which a client may leave."""
     long = LONG_OF_FULL if bench.shape == "full" else LONG
     runs = bench.runs(RUNS)
     with bench.bare_loop() as bare:
@@ -50,7 +50,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 class _Scene:
-    """One client that leaves, one that waits. ``token`` is what a token takes, in seconds."""
+    """One client that leaves, and one that waits. ``token`` is the time of a token, in seconds."""
 
     def __init__(self, bench: Bench, side: HttpServer, token: float) -> None:
         self._bench = bench
@@ -58,13 +58,13 @@ class _Scene:
         self._token = token
 
     def decode(self, long: int, run: int, *, stream: bool) -> float:
-        """The first client leaves in the middle of its answer."""
+        """Let the first client leave in the middle of its answer; return the tokens until the second is answered."""
         self._bench.say(f"client leaves, run {run + 1}: {self._side.name}, decode")
         first = self._send(user(passage(PROMPT, run)), PROMPT + 8, long, stream=stream)
         return self._leave(first, self._token * (PROMPT + 8 + 5.37 + run))
 
     def prefill(self, run: int) -> float:
-        """The first client leaves while its prompt is read."""
+        """Let the first client leave during its prefill; return the tokens until the second is answered."""
         self._bench.say(f"client leaves, run {run + 1}: {self._side.name}, prefill")
         characters = LONG_PROMPT[self._bench.shape]
         first = self._send(user(passage(characters, run + 7)), characters + 8, 1, stream=True)
@@ -75,7 +75,7 @@ class _Scene:
         return self._bench.client.send(self._side.port, request)
 
     def _leave(self, first: Exchange, after: float) -> float:
-        """Let ``first`` go ``after`` so many seconds; tokens until the one behind it is begun with."""
+        """Let ``first`` leave ``after`` so many seconds; return the tokens until the next request begins."""
         client = self._bench.client
         client.run_until(first.due + after / 2)
         second = client.send(self._side.port, self._side.chat(user(passage(4, 40)), 12, 1))

@@ -1,4 +1,4 @@
-"""What is lost when the process that computes is killed while one request is answered and others wait."""
+"""Requests lost when the process that computes is killed while one request is answered and others wait."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADMISSION_SECONDS = 0.3
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Requests lost of ``WAITING`` + 1, and the seconds until the next token."""
+    """Return how many of ``WAITING`` + 1 requests are lost, and the seconds until the next token."""
     found: dict[str, Any] = {"requests": WAITING + 1}
     lost: list[float] = []
     seconds: list[float] = []
@@ -32,7 +32,7 @@ def measure(bench: Bench) -> dict[str, Any]:
             bench.client.run()
             answered = [exchange for exchange in waiting if _is_whole(exchange)]
             lost.append(len(waiting) + 1 - len(answered) - _is_whole(running))
-            # The first of those that wait is a stream.
+            # The first waiting request is a stream.
             seconds.append(waiting[0].due + waiting[0].first_text() - killed)
             errors.append(_error(running))
     found["server"] = {"lost": figure(lost), "next_token_seconds": figure(seconds), "error": errors[0]}
@@ -48,9 +48,9 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def _crowd(bench: Bench, side: HttpServer) -> tuple[Exchange, list[Exchange]]:
-    """One request that is being answered, and those behind it, streamed and not streamed in turns.
+    """Return a request that is being answered, and the waiting ones behind it, streamed and not streamed in turns.
 
-    The process that computes is stopped by a signal, so that the answer is not over before it is killed.
+    A signal stops the process that computes, so that the answer does not end before the process is killed.
     """
     client: Client = bench.client
     messages = user("Tell me a long story.")

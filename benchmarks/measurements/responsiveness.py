@@ -1,4 +1,4 @@
-"""How long a server that reads a prompt takes to say that it is well."""
+"""How long a health check takes while the server evaluates a prompt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.bench import Bench, passage, user
 from benchmarks.figures import percentile
 from benchmarks.sides import OriginalServer, ThisServer
 
-# Long enough that one call to the model takes many times what a probe may.
+# Long enough that one call to the model takes many times longer than a probe may take.
 PROMPT_CHARACTERS = {"small": 1200, "medium": 400, "full": 128}
 PROBE_INTERVAL = 0.05
 

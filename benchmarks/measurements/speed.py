@@ -1,4 +1,4 @@
-"""Tokens a second: whole answers, from the request to the last byte, against the bare loop with the same prompts."""
+"""Tokens a second of whole answers, from the request to the last byte, compared with the bare loop."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 def _ask(
     bench: Bench, side: ThisServer | OriginalServer, questions: list[Messages], answers: list[dict[str, Any]]
 ) -> float:
-    """Seconds for all ``questions``, one after the other. Raises `WrongAnswer`."""
+    """Return the seconds for all ``questions``, one after the other. Raises `WrongAnswer`."""
     seconds = 0.0
     for messages, answer in zip(questions, answers, strict=True):
         request = side.chat(messages, answer["prompt_tokens"], bench.answer_tokens)

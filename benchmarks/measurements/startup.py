@@ -1,4 +1,4 @@
-"""From the start of the command until the server is ready, with the model's file in the page cache."""
+"""Time from the start of the command until the server is ready, with the model's file in the page cache."""
 
 from __future__ import annotations
 

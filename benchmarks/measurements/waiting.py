@@ -1,4 +1,4 @@
-"""What a stream costs the web process while it waits for its turn: memory."""
+"""Memory that a stream costs the web process while it waits for its turn."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from benchmarks.sides import ThisServer
 
 RUNS = 3
 STREAMS = 200
-# A stream that has had its first ping has left its view: from then on it waits in its generator.
+# Before its first ping a stream waits in its view, after that in its generator.
 PING_SECONDS = 1
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Bytes for each of `STREAMS` waiting streams: just admitted, and after the first ping."""
+    """Return the bytes for each of `STREAMS` waiting streams: just admitted, and after the first ping."""
     admitted: list[float] = []
     pinged: list[float] = []
     for run in range(bench.runs(RUNS)):
@@ -33,9 +33,9 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def _memory(bench: Bench, server: ThisServer) -> tuple[int, int, int]:
-    """Resident bytes of the web process: before, with all streams waiting, and after their pings.
+    """Return the resident bytes of the web process before, with all streams waiting, and after their pings.
 
-    The pipeline process is stopped by a signal meanwhile, so that only waiting is measured, on any model.
+    A signal stops the pipeline process meanwhile, so that only waiting is measured, with any model.
     """
     client, web = bench.client, server.web_pid()
     os.kill(server.model_pid(), signal.SIGSTOP)
@@ -45,7 +45,7 @@ def _memory(bench: Bench, server: ThisServer) -> tuple[int, int, int]:
         client.run_until(time.perf_counter() + 0.5)
         before = resident_bytes(web)
         streams = [client.send(server.port, request) for _ in range(STREAMS)]
-        # All are admitted when the last one is; its ping comes PING_SECONDS later.
+        # When the last stream is admitted, all are; its ping comes PING_SECONDS later.
         client.run_until(time.perf_counter() + PING_SECONDS / 2)
         first = resident_bytes(web)
         client.run(lambda: all(stream.begun for stream in streams))
