@@ -1,4 +1,4 @@
-"""The client notes what arrives when, and tells a failure from an answer."""
+"""The client records what arrives when, and distinguishes a failure from an answer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PAUSE = 0.1
 
 
 def serve(*parts: bytes) -> int:
-    """A server that answers one request with ``parts``, `PAUSE` seconds apart; its port."""
+    """Start a server that answers one request with ``parts``, `PAUSE` seconds apart; return its port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def answer() -> None:
         connection, _ = listener.accept()
-        # A client that leaves is none of this server's business.
+        # This server ignores a client that leaves.
         with listener, connection, contextlib.suppress(OSError):
             connection.recv(4096)
             for part in parts:
@@ -84,7 +84,7 @@ def test_a_failure_is_no_answer(parts: tuple[bytes, ...]) -> None:
         exchange.texts()
 
 
-def test_nobody_there_is_no_answer() -> None:
+def test_a_closed_port_gives_no_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = int(closed.getsockname()[1])
     exchange = Client().ask(port, get("/"))
@@ -92,7 +92,7 @@ def test_nobody_there_is_no_answer() -> None:
         _ = exchange.total
 
 
-def test_requests_are_sent_when_they_are_due_whatever_came_of_earlier_ones() -> None:
+def test_requests_are_sent_when_due_even_if_earlier_ones_wait() -> None:
     client = Client()
     slow = client.send(serve(b"", b"", HEAD + chunk(b"")), get("/"))
     due = time.perf_counter() + PAUSE

@@ -1,4 +1,4 @@
-"""The report says of each target whether it is met; the committed one is what its figures render to."""
+"""The report says whether each target is met, and the committed reports match their figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_full_size_model_is_held_to_more(shape: str, ratio: float, met: bool
     assert row.server == f"{ratio:.3f}"
 
 
-def test_one_lost_request_is_the_running_one() -> None:
+def test_losing_more_than_the_running_request_misses_the_target() -> None:
     original = {"lost": 11, "serves_again": False}
     for lost, met in ((1.0, True), (2.0, False)):
         server = {"lost": figure([1.0, lost]), "error": "an error"}
@@ -35,7 +35,7 @@ def test_one_lost_request_is_the_running_one() -> None:
 
 
 @pytest.mark.parametrize("data", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
-def test_a_committed_report_is_what_its_figures_say(data: Path) -> None:
+def test_a_committed_report_matches_its_figures(data: Path) -> None:
     pictures = sorted(path.name for path in RESULTS.glob(f"{data.stem}-*.svg"))
     report = data.with_suffix(".md").read_text()
     assert all(picture in report for picture in pictures)

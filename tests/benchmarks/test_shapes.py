@@ -1,4 +1,4 @@
-"""Synthetic models say a known text, whatever their size."""
+"""Synthetic models of every size answer a known text."""
 
 from __future__ import annotations
 

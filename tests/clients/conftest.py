@@ -1,6 +1,6 @@
-"""The clients that people have.
+"""The clients that people use.
 
-They live in environments of their own, .venv-clients and node_modules beside package.json, which `make test` installs.
+They are in environments of their own, which `make test` installs: .venv-clients, and node_modules beside package.json.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import pytest
 
 @pytest.fixture(scope="session")
 def python_clients(python_packages: str) -> Path:
-    """The directory of ``python`` and ``llm``, with the Python clients installed."""
+    """The folder of ``python`` and ``llm``, with the Python clients installed."""
     return Path(python_packages) / "bin"
 
 
 @pytest.fixture(scope="session")
 def node_clients(npm: str, node: str, node_packages: str) -> Path:
-    """The directory from which node finds the JavaScript client."""
+    """The folder from which node finds the JavaScript client."""
     return Path(node_packages).parent

@@ -1,4 +1,4 @@
-"""docs/clients.md: each piece of code is run as it stands there, against the live server."""
+"""docs/clients.md: each piece of code runs unchanged against the live server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNTED = re.escape(", ".join(map(str, range(1, 11))))
 CALLED = r"(?s)get_weather.*Paris.*17"
 SAID = r"\S"
 
-# What the code under each heading prints, one pattern for each piece.
+# The expected output of the code under each heading, one pattern for each piece.
 PRINTS = {
     "curl": [r'"role": ?"assistant"', r'(?s)"content":"[^"]+".*"completion_tokens":.*data: \[DONE\]', r'"tokens":\[\d'],
     "Chat": [SAID],
@@ -39,7 +39,7 @@ PRINTS = {
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of code, and the pattern of what it prints."""
+    """A piece of code, and the pattern of its output."""
 
     heading: str
     language: str
@@ -51,13 +51,13 @@ class Piece:
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
-    """The code of ``language`` on the page, each with the heading that it stands under."""
+    """Return each piece of code in ``language`` on the page, with its heading."""
     found, heading = [], ""
     for title, named, code in re.findall(
         r"^#+ ([^\n]*)$|^```(\w+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL
     ):
         heading = title or heading
-        # The environments have what the page tells to install.
+        # The environments already have these packages.
         if named == language and not code.startswith(("pip install", "npm install")):
             found.append((heading, code))
     return found
@@ -74,7 +74,7 @@ def pieces(*languages: str) -> list[Piece]:
 
 
 def run(server: Server, *command: str, cwd: Path, **environment: str) -> str:
-    """What the program prints, on both of its outputs."""
+    """Run the program, and return its standard output and standard error together."""
     done = subprocess.run(
         [part.replace(ADDRESS, server.url) for part in command],
         cwd=cwd,
@@ -89,14 +89,14 @@ def run(server: Server, *command: str, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_every_promise_has_its_code() -> None:
+def test_every_expected_output_has_its_code() -> None:
     assert {piece.heading for piece in pieces("sh", "python", "js")} == set(PRINTS)
     assert len(pieces("sh", "python", "js")) == sum(map(len, PRINTS.values()))
 
 
 @pytest.mark.parametrize("piece", pieces("python"), ids=str)
 def test_python(piece: Piece, demo: Server, python_clients: Path, tmp_path: Path) -> None:
-    # LiteLLM would ask the Internet for prices.
+    # Without this LiteLLM would ask the Internet for prices.
     output = run(
         demo, str(python_clients / "python"), "-c", piece.code, cwd=tmp_path, LITELLM_LOCAL_MODEL_COST_MAP="True"
     )

@@ -1,4 +1,4 @@
-"""docs/compatibility.md: it has a row for everything that the server takes, and says of what is refused that it is."""
+"""docs/compatibility.md has a row for every parameter and endpoint, and says which parameters are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 
 
 def rows(*headings: str) -> dict[str, str]:
-    """What the tables under these headings say of this server, by each name in the first column."""
+    """Return this server's cell in the tables under these headings, for each name in the first column."""
     found: dict[str, str] = {}
     for section in PAGE.read_text().split("\n## ")[1:]:
         if section.partition("\n")[0] in headings:
@@ -39,12 +39,12 @@ def test_each_parameter_has_its_row(schema: type[RequestSchema], heading: str | 
     table = rows("Parameters of chat completions", *([heading] if heading else []))
     for name, field in schema().fields.items():
         assert name in table
-        # The Responses API has one answer, which the table of chat completions cannot know.
+        # The Responses API gives one answer only; the table of chat completions does not say that.
         if (name, schema) != ("n", ResponseRequestSchema):
             assert table[name].startswith("refused") == isinstance(field, Neutral), name
 
 
-def test_no_parameter_has_a_row_for_nothing() -> None:
+def test_each_row_has_its_parameter() -> None:
     known = {
         name
         for schema in (ChatRequestSchema, CompletionRequestSchema, ResponseRequestSchema)

@@ -24,7 +24,7 @@ COUNT = "Count from 1 to 10."
 
 
 def function(name: str, description: str, **properties: str) -> dict[str, Any]:
-    """A function with parameters of strings, described by ``properties``."""
+    """Return a function declaration whose parameters are strings with these descriptions."""
     described = {key: {"type": "string", "description": text} for key, text in properties.items()}
     parameters = {"type": "object", "properties": described, "required": list(properties)}
     return {"name": name, "description": description, "parameters": parameters}
@@ -44,7 +44,7 @@ def user(text: str) -> ChatCompletionUserMessageParam:
 
 
 def calls(message: ChatCompletionMessage) -> list[tuple[str, Any]]:
-    """The name and the arguments of each call."""
+    """Return the name and the arguments of each call."""
     return [
         (call.function.name, json.loads(call.function.arguments))
         for call in message.tool_calls or []
@@ -68,7 +68,7 @@ def counted(client: OpenAI) -> str:
 
 
 def answered(client: OpenAI, messages: list[Any], stream: bool, **more: Any) -> ChatCompletionMessage:
-    """The message that answers, in one piece or put together from a stream by the SDK's own helper."""
+    """Return the answer, in one piece or joined from a stream by the SDK's own helper."""
     request = {"model": MODEL, "messages": messages, "temperature": 0, **more}
     if not stream:
         message: ChatCompletionMessage = client.chat.completions.create(**request).choices[0].message
@@ -88,7 +88,7 @@ def answered(client: OpenAI, messages: list[Any], stream: bool, **more: Any) -> 
     ],
     ids=["one tool", "two tools", "Chinese"],
 )
-def test_question_call_result_answer(
+def test_a_tool_is_called_and_its_result_is_answered(
     client: OpenAI, stream: bool, question: str, declared: tuple[Any, ...], city: str, result: dict[str, Any]
 ) -> None:
     messages: list[Any] = [user(question)]
@@ -105,7 +105,7 @@ def test_question_call_result_answer(
     assert str(result["temperature"]) in answer.content
 
 
-def test_a_streamed_call_is_told_as_openai_tells_it(client: OpenAI) -> None:
+def test_a_streamed_call_has_the_same_chunks_as_openais(client: OpenAI) -> None:
     chunks = list(
         client.chat.completions.create(
             model=MODEL,
@@ -135,7 +135,7 @@ def test_a_streamed_call_is_told_as_openai_tells_it(client: OpenAI) -> None:
     assert chunks[-1].usage.completion_tokens > 0
 
 
-def test_text_is_streamed_in_pieces_although_there_are_tools(client: OpenAI) -> None:
+def test_text_is_streamed_in_pieces_when_tools_are_declared(client: OpenAI) -> None:
     with client.chat.completions.stream(
         model=MODEL, messages=[user("Hello!")], tools=tools(WEATHER), temperature=0
     ) as events:
@@ -155,7 +155,7 @@ def test_tool_choice(client: OpenAI, stream: bool) -> None:
     auto = answered(client, [user(PARIS)], stream, tools=both, tool_choice="auto")
     required = answered(client, [user(PARIS)], stream, tools=both, tool_choice="required")
     assert calls(auto) == calls(required) == [("get_weather", {"city": "Paris"})]
-    # The only tool is called whatever was asked, and so is a named one.
+    # `required` calls the only tool whatever the question is, and so does a named function.
     [(name, _)] = calls(answered(client, [user("Hello!")], stream, tools=tools(WEATHER), tool_choice="required"))
     assert name == "get_weather"
     choice = {"type": "function", "function": {"name": "calculator"}}
@@ -163,7 +163,7 @@ def test_tool_choice(client: OpenAI, stream: bool) -> None:
     assert name == "calculator"
 
 
-def test_the_old_form_of_calls(client: OpenAI) -> None:
+def test_the_legacy_form_of_calls_works(client: OpenAI) -> None:
     request: dict[str, Any] = {"model": MODEL, "messages": [user(PARIS)], "functions": [WEATHER], "temperature": 0}
     choice = client.chat.completions.create(**request).choices[0]
     assert choice.finish_reason == "function_call"
@@ -180,7 +180,7 @@ def test_the_old_form_of_calls(client: OpenAI) -> None:
     assert "17" in (answer.message.content or "")
 
 
-def test_two_calls_in_one_turn_of_the_history(client: OpenAI) -> None:
+def test_the_history_may_have_two_calls_in_one_turn(client: OpenAI) -> None:
     made = [
         {
             "id": f"call_{city}",
@@ -238,7 +238,7 @@ def test_stop_strings_end_the_answer_and_are_not_in_it(
     assert (answered(client, [user(COUNT)], stream, stop=stop).content or "") == expected
 
 
-def test_json_is_answered_or_it_is_said_that_the_model_failed(client: OpenAI) -> None:
+def test_the_answer_is_json_or_an_error_says_that_the_model_failed(client: OpenAI) -> None:
     try:
         answer = answered(
             client, [user("What is the capital of France?")], stream=False, response_format={"type": "json_object"}
@@ -268,7 +268,7 @@ def test_asyncio_has_several_streams_at_once(demo: Server, counted: str) -> None
     assert asyncio.run(main()) == [counted] * 3
 
 
-def test_an_answer_bears_the_id_of_its_request(client: OpenAI) -> None:
+def test_an_answer_has_the_id_of_its_request(client: OpenAI) -> None:
     completion = client.chat.completions.create(
         model=MODEL,
         messages=[user("Hello!")],
@@ -280,7 +280,7 @@ def test_an_answer_bears_the_id_of_its_request(client: OpenAI) -> None:
 # --- completions --------------------------------------------------------------------------------------------------
 
 
-def test_completions_of_several_prompts(client: OpenAI) -> None:
+def test_several_prompts_are_completed(client: OpenAI) -> None:
     request: dict[str, Any] = {"model": MODEL, "prompt": ["1, 2, 3,", "你好"], "max_tokens": 8, "temperature": 0}
     plain = client.completions.create(**request)
     echoed = client.completions.create(**request, echo=True)
@@ -289,7 +289,7 @@ def test_completions_of_several_prompts(client: OpenAI) -> None:
         choice.text for choice in echoed.choices
     ]
     joined = ["", ""]
-    # The SDK's type of a whole choice, which it takes for chunks too, does not know the null that OpenAI sends.
+    # The SDK uses the type of a whole choice for chunks too, and that type does not allow the null that OpenAI sends.
     with OpenAI(base_url=client.base_url, api_key="none", max_retries=0) as lax:
         for chunk in lax.completions.create(**request, stream=True):
             joined[chunk.choices[0].index] += chunk.choices[0].text
@@ -305,7 +305,7 @@ def test_a_suffix_is_refused(client: OpenAI) -> None:
 # --- responses ----------------------------------------------------------------------------------------------------
 
 
-def test_a_streamed_response_is_the_response_in_one_piece(client: OpenAI, counted: str) -> None:
+def test_a_streamed_response_equals_the_response_in_one_piece(client: OpenAI, counted: str) -> None:
     request: dict[str, Any] = {"model": MODEL, "input": COUNT, "temperature": 0}
     whole = client.responses.create(**request)
     assert whole.output_text == counted
@@ -341,7 +341,7 @@ def test_a_response_calls_a_function_and_answers_from_its_result(client: OpenAI)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-def test_the_tool_runner_goes_the_whole_way(client: OpenAI, stream: bool) -> None:
+def test_the_tool_runner_gets_an_answer(client: OpenAI, stream: bool) -> None:
     asked: list[str] = []
 
     def get_weather(arguments: GetWeather) -> str:
@@ -355,7 +355,7 @@ def test_the_tool_runner_goes_the_whole_way(client: OpenAI, stream: bool) -> Non
     assert "17" in final.output_text
 
 
-def test_what_would_be_stored_is_refused(client: OpenAI) -> None:
+def test_requests_to_store_are_refused(client: OpenAI) -> None:
     for stored in ({"previous_response_id": "resp_1"}, {"store": True}, {"background": True}):
         with pytest.raises(openai.BadRequestError) as refused:
             client.responses.create(model=MODEL, input="Hello!", **stored)

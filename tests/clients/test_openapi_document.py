@@ -19,13 +19,13 @@ from config import Settings
 from glm_api import create_app
 from tests.support.server import Server, start
 
-# A context that small keeps every answer short, whatever max_tokens was thought up.
+# So small a context keeps every answer short, whatever max_tokens is generated.
 CONTEXT = 128
 ENVELOPE = {"message", "type", "param", "code"}
 
 api = schemathesis.openapi.from_dict(create_app(Settings()).test_client().get("/openapi.json").get_json())
-# What the document does not allow ends before the model, and is tried on the application alone
-# (tests/api/test_openapi.py).
+# Requests that the document does not allow never reach the model. tests/api/test_openapi.py tries them on the
+# application alone.
 api.config.generation.update(modes=[GenerationMode.POSITIVE])
 
 
@@ -40,14 +40,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @api.parametrize()
 @settings(
     max_examples=20,
-    # Shrinking a failure would ask the server hundreds of times more.
+    # Shrinking a failure would send hundreds of further requests.
     phases=[Phase.explicit, Phase.generate],
     derandomize=True,
     database=None,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-def test_whatever_is_sent_is_answered_as_documented(case: schemathesis.Case[Any], server: Server) -> None:
+def test_every_request_is_answered_as_documented(case: schemathesis.Case[Any], server: Server) -> None:
     response = case.call(base_url=server.url, timeout=60)
     assert response.status_code < 500, response.text
     if response.status_code >= 400:
@@ -57,6 +57,6 @@ def test_whatever_is_sent_is_answered_as_documented(case: schemathesis.Case[Any]
     )
 
 
-def test_no_process_died_of_it(server: Server) -> None:
+def test_no_process_died(server: Server) -> None:
     assert server.health() == 200
     assert "died" not in server.log.read_text()

@@ -1,4 +1,4 @@
-"""What the demo model answers at temperature 0, and that its file keeps what the server relies on."""
+"""The demo model's answers at temperature 0, and the properties of its file on which the server relies."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_forced_call_begins_with_the_ids_of_a_free_one(model: DemoModel) -> None
 
 
 def test_every_id_can_be_decoded(model: DemoModel) -> None:
-    """An id that the tokenizer does not know would end the process that samples it."""
+    """An id that the tokenizer does not have would crash the process that samples it."""
     for token in range(model.vocab_size):
         model.decode([token])
 

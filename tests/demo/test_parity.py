@@ -31,7 +31,7 @@ def test_chatglm_cpp_equals_recorded_pytorch(model: DemoModel, case: dict[str, A
 
 
 def test_recorded_answers_are_those_of_pytorch() -> None:
-    """Without PyTorch, which only the recipe needs, this is skipped."""
+    """Skipped without PyTorch, which only the recipe needs."""
     pytest.importorskip("torch")
     pytest.importorskip("sentencepiece")
     from demo.recipe.parity import greedy_answers

@@ -1,4 +1,4 @@
-"""The real server behind a real nginx: under which names it is answered, and who may open its socket."""
+"""The real server behind a real nginx: which host names it answers, and who may open its socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PUBLIC = {"Host": "glm.example.org"}
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder for sockets as the unit makes it, for the server's user and group; pytest's are for the user alone."""
+    """A folder for sockets with the unit's mode, for user and group. pytest's folders are for the user only."""
     with tempfile.TemporaryDirectory(prefix="glm-api-") as name:
         os.chmod(name, 0o750)
         yield Path(name)
@@ -32,7 +32,7 @@ def address(url: str) -> str:
     return url.removeprefix("http://")
 
 
-def test_through_the_shipped_configuration_and_a_socket_every_name_is_answered(
+def test_behind_the_shipped_nginx_a_unix_socket_answers_every_host_name(
     serve: Serve, make_proxy: MakeProxy, folder: Path
 ) -> None:
     server = serve(bind=f"unix:{folder}/api.sock")
@@ -51,9 +51,7 @@ def test_another_user_cannot_open_the_socket(serve: Serve, make_proxy: MakeProxy
     assert make_proxy(f"unix:{server.socket}", user=f"nobody {group}").get(MODELS).status_code == 503
 
 
-def test_through_the_shipped_configuration_and_loopback_the_name_must_be_allowed(
-    serve: Serve, make_proxy: MakeProxy
-) -> None:
+def test_behind_the_shipped_nginx_loopback_answers_allowed_host_names_only(serve: Serve, make_proxy: MakeProxy) -> None:
     refused = make_proxy(address(serve().url)).get(MODELS, headers=PUBLIC)
     assert refused.status_code == 403
     assert "GLM_ALLOWED_HOSTS=glm.example.org " in refused.json()["error"]["message"]

@@ -1,4 +1,4 @@
-"""The unit, the manifests, the dashboard and the docs name only what there is."""
+"""The unit, the manifests, the dashboard and the docs name only things that exist."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ app = create_app(Settings(), FakePipeline())
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """The unit, with its checkout where this one is."""
+    """The unit, with the path of this checkout."""
     path = tmp_path / "glm-api.service"
     python = shutil.which("true")
     text = (DEPLOY / "glm-api.service").read_text()
@@ -40,7 +40,7 @@ def test_systemd_accepts_the_unit(unit: Path, systemd_analyze: str) -> None:
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
 
-def test_systemd_accepts_the_unit_of_more_servers_on_one_machine(
+def test_systemd_accepts_the_template_unit_for_several_servers(
     unit: Path, systemd_analyze: str, tmp_path: Path
 ) -> None:
     docs = (ROOT / "docs" / "deployment.md").read_text()
@@ -59,17 +59,17 @@ def test_the_unit_leaves_every_setting_to_the_file() -> None:
     assert re.findall(r"^Environment=(\w+)", text, re.MULTILINE) == ["GLM_ENV_FILE"]
 
 
-def test_the_socket_is_for_the_units_group_which_nginx_joins() -> None:
+def test_only_the_units_group_may_open_the_socket_and_nginx_joins_it() -> None:
     text = (DEPLOY / "glm-api.service").read_text()
     [group] = re.findall(r"^Group=(.+)$", text, re.MULTILINE)
     assert re.findall(r"^RuntimeDirectoryMode=(.+)$", text, re.MULTILINE) == ["0750"]
     docs = (ROOT / "docs" / "deployment.md").read_text()
     assert f"usermod --append --groups {group} www-data" in docs
-    # What only the server may read is not for its group then.
+    # nginx's user is in the group, so the group must not read these files.
     assert re.findall(r"chmod (\d+) /etc/glm-api", docs) == ["600", "600"]
 
 
-def test_the_unit_waits_less_for_the_model_than_systemd_waits_for_the_unit() -> None:
+def test_the_wait_for_the_model_is_shorter_than_systemds_start_timeout() -> None:
     text = (DEPLOY / "glm-api.service").read_text()
     [waits] = re.findall(r"^ExecStartPost=-.*/deploy/wait_until_ready.py (\d+)$", text, re.MULTILINE)
     [timeout] = re.findall(r"^TimeoutStartSec=(\d+)$", text, re.MULTILINE)
@@ -82,7 +82,7 @@ def test_the_unit_is_hardened(unit: Path, systemd_analyze: str) -> None:
     assert result.returncode == 0, result.stdout[-300:]
 
 
-def test_the_grace_fits_into_what_systemd_and_containers_wait() -> None:
+def test_systemd_and_containers_wait_longer_than_the_graceful_timeout() -> None:
     grace = Settings().graceful_timeout + 2
     unit = (DEPLOY / "glm-api.service").read_text()
     assert int(re.findall(r"TimeoutStopSec=(\d+)", unit)[0]) > grace
@@ -93,7 +93,7 @@ def test_the_grace_fits_into_what_systemd_and_containers_wait() -> None:
     assert pod["terminationGracePeriodSeconds"] > grace + pause
 
 
-def test_kubernetes_probes_ask_what_there_is() -> None:
+def test_kubernetes_probes_ask_for_existing_paths() -> None:
     container = deployment()["spec"]["template"]["spec"]["containers"][0]
     client = app.test_client()
     for probe in ("readinessProbe", "livenessProbe"):
@@ -101,7 +101,7 @@ def test_kubernetes_probes_ask_what_there_is() -> None:
     assert container["readinessProbe"]["httpGet"]["path"] == "/health"
 
 
-def test_the_image_holds_all_that_is_run() -> None:
+def test_the_image_contains_everything_that_runs() -> None:
     copies = re.findall(r"^COPY (?!--from)(.*)", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)
     copied = " ".join(copies).split()
     for name in ("config.py", "wsgi.py", "gunicorn.conf.py", "glm_api", "hub", Settings().model.name):
@@ -111,14 +111,14 @@ def test_the_image_holds_all_that_is_run() -> None:
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
-def test_every_setting_that_is_named_exists(path: Path) -> None:
+def test_every_named_setting_exists(path: Path) -> None:
     assert set(re.findall(r"\bGLM_[A-Z_]+", path.read_text())) <= VARIABLES.keys()
 
 
 @pytest.mark.parametrize(
     "path", [DEPLOY / "grafana-dashboard.json", ROOT / "docs" / "operations.md"], ids=lambda path: path.name
 )
-def test_every_metric_that_is_named_exists(path: Path) -> None:
+def test_every_named_metric_exists(path: Path) -> None:
     exposition = app.test_client().get("/metrics").get_data(as_text=True)
     known = {family.name for family in text_string_to_metric_families(exposition)}
     named = set(re.findall(r"\bglm_[a-z0-9_]+", path.read_text())) - {"glm_"}
@@ -140,7 +140,7 @@ def deployment() -> dict[str, Any]:
     return next(document for document in documents if document["kind"] == "Deployment")
 
 
-def test_compose_tells_nginx_of_its_replicas(tmp_path: Path) -> None:
+def test_compose_configures_nginx_for_its_replicas(tmp_path: Path) -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     script: str = compose["services"]["nginx"]["command"][2].split("exec")[0]
     script = script.replace("/glm.conf", str(DEPLOY / "nginx.conf"))
@@ -154,7 +154,7 @@ def test_compose_tells_nginx_of_its_replicas(tmp_path: Path) -> None:
     assert {name for _, name in servers} < compose["services"].keys()
 
 
-def test_the_ingress_lets_out_only_what_clients_need() -> None:
+def test_the_ingress_exposes_only_what_clients_need() -> None:
     documents = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
     ingress = next(document for document in documents if document["kind"] == "Ingress")
     [rule] = ingress["spec"]["rules"]

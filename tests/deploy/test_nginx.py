@@ -23,7 +23,7 @@ def test_a_stream_passes_piece_by_piece(make_replica: MakeReplica, make_proxy: M
     replica = make_replica("a")
     with make_proxy(replica.address).stream("POST", "/stream", json={}) as response:
         pieces = response.iter_raw()
-        # The second piece is not sent before the first has come through.
+        # The replica sends the second piece only after the first one has arrived here.
         assert next(pieces) == b"data: 1\n\n"
         replica.proceed.set()
         assert b"".join(pieces) == b"data: [DONE]\n\n"
@@ -44,12 +44,12 @@ def test_a_large_body_is_refused_in_the_envelope(make_replica: MakeReplica, make
     assert replica.seen == []
 
 
-def test_the_request_id_goes_through_and_is_made_when_missing(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
+def test_the_request_id_is_passed_on_or_made(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
     replica = make_replica("a")
     proxy = make_proxy(replica.address)
     post(proxy, headers={"x-request-id": "abc-1"})
     post(proxy)
-    # The server would make up one of its own for this, and the two logs could not be joined.
+    # The server would replace this id by its own, and the two logs could not be joined.
     post(proxy, headers={"x-request-id": "a b"})
     assert replica.seen[0] == "abc-1"
     assert [len(id) for id in replica.seen[1:]] == [32, 32]
@@ -75,7 +75,7 @@ def test_requests_that_cost_the_model_nothing_are_not_limited(
     assert {response.status_code for response in responses} == {200}
 
 
-def test_a_replica_that_refuses_loses_nothing(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
+def test_no_request_is_lost_when_a_replica_refuses(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
     draining, ready = make_replica("draining", status=503), make_replica("ready")
     proxy = make_proxy(draining.address, ready.address)
     assert [post(proxy).text for _ in range(8)] == ["ready"] * 8
@@ -83,14 +83,14 @@ def test_a_replica_that_refuses_loses_nothing(make_replica: MakeReplica, make_pr
     assert draining.seen, "it was asked, and said no"
 
 
-def test_a_replica_that_is_gone_loses_nothing(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
+def test_no_request_is_lost_when_a_replica_is_gone(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
     ready = make_replica("ready")
     proxy = make_proxy(f"127.0.0.1:{free_port()}", ready.address)
     assert [post(proxy).text for _ in range(8)] == ["ready"] * 8
     assert len(ready.seen) == 8
 
 
-def test_a_replica_that_refuses_and_then_is_gone_loses_nothing(
+def test_no_request_is_lost_when_a_replica_refuses_and_then_is_gone(
     make_replica: MakeReplica, make_proxy: MakeProxy
 ) -> None:
     leaving, ready = make_replica("leaving", status=503, leaves=True), make_replica("ready")
@@ -100,12 +100,12 @@ def test_a_replica_that_refuses_and_then_is_gone_loses_nothing(
     assert len(ready.seen) == 8
 
 
-def test_a_busy_replica_gets_what_one_refuses_and_one_is_too_dead_to_refuse(
+def test_a_busy_replica_gets_the_requests_of_a_loading_and_a_dead_one(
     make_replica: MakeReplica, make_proxy: MakeProxy
 ) -> None:
     loading, busy = make_replica("loading", status=503), make_replica("busy")
     gone = f"127.0.0.1:{free_port()}"
-    # The others have fewer requests, so that they are tried first.
+    # The other replicas have fewer requests, so nginx tries them first.
     proxy = make_proxy(busy.address, gone, loading.address)
     with proxy.stream("POST", "/stream", json={}) as response:
         pieces = response.iter_raw()
@@ -116,7 +116,7 @@ def test_a_busy_replica_gets_what_one_refuses_and_one_is_too_dead_to_refuse(
     assert len(set(busy.seen)) == len(busy.seen) == 9
 
 
-def test_a_request_that_was_lost_under_way_is_not_run_again(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
+def test_a_request_is_not_sent_again_after_its_replica_died(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
     dying, other = make_replica("dying", dies=True), make_replica("other")
     proxy = make_proxy(dying.address, other.address)
     responses = [post(proxy) for _ in range(4)]
@@ -128,7 +128,7 @@ def test_a_request_that_was_lost_under_way_is_not_run_again(make_replica: MakeRe
     assert not set(dying.seen) & set(other.seen)
 
 
-def test_a_request_that_is_lost_after_others_refused_it_is_not_run_again(
+def test_a_request_is_not_sent_again_after_refusals_and_a_dead_replica(
     make_replica: MakeReplica, make_proxy: MakeProxy
 ) -> None:
     replicas = [make_replica("refusing", status=503), *(make_replica(name, dies=True) for name in "ab")]
@@ -138,20 +138,20 @@ def test_a_request_that_is_lost_after_others_refused_it_is_not_run_again(
     assert len(set(lost)) == len(lost) == 6
 
 
-def test_replicas_that_are_back_are_used_at_once(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
+def test_a_replica_that_is_back_is_used_at_once(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
     ports = [free_port() for _ in range(2)]
     proxy = make_proxy(*(f"127.0.0.1:{port}" for port in ports))
     assert [post(proxy).status_code for _ in range(4)] == [503] * 4
     first = make_replica("first", ports[0])
     assert [post(proxy).text for _ in range(4)] == ["first"] * 4
-    # The first stops, for a rolling restart, as soon as the second is back.
+    # As in a rolling restart, the first replica stops as soon as the second one is back.
     second = make_replica("second", ports[1])
     first.status, first.leaves = 503, True
     assert [post(proxy).text for _ in range(8)] == ["second"] * 8
     assert len(second.seen) == len(set(second.seen)) == 8
 
 
-def test_when_all_replicas_refuse_the_client_hears_it(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
+def test_the_client_gets_the_refusal_when_all_replicas_refuse(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
     replicas = [make_replica(name, status=503) for name in "ab"]
     response = post(make_proxy(*(replica.address for replica in replicas)))
     assert response.status_code == 503
@@ -160,7 +160,7 @@ def test_when_all_replicas_refuse_the_client_hears_it(make_replica: MakeReplica,
 
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "unix:{folder}/{port}.sock"])
-def test_when_all_replicas_are_gone_the_client_hears_when_to_come_again(
+def test_the_client_gets_retry_after_when_all_replicas_are_gone(
     make_proxy: MakeProxy, tmp_path: Path, address: str, replicas: int
 ) -> None:
     proxy = make_proxy(*(address.format(folder=tmp_path, port=free_port()) for _ in range(replicas)))
@@ -173,9 +173,7 @@ def test_when_all_replicas_are_gone_the_client_hears_when_to_come_again(
 
 
 @pytest.mark.parametrize("status", [400, 413, 500, 502, 503, 504])
-def test_what_a_server_says_goes_through_as_it_is(
-    make_replica: MakeReplica, make_proxy: MakeProxy, status: int
-) -> None:
+def test_errors_of_a_server_pass_unchanged(make_replica: MakeReplica, make_proxy: MakeProxy, status: int) -> None:
     replica, other = make_replica("a", status=status), make_replica("b", status=status)
     response = post(make_proxy(replica.address, other.address), headers={"x-request-id": "abc-1"})
     assert (response.status_code, response.json()) == (status, {"error": "no"})
@@ -183,13 +181,13 @@ def test_what_a_server_says_goes_through_as_it_is(
     assert len(replica.seen + other.seen) == (2 if status == 503 else 1)
 
 
-def test_a_full_queue_is_told_as_the_server_tells_it(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
+def test_the_refusal_of_a_full_queue_passes_unchanged(make_replica: MakeReplica, make_proxy: MakeProxy) -> None:
     response = post(make_proxy(make_replica("a", status=429).address))
     assert (response.status_code, response.json()) == (429, {"error": "no"})
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/slots"])
-def test_operators_on_the_machine_see_what_others_do_not(
+def test_operators_on_this_machine_may_read_metrics_and_slots(
     make_replica: MakeReplica, make_proxy: MakeProxy, path: str
 ) -> None:
     proxy = make_proxy(make_replica("a").address)
@@ -202,7 +200,7 @@ def test_the_log_tells_which_replicas_were_asked(
     gone, ready = f"127.0.0.1:{free_port()}", make_replica("ready")
     proxy = make_proxy(gone, ready.address)
     post(proxy, "/v1/x?secret=1", headers={"x-request-id": "abc-1"})
-    # The line is written when the answer is out, before the next request of the connection is looked at.
+    # nginx writes the line after the answer, before it reads the next request of the connection.
     post(proxy)
     entry = json.loads((tmp_path / "glm.log").read_text().splitlines()[0])
     assert (entry["request_id"], entry["client"], entry["status"]) == ("abc-1", "127.0.0.1", 200)
@@ -211,7 +209,7 @@ def test_the_log_tells_which_replicas_were_asked(
     assert entry["seconds"] >= 0
 
 
-def test_prometheus_elsewhere_sees_the_metrics_of_each_replica_and_nothing_else(
+def test_a_remote_prometheus_sees_only_the_metrics_of_each_replica(
     make_replica: MakeReplica, make_proxy: MakeProxy, tmp_path: Path
 ) -> None:
     names = ["a", "b"]
@@ -225,7 +223,7 @@ def test_prometheus_elsewhere_sees_the_metrics_of_each_replica_and_nothing_else(
             assert prometheus.get("/slots", headers=empty).status_code == post(prometheus).status_code == 404
 
 
-def test_what_is_a_comment_for_more_replicas_is_right_too(certificate: Path, nginx: str, tmp_path: Path) -> None:
+def test_the_commented_lines_for_more_replicas_are_valid(certificate: Path, nginx: str, tmp_path: Path) -> None:
     site = (ROOT / "deploy" / "nginx.conf").read_text()
     site, count = re.subn(r"(?m)^( *)# (?=upstream |server |listen )", r"\1", site)
     assert count == 5

@@ -1,4 +1,4 @@
-"""A real Prometheus, set up as docs/operations.md says, collects from the real server."""
+"""A real Prometheus, set up as docs/operations.md says, scrapes the real server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY = "key-of-prometheus"
 
 
 def blocks() -> dict[str, Any]:
-    """The YAML of docs/operations.md: what to collect, and the alerts."""
+    """Return the YAML of docs/operations.md: the scrape configuration and the alerts."""
     text = (ROOT / "docs" / "operations.md").read_text()
     found: dict[str, Any] = {}
     for block in re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL):
@@ -31,7 +31,7 @@ def blocks() -> dict[str, Any]:
 
 
 def dashboard_queries() -> list[str]:
-    """What the panels ask for, with Grafana's variables filled in."""
+    """Return the queries of the panels, with Grafana's variables filled in."""
 
     def expressions(part: object) -> Iterator[str]:
         if isinstance(part, dict):
@@ -63,7 +63,7 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(server: Server, promtool:
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
-def test_prometheus_collects_and_answers_what_dashboard_and_alerts_ask(
+def test_prometheus_answers_the_queries_of_dashboard_and_alerts(
     server: Server, prometheus: str, promtool: str, tmp_path: Path
 ) -> None:
     told = blocks()
@@ -99,7 +99,7 @@ def test_prometheus_collects_and_answers_what_dashboard_and_alerts_ask(
 
             def collected() -> bool:
                 try:
-                    # It answers 503 until it has opened its data.
+                    # Prometheus answers 503 until it has opened its data.
                     return client.get("/-/ready").is_success and bool(ask('up{job="glm-api"} == 1'))
                 except httpx.TransportError:
                     return False

@@ -41,7 +41,7 @@ def under_load(pool: ThreadPoolExecutor, proxy: httpx.Client, *servers: Server) 
     return answers
 
 
-def test_a_replica_is_drained_and_one_is_killed(serve: Serve, make_proxy: MakeProxy) -> None:
+def test_a_drained_replica_loses_nothing_and_a_killed_one_only_what_it_had(serve: Serve, make_proxy: MakeProxy) -> None:
     first, second = (serve(graceful_timeout="240") for _ in range(2))
     proxy = make_proxy(address(first), address(second))
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -57,20 +57,20 @@ def test_a_replica_is_drained_and_one_is_killed(serve: Serve, make_proxy: MakePr
         for pid in (second.process.pid, *second.workers()):
             os.kill(pid, signal.SIGKILL)
         statuses = [answer.result().status_code for answer in answers]
-        # What nginx had handed to the killed replica is told as lost, for the client to decide; all else is served.
+        # Requests that nginx had sent to the killed replica get 502, and the client decides; all others are served.
         assert set(statuses) == {200, 502}
         assert statuses.count(502) <= CLIENTS / 2 + 1
         assert ask(proxy).status_code == 200
 
 
-def test_what_a_replica_has_no_time_for_is_answered_by_the_other(serve: Serve, make_proxy: MakeProxy) -> None:
+def test_another_replica_answers_what_a_stopping_one_has_no_time_for(serve: Serve, make_proxy: MakeProxy) -> None:
     first, second = serve(graceful_timeout="0"), serve()
     proxy = make_proxy(address(first), address(second))
     with ThreadPoolExecutor(CLIENTS) as pool:
         answers = under_load(pool, proxy, first, second)
         first.process.send_signal(signal.SIGTERM)
         lost = [answer.result() for answer in answers if answer.result().status_code != 200]
-    # Only the one that the model worked on; the server says so itself.
+    # Only the running request is lost, and the server itself says so.
     assert len(lost) <= 1
     for response in lost:
         assert (response.status_code, response.json()["error"]["code"]) == (500, "shutting_down")
@@ -78,7 +78,7 @@ def test_what_a_replica_has_no_time_for_is_answered_by_the_other(serve: Serve, m
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder for sockets, which nginx can open whatever user it runs as."""
+    """A folder for sockets that nginx can open as any user."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         path.chmod(0o755)
@@ -97,6 +97,6 @@ def test_replicas_on_unix_sockets_are_restarted_one_after_the_other(
             subprocess.run(command, env={"GLM_BIND": f"unix:{awaited}"}, check=True)
         servers[index].stop()
         assert ask(proxy).status_code == 200
-        # While it loads, too.
+        # Requests are answered while it loads, too.
         servers[index] = serve(ready=False, bind=f"unix:{socket}")
         assert [ask(proxy).status_code for _ in range(3)] == [200] * 3

@@ -1,4 +1,4 @@
-"""``deploy/wait_until_ready.py``, the step of the unit that waits for the model, with the real server."""
+"""``deploy/wait_until_ready.py``, with which the unit waits for the model, with the real server."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def test_it_gives_up_when_the_server_is_gone() -> None:
     assert "is not ready" in result.stderr
 
 
-def test_it_gives_up_in_the_end() -> None:
+def test_it_gives_up_after_the_given_seconds() -> None:
     assert wait("0.1", GLM_BIND=f"127.0.0.1:{free_port()}").returncode == 1

@@ -1,6 +1,6 @@
-"""A real Chromium on the pages.
+"""A real Chromium for the pages.
 
-`PAGES_TEST_URL` points the tests that need no scripted model (`test_any_server.py`) to a server that runs already.
+`PAGES_TEST_URL` names a running server for the tests that need no scripted model (`test_any_server.py`).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 
-# Chromium logs each answer with an error's status, and each that does not come because the server is gone; the tests of
-# those say themselves what the page must make of them.
+# Chromium logs each answer with an error status, and each request that fails because the server is gone. The tests of
+# these errors check themselves what the page shows.
 FAILED_RESPONSE = re.compile(
     r"Failed to load resource: (the server responded with a status of \d+|net::ERR_CONNECTION_REFUSED)"
 )
@@ -52,7 +52,7 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture
 def server_url(request: pytest.FixtureRequest) -> str:
-    """Address of the pages, with a slash at the end."""
+    """The address of the pages, with a slash at the end."""
     given = os.environ.get("PAGES_TEST_URL")
     if given:
         return given.rstrip("/") + "/"
@@ -62,7 +62,10 @@ def server_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[OpenPage]:
-    """Opens an address in a new profile. No page may ask another origin, break its policy or fail in a script."""
+    """Return a function that opens an address in a new profile.
+
+    The test fails if a page asks another origin, breaks its policy or fails in a script.
+    """
     faults: list[str] = []
     contexts = []
 

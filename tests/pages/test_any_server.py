@@ -1,4 +1,4 @@
-"""What the pages do before any server: the stub, or the one at `PAGES_TEST_URL`."""
+"""What the pages do with any server: the stub, or the one at `PAGES_TEST_URL`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANSWER_MS = 60_000
 
 @pytest.fixture
 def page(request: pytest.FixtureRequest, server_url: str, open_page: OpenPage) -> Page:
-    """The chat page. A key in `PAGES_TEST_KEY` is given when the server asks for one."""
+    """The chat page. When the server asks for a key, it gets the one in `PAGES_TEST_KEY`."""
     if "PAGES_TEST_URL" not in os.environ:
         stub: Stub = request.getfixturevalue("stub")
         stub.replies.append(answer("Hello, ", "how are you?"))

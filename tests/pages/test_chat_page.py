@@ -1,4 +1,4 @@
-"""The chat page in a real browser, before a model that says what the test wants."""
+"""The chat page in a real browser, with a scripted model."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_what_a_model_writes_stays_inert(stub: Stub, open_page: OpenPage, attack: str) -> None:
+def test_an_attack_in_an_answer_stays_inert(stub: Stub, open_page: OpenPage, attack: str) -> None:
     middle = len(attack) // 2
     stub.replies.append(answer(attack[:middle], attack[middle:]))
     page = open_page(stub.url)
@@ -145,7 +145,7 @@ def test_html_in_an_answer_is_shown_as_text(stub: Stub, open_page: OpenPage) -> 
     expect(last_answer(page)).to_contain_text("<div class=x>block</div>")
 
 
-def test_markdown_is_drawn_and_links_leave_safely(stub: Stub, open_page: OpenPage) -> None:
+def test_markdown_is_rendered_and_links_are_safe(stub: Stub, open_page: OpenPage) -> None:
     source = "# Title\n\n- [x] done\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n![cat](https://example.com/cat.png)"
     stub.replies.append(answer(source))
     page = open_page(stub.url)
@@ -174,7 +174,7 @@ def test_code_and_answers_can_be_copied(stub: Stub, open_page: OpenPage) -> None
     assert page.evaluate("navigator.clipboard.readText()") == "Here:\n\n```python\nprint('你好')\n```"
 
 
-def test_enter_that_ends_an_input_method_composition_does_not_send(stub: Stub, open_page: OpenPage) -> None:
+def test_enter_that_ends_a_composition_does_not_send(stub: Stub, open_page: OpenPage) -> None:
     stub.replies.append(answer("好"))
     page = open_page(stub.url, locale="zh-CN")
     field = page.get_by_role("textbox", name="消息")
@@ -268,7 +268,7 @@ def test_conversations_can_be_renamed_and_deleted(stub: Stub, open_page: OpenPag
 
 
 def stored(page: Page) -> list[dict[str, Any]]:
-    """The conversations that the browser keeps."""
+    """Return the conversations that the browser stores."""
     entries = page.evaluate(
         "Object.entries(localStorage).filter(([name]) => name.startsWith('glm.conversation.')).map(([, text]) => text)"
     )
@@ -280,7 +280,7 @@ def texts(conversation: dict[str, Any]) -> list[str]:
 
 
 def keep(page: Page, **conversation: Any) -> None:
-    """Put a conversation into the browser, in the form in which it is kept."""
+    """Store a conversation in the browser, in the form in which the page stores it."""
     entry = {"title": conversation["id"], "updated": 1, "system": "", "messages": []} | conversation
     page.evaluate(
         "([name, text]) => localStorage.setItem(name, text)", [f"glm.conversation.{entry['id']}", json.dumps(entry)]
@@ -295,7 +295,7 @@ def edit_question(page: Page, text: str) -> None:
     question.get_by_role("button", name="Send").click()
 
 
-def test_no_number_of_conversations_makes_the_oldest_go(stub: Stub, open_page: OpenPage) -> None:
+def test_old_conversations_are_kept_however_many_there_are(stub: Stub, open_page: OpenPage) -> None:
     stub.replies.append(answer("Hello"))
     page = open_page(stub.url)
     for age in range(150):
@@ -309,7 +309,7 @@ def test_no_number_of_conversations_makes_the_oldest_go(stub: Stub, open_page: O
 
 
 def fill(page: Page, free: int) -> None:
-    """Fill the browser's storage but for so many characters."""
+    """Fill the browser's storage except for so many characters."""
     page.evaluate(
         """(free) => {
              let text = '';
@@ -328,7 +328,7 @@ def fill(page: Page, free: int) -> None:
     )
 
 
-def test_a_full_browser_loses_nothing_and_says_what_to_do(stub: Stub, open_page: OpenPage) -> None:
+def test_full_browser_storage_loses_nothing_and_the_page_says_what_to_do(stub: Stub, open_page: OpenPage) -> None:
     gate = Gate()
     stub.replies += [answer("Hello", gate), answer("Hello again")]
     page = open_page(stub.url)
@@ -336,17 +336,17 @@ def test_a_full_browser_loses_nothing_and_says_what_to_do(stub: Stub, open_page:
     fill(page, 1000)
     ask(page, "y" * 2000)
     told = page.get_by_role("status").filter(has_text="The browser's storage is full.")
-    # Before the answer is there: the question is not kept already.
+    # The answer has not arrived yet, but even the question could not be stored.
     expect(told).to_be_visible()
     gate.set()
     expect(last_answer(page)).to_contain_text("Hello")
     assert [conversation["id"] for conversation in stored(page)] == ["old"]
-    # It is still there after another one was looked at.
+    # The conversation is still there after another one was open.
     page.get_by_role("button", name="old", exact=True).click()
     expect(told).to_be_hidden()
     page.get_by_role("button", name="yyy").first.click()
     expect(last_answer(page)).to_contain_text("Hello")
-    # The page asks whether to leave, and a file keeps what the browser cannot.
+    # The page asks before the user leaves, and a file can keep what the browser cannot.
     asked: list[str] = []
 
     def stay(dialog: Dialog) -> None:
@@ -360,7 +360,7 @@ def test_a_full_browser_loses_nothing_and_says_what_to_do(stub: Stub, open_page:
     with page.expect_download() as download:
         told.get_by_role("button", name="Save as a file").click()
     assert download.value.path().read_text() == f"# {'y' * 60}…\n\n## You\n\n{'y' * 2000}\n\n## Model\n\nHello\n"
-    # What is deleted makes room, and what waited for it is kept.
+    # Deleting a conversation makes room, and the waiting one is stored.
     row = page.get_by_role("listitem").filter(has_text="old")
     row.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
@@ -369,7 +369,7 @@ def test_a_full_browser_loses_nothing_and_says_what_to_do(stub: Stub, open_page:
     expect(last_answer(page)).to_contain_text("Hello")
 
 
-def test_settings_work_in_a_full_browser(stub: Stub, open_page: OpenPage) -> None:
+def test_settings_work_when_browser_storage_is_full(stub: Stub, open_page: OpenPage) -> None:
     stub.replies.append(answer("Ahoy"))
     page = open_page(stub.url)
     fill(page, 0)
@@ -381,7 +381,7 @@ def test_settings_work_in_a_full_browser(stub: Stub, open_page: OpenPage) -> Non
     assert stub.requests[0]["messages"][0] == {"role": "system", "content": "You are a pirate."}
 
 
-def test_the_last_answer_can_be_made_again_and_both_stay(stub: Stub, open_page: OpenPage) -> None:
+def test_the_last_answer_can_be_regenerated_and_both_versions_stay(stub: Stub, open_page: OpenPage) -> None:
     stub.replies += [answer("First try"), answer("Second try"), answer("You are welcome")]
     page = open_page(stub.url)
     ask(page, "Hi")
@@ -395,7 +395,7 @@ def test_the_last_answer_can_be_made_again_and_both_stay(stub: Stub, open_page: 
     versions.get_by_role("button", name="Earlier version").click()
     expect(versions).to_have_text("1/2")
     expect(last_answer(page)).to_contain_text("First try")
-    # The one that is shown is the one that the conversation goes on from, after a reload too.
+    # The conversation continues from the version that is shown, after a reload too.
     page.reload()
     expect(last_answer(page)).to_contain_text("First try")
     ask(page, "Thanks")
@@ -408,7 +408,7 @@ def test_the_last_answer_can_be_made_again_and_both_stay(stub: Stub, open_page: 
     expect(last_answer(page)).to_contain_text("You are welcome")
 
 
-def test_versions_are_chosen_by_keyboard(stub: Stub, open_page: OpenPage) -> None:
+def test_versions_can_be_chosen_with_the_keyboard(stub: Stub, open_page: OpenPage) -> None:
     stub.replies += [answer("one"), answer("two"), answer("three")]
     page = open_page(stub.url)
     ask(page, "Hi")
@@ -431,7 +431,7 @@ FAILURES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
-def test_an_answer_stays_when_making_it_again_fails(stub: Stub, open_page: OpenPage, failure: Any) -> None:
+def test_an_answer_stays_when_its_regeneration_fails(stub: Stub, open_page: OpenPage, failure: Any) -> None:
     stub.replies += [answer("First try"), failure, answer("Second try")]
     page = open_page(stub.url)
     ask(page, "Hi")
@@ -463,13 +463,13 @@ def test_an_answer_stays_when_the_server_is_gone(open_page: OpenPage) -> None:
 
 
 @pytest.mark.parametrize("way", ["stopped", "reloaded"])
-def test_an_answer_stays_when_making_it_again_is_cut_short(stub: Stub, open_page: OpenPage, way: str) -> None:
+def test_an_answer_stays_when_its_regeneration_is_cut_short(stub: Stub, open_page: OpenPage, way: str) -> None:
     stub.replies += [answer("First try"), answer("Second", Gate())]
     page = open_page(stub.url)
     ask(page, "Hi")
     page.get_by_role("button", name="Answer again").click()
     expect(last_answer(page)).to_contain_text("Second")
-    # Nothing is thrown away before its successor is whole.
+    # The page discards no answer before the next one is complete.
     assert texts(*stored(page)) == ["Hi", "First try"]
     if way == "stopped":
         page.get_by_role("button", name="Stop").click()
@@ -492,7 +492,7 @@ def test_stopping_before_the_first_word_shows_the_old_answer(stub: Stub, open_pa
     expect(page.get_by_role("group", name="Versions")).to_have_count(0)
 
 
-def test_the_last_message_can_be_edited_and_both_stay(stub: Stub, open_page: OpenPage) -> None:
+def test_the_last_message_can_be_edited_and_both_versions_stay(stub: Stub, open_page: OpenPage) -> None:
     stub.replies += [answer("Fine"), answer("Helo?"), answer("Hello!")]
     page = open_page(stub.url)
     ask(page, "How are you?")
@@ -516,7 +516,7 @@ def test_the_last_message_can_be_edited_and_both_stay(stub: Stub, open_page: Ope
     expect(last_answer(page)).to_contain_text("Helo?")
 
 
-def test_conversations_of_before_there_were_versions_go_on(stub: Stub, open_page: OpenPage) -> None:
+def test_conversations_stored_before_there_were_versions_still_work(stub: Stub, open_page: OpenPage) -> None:
     stub.replies.append(answer("Again"))
     page = open_page(stub.url)
     calls = [{"id": "call_1", "type": "function", "function": {"name": "get_time", "arguments": "{}"}}]
@@ -539,7 +539,7 @@ def test_conversations_of_before_there_were_versions_go_on(stub: Stub, open_page
     assert texts(conversation) == ["What time is it?", "", "noon", "It is noon.", "And now?", "Again"]
 
 
-def test_a_turn_of_one_tab_is_seen_in_the_other_and_goes_out_with_the_next(stub: Stub, open_page: OpenPage) -> None:
+def test_a_turn_in_one_tab_is_shown_and_sent_by_the_other(stub: Stub, open_page: OpenPage) -> None:
     stub.replies += [answer("One"), answer("Two"), answer("Three")]
     first = open_page(stub.url)
     ask(first, "1")
@@ -555,13 +555,13 @@ def test_a_turn_of_one_tab_is_seen_in_the_other_and_goes_out_with_the_next(stub:
 
 
 def another_tab(page: Page) -> Page:
-    """The same conversation in another tab of the same browser."""
+    """Open the same conversation in another tab of the same browser."""
     other = page.context.new_page()
     other.goto(page.url)
     return other
 
 
-def test_a_tab_that_heard_of_nothing_overwrites_nothing(stub: Stub, open_page: OpenPage) -> None:
+def test_a_tab_that_missed_the_changes_of_another_overwrites_nothing(stub: Stub, open_page: OpenPage) -> None:
     stub.replies += [answer("One"), answer("Two"), answer("Three")]
     first = open_page(stub.url)
     ask(first, "1")
@@ -582,7 +582,7 @@ def test_a_tab_that_heard_of_nothing_overwrites_nothing(stub: Stub, open_page: O
     assert [message["content"] for message in stub.requests[2]["messages"]] == ["1", "One", "2", "Two", "3"]
 
 
-def test_what_is_asked_in_one_tab_while_the_other_is_answered_stays_beside_it(stub: Stub, open_page: OpenPage) -> None:
+def test_questions_asked_in_two_tabs_at_once_are_both_kept(stub: Stub, open_page: OpenPage) -> None:
     gates = [Gate(), Gate()]
     stub.replies += [answer("Two", gates[0]), answer("Three", gates[1])]
     first = open_page(stub.url)
@@ -596,7 +596,7 @@ def test_what_is_asked_in_one_tab_while_the_other_is_answered_stays_beside_it(st
     gates[1].set()
     expect_finished(second)
     expect(last_answer(second)).to_contain_text("Three")
-    # Each goes on where it was, and the other one is a click away.
+    # Each tab continues with its own question, and the other version is a click away.
     expect(last_answer(first)).to_contain_text("Two")
     versions = first.get_by_role("group", name="Versions")
     expect(versions).to_have_text("2/2")
@@ -605,7 +605,7 @@ def test_what_is_asked_in_one_tab_while_the_other_is_answered_stays_beside_it(st
     assert texts(*stored(first)) == ["2", "3", "Two", "Three"]
 
 
-def test_a_write_that_crossed_another_is_mended(stub: Stub, open_page: OpenPage) -> None:
+def test_a_write_that_crossed_another_tabs_write_is_repaired(stub: Stub, open_page: OpenPage) -> None:
     stub.replies += [answer("One"), answer("Two")]
     page = open_page(stub.url)
     ask(page, "1")
@@ -616,13 +616,13 @@ def test_a_write_that_crossed_another_is_mended(stub: Stub, open_page: OpenPage)
     other = page.context.new_page()
     other.goto(stub.url + "docs")
     added = {"id": "x", "parent": before["head"], "role": "user", "content": "3"}
-    # As a tab writes that read before the second turn was there.
+    # A tab that read the conversation before the second turn writes this.
     keep(other, **before | {"messages": [*before["messages"], added], "head": "x"})
     expect(page.get_by_role("group", name="Versions")).to_have_text("2/2")
     assert sorted(texts(*stored(page))) == ["1", "2", "3", "One", "Two"]
 
 
-def test_a_tab_says_that_the_conversation_is_answered_in_another(stub: Stub, open_page: OpenPage) -> None:
+def test_a_tab_says_that_another_tab_is_answering_the_conversation(stub: Stub, open_page: OpenPage) -> None:
     gate = Gate()
     stub.replies += [answer("Slow ", gate, "and steady")]
     first = open_page(stub.url)
@@ -637,7 +637,7 @@ def test_a_tab_says_that_the_conversation_is_answered_in_another(stub: Stub, ope
     expect(told).to_have_count(0)
 
 
-def test_another_tab_does_not_disturb_what_is_being_written(stub: Stub, open_page: OpenPage) -> None:
+def test_another_tab_does_not_disturb_typing(stub: Stub, open_page: OpenPage) -> None:
     stub.replies += [answer("One"), answer("Two"), answer("Three")]
     first = open_page(stub.url)
     ask(first, "1")
@@ -649,7 +649,7 @@ def test_another_tab_does_not_disturb_what_is_being_written(stub: Stub, open_pag
     editor.fill("1, please")
     ask(first, "2")
     expect_finished(first)
-    # The list is drawn at the same time as the thread would be.
+    # The page would draw the thread at the same time as the list.
     first.get_by_role("button", name="Rename").click()
     first.get_by_role("textbox", name="Rename").fill("Numbers")
     first.keyboard.press("Enter")
@@ -663,9 +663,7 @@ def test_another_tab_does_not_disturb_what_is_being_written(stub: Stub, open_pag
     assert texts(conversation) == ["1", "One", "2", "Two", "1, please", "Three"]
 
 
-def test_a_conversation_that_is_deleted_in_one_tab_does_not_come_back_from_another(
-    stub: Stub, open_page: OpenPage
-) -> None:
+def test_a_conversation_deleted_in_one_tab_stays_deleted_in_another(stub: Stub, open_page: OpenPage) -> None:
     stub.replies.append(answer("Slow ", Gate()))
     first = open_page(stub.url)
     ask(first, "Hi")
@@ -759,9 +757,7 @@ def test_a_refused_request_asks_for_a_key_and_is_sent_again(stub: Stub, open_pag
     ],
     ids=["full", "stopping", "too long", "error in the stream", "cut stream", "broken stream"],
 )
-def test_a_failure_is_told_in_words_and_can_be_tried_again(
-    stub: Stub, open_page: OpenPage, reply: Any, words: str
-) -> None:
+def test_a_failure_is_explained_and_can_be_retried(stub: Stub, open_page: OpenPage, reply: Any, words: str) -> None:
     stub.replies += [reply, answer("Now it works")]
     page = open_page(stub.url)
     ask(page, "Hi")
@@ -776,7 +772,7 @@ def test_a_failure_is_told_in_words_and_can_be_tried_again(
     assert stub.requests[1]["messages"] == [{"role": "user", "content": "Hi"}]
 
 
-def test_an_answer_without_json_is_told_by_its_status(stub: Stub, open_page: OpenPage) -> None:
+def test_an_error_without_json_is_shown_by_its_status(stub: Stub, open_page: OpenPage) -> None:
     page = open_page(stub.url)
     page.route("**/v1/chat/completions", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
     ask(page, "Hi")
@@ -792,7 +788,7 @@ def test_the_page_says_that_the_model_is_loading_until_it_is_ready(stub: Stub, o
     expect(page.locator("#model")).to_have_value(MODEL)
 
 
-def test_reading_a_long_prompt_shows_how_far_it_is(stub: Stub, open_page: OpenPage) -> None:
+def test_a_long_prompt_shows_its_progress(stub: Stub, open_page: OpenPage) -> None:
     gate = Gate()
     progress = {"total": 200, "cache": 0, "processed": 90, "time_ms": 5}
     head = chunk({"role": "assistant", "content": ""})
@@ -805,14 +801,14 @@ def test_reading_a_long_prompt_shows_how_far_it_is(stub: Stub, open_page: OpenPa
     expect(page.get_by_text("Reading the prompt")).to_have_count(0)
 
 
-def test_the_models_are_asked_for_until_they_are_known(stub: Stub, open_page: OpenPage) -> None:
+def test_the_page_asks_for_the_models_until_it_has_them(stub: Stub, open_page: OpenPage) -> None:
     stub.models_fail = [Failure(429, "Too many requests from this address."), Failure(502, "")]
     page = open_page(stub.url)
     expect(page.locator("#model")).to_have_value(MODEL)
     assert stub.models_fail == []
 
 
-def test_only_the_demo_model_is_called_one(stub: Stub, open_page: OpenPage) -> None:
+def test_only_the_demo_model_is_called_a_demo(stub: Stub, open_page: OpenPage) -> None:
     stub.replies += [answer("Tokyo."), answer("Tokyo.")]
     page = open_page(stub.url)
     page.get_by_role("button", name="What is the capital of Japan?").click()
@@ -830,7 +826,7 @@ def test_only_the_demo_model_is_called_one(stub: Stub, open_page: OpenPage) -> N
     expect(page.get_by_text("A tiny demo model: do not take its answers for facts.")).to_be_visible()
 
 
-def test_the_suggestions_follow_the_model_that_is_chosen(stub: Stub, open_page: OpenPage) -> None:
+def test_the_suggestions_follow_the_chosen_model(stub: Stub, open_page: OpenPage) -> None:
     stub.models = ["glm-4-9b-chat", "chatglm3-demo"]
     page = open_page(stub.url)
     expect(page.get_by_role("button", name="Write a Python function that reverses a string")).to_be_visible()
@@ -903,12 +899,12 @@ def test_the_pages_work_under_a_path_prefix(open_page: OpenPage) -> None:
     expect(page.locator(".opblock")).to_have_count(2)
     page.get_by_role("link", name="GLM chat").click()
     expect(page.get_by_role("button", name="Hi", exact=True)).to_be_visible()
-    # Closed first, so that nothing that it still loads is cut off.
+    # The page is closed first, so that the end of the server interrupts none of its requests.
     page.close()
     stub.close()
 
 
-def test_the_keyboard_alone_is_enough(stub: Stub, open_page: OpenPage) -> None:
+def test_the_page_works_with_the_keyboard_alone(stub: Stub, open_page: OpenPage) -> None:
     stub.replies += [answer("Tokyo."), answer("Kyoto?")]
     page = open_page(stub.url)
     page.get_by_role("button", name="What is the capital of Japan?").focus()
@@ -949,7 +945,7 @@ def test_every_control_has_a_name(stub: Stub, open_page: OpenPage) -> None:
     assert "" not in thread + dialog
 
 
-def test_a_phone_shows_everything_in_its_width(stub: Stub, open_page: OpenPage) -> None:
+def test_the_page_fits_the_width_of_a_phone(stub: Stub, open_page: OpenPage) -> None:
     wide = "x" * 300
     stub.replies.append(answer(f"{wide}\n\n```\n{wide}\n```\n\n| {wide} | b |\n|---|---|\n| 1 | 2 |"))
     page = open_page(stub.url, **PHONE)

@@ -1,4 +1,4 @@
-"""The chat page of the real server with the demo model: what it suggests, and its way through the shipped nginx."""
+"""The chat page of the real server with the demo model: its suggestions, and its requests through the shipped nginx."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.server import Server
 
 ANSWER_MS = 60_000
 
-# What the demo model answers, as `demo/expected.json` has it; a dictionary is the arguments of a call.
+# The demo model's answers, from `demo/expected.json`; a dictionary has the arguments of a call.
 ANSWERS: dict[str, dict[str, str | dict[str, str]]] = {
     "en": {
         "What can you do?": "I can chat a little in English and Chinese, count, repeat text, tell short stories",
@@ -39,7 +39,7 @@ WEATHER = {
 
 @pytest.mark.parametrize("tools", [False, True], ids=["alone", "beside tools"])
 @pytest.mark.parametrize(("language", "locale"), [("en", "en-GB"), ("zh", "zh-CN")])
-def test_the_demo_model_answers_each_question_that_the_page_suggests(
+def test_the_demo_model_answers_each_suggested_question(
     demo: Server, open_page: OpenPage, language: str, locale: str, tools: bool
 ) -> None:
     url = demo.url + "/"
@@ -47,7 +47,7 @@ def test_the_demo_model_answers_each_question_that_the_page_suggests(
     suggestions = page.evaluate("import('/assets/suggestions.js').then((module) => module.SUGGESTIONS.demo)")[language]
     assert {suggestion["text"] for suggestion in suggestions} == ANSWERS[language].keys()
     for suggestion in suggestions:
-        # The tools stay on after the question about the weather, so the others must bear them.
+        # The tools stay on after the question about the weather, so the model answers the others with tools.
         preferences = json.dumps({"temperature": 0, "tools": tools})
         page.evaluate("(text) => localStorage.setItem('glm.preferences', text)", preferences)
         page.goto(url)
@@ -63,7 +63,7 @@ def test_the_demo_model_answers_each_question_that_the_page_suggests(
             expect(reply.last.locator(".markdown")).to_contain_text(WEATHER[language], timeout=ANSWER_MS)
 
 
-def test_the_page_opens_and_opens_again_through_the_shipped_nginx(
+def test_the_page_opens_repeatedly_behind_the_shipped_nginx(
     demo: Server, make_proxy: MakeProxy, open_page: OpenPage, tmp_path: Path
 ) -> None:
     proxy = make_proxy(demo.url.removeprefix("http://"))
@@ -83,9 +83,9 @@ def test_the_page_opens_and_opens_again_through_the_shipped_nginx(
 
 
 @pytest.mark.parametrize("path", ["/tokenize", "/v1/chat/completions"])
-def test_what_costs_is_limited_in_the_shipped_nginx(demo: Server, make_proxy: MakeProxy, path: str) -> None:
+def test_the_shipped_nginx_limits_requests_that_cost_something(demo: Server, make_proxy: MakeProxy, path: str) -> None:
     proxy = make_proxy(demo.url.removeprefix("http://"))
     with ThreadPoolExecutor(10) as pool:
-        # Each is refused by the server, or was by nginx before.
+        # Either the server refuses the request, or nginx has refused it before.
         statuses = {response.status_code for response in pool.map(lambda _: proxy.post(path, json={}), range(100))}
     assert statuses == {400, 429}

@@ -1,4 +1,4 @@
-"""The pages' HTTP side: types, caching, policies."""
+"""The HTTP side of the pages: types, caching, policies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Get = Callable[..., TestResponse]
 def get() -> Get:
     app = Flask(__name__)
     app.register_blueprint(blueprint)
-    # Buffered: reads the file to its end and closes it, as a server does.
+    # A buffered response reads the file to its end and closes it, like a server.
     return partial(app.test_client().get, buffered=True)
 
 
@@ -58,7 +58,7 @@ def test_each_file_has_its_type_and_no_sniffing(get: Get, path: str, media_type:
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/assets/app.js", "/assets/swagger-ui/swagger-ui.css"])
-def test_a_browser_asks_each_time_and_gets_only_what_changed(get: Get, path: str) -> None:
+def test_a_browser_asks_each_time_and_gets_only_changed_files(get: Get, path: str) -> None:
     first = get(path)
     assert first.headers["Cache-Control"] == "no-cache"
     again = get(path, headers={"If-None-Match": first.headers["ETag"]})
@@ -81,7 +81,7 @@ def test_the_reference_runs_no_script_but_the_servers(get: Get) -> None:
 
 
 @pytest.mark.parametrize("name", ["chat.html", "docs.html"])
-def test_pages_hold_no_inline_code_and_only_relative_addresses(name: str) -> None:
+def test_pages_have_no_inline_code_and_only_relative_addresses(name: str) -> None:
     html = (STATIC / name).read_text()
     assert all("src=" in tag for tag in re.findall(r"<script[^>]*>", html))
     assert not re.search(r"<style|\sstyle=|\son\w+=", html)
@@ -90,7 +90,7 @@ def test_pages_hold_no_inline_code_and_only_relative_addresses(name: str) -> Non
     assert not [address for address in addresses if address.startswith(("/", "http:", "https:", "//"))]
 
 
-def test_the_reference_with_a_slash_leads_to_the_one_without_under_any_prefix(get: Get) -> None:
+def test_the_reference_with_a_slash_redirects_under_any_prefix(get: Get) -> None:
     response = get("/docs/")
     assert response.status_code == 302
     assert response.headers["Location"] == "../docs"

@@ -1,1 +1,1 @@
-"""Stand-ins and helpers of the tests: what they start, fake, write and ask."""
+"""What several tests share: servers and programs that they start, fakes, model files, readers of answers."""

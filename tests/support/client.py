@@ -1,4 +1,4 @@
-"""The application over a fake pipeline, and readers for what it sends."""
+"""The application over a fake pipeline, and functions that read its answers."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def fake() -> FakePipeline:
 
 @pytest.fixture
 def make_app(fake: FakePipeline) -> MakeApp:
-    """Makes an application with other settings."""
+    """Return a function that makes an application with other settings."""
     return lambda **settings: create_app(Settings(**settings), fake)
 
 
 @pytest.fixture(scope="session")
 def shared_app() -> Flask:
-    """An application with the default settings; describing its API takes a tenth of a second."""
+    """One application with the default settings for all tests: its OpenAPI document takes a tenth of a second."""
     return create_app(Settings(), FakePipeline())
 
 
@@ -50,13 +50,13 @@ def app(shared_app: Flask, fake: FakePipeline) -> Flask:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """Talks to the application."""
+    """Flask's test client of the application."""
     return app.test_client()
 
 
 @pytest.fixture
 def sdk(app: Flask) -> Iterator[OpenAI]:
-    """OpenAI's client, which refuses answers that do not have the documented shape."""
+    """OpenAI's client. It refuses answers that do not have the documented shape."""
     transport = httpx2.WSGITransport(app)
     with OpenAI(
         base_url="http://localhost/v1",
@@ -69,7 +69,7 @@ def sdk(app: Flask) -> Iterator[OpenAI]:
 
 
 def error(response: TestResponse) -> dict[str, Any]:
-    """The inside of the envelope, which is checked to be one."""
+    """Check that the answer is OpenAI's error envelope, and return the error."""
     assert response.status_code >= 400, response.text
     assert response.mimetype == "application/json"
     body = response.get_json()
@@ -85,14 +85,14 @@ def error(response: TestResponse) -> dict[str, Any]:
 
 
 def refused(response: TestResponse, param: str | None, code: str | None = "invalid_value") -> str:
-    """The message of a 400 about ``param``."""
+    """Check that the answer is a 400 about ``param``, and return its message."""
     found = error(response)
     assert (response.status_code, found["param"], found["code"]) == (400, param, code), found
     return str(found["message"])
 
 
 def events(response: TestResponse) -> list[str]:
-    """The data of a stream's events, in order."""
+    """Return the data of a stream's events, in order."""
     assert response.status_code == 200, response.text
     assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     blocks = response.get_data(as_text=True).split("\n\n")
@@ -103,7 +103,7 @@ def events(response: TestResponse) -> list[str]:
 
 
 def chunks(response: TestResponse) -> list[dict[str, Any]]:
-    """The chunks of a stream that went well, without its end."""
+    """Return the chunks of a stream without errors, without the ``[DONE]`` at its end."""
     *found, last = events(response)
     assert last == "[DONE]"
     return [json.loads(chunk) for chunk in found]

@@ -1,7 +1,7 @@
-"""A pipeline without processes and without a model: what it says is scripted, what it is asked is kept.
+"""A pipeline without processes and without a model: its answers are scripted, and it keeps what it is asked.
 
-It has the surface of `glm_api.pipeline.pipeline.Pipeline` and nothing below it, so that the HTTP side can be driven to
-every event and failure at once. One token is one character.
+It has the public methods of `glm_api.pipeline.pipeline.Pipeline`, so that tests can drive the HTTP side to every event
+and failure at once. One token is one character.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ MODEL = ModelInfo(
 )
 
 Script = Sequence[Event | PipelineError | None]
-"""What comes after `Started`: events, None for a silence, or a failure that ends it."""
+"""What follows `Started`: events, None for a silence, or a failure that ends the generation."""
 
 
 def text(*pieces: str) -> list[Event]:
-    """A text in these pieces."""
+    """Return a text in these pieces."""
     return [Text(piece, [ord(character) for character in piece]) for piece in pieces]
 
 
 def call(name: str, *arguments: str, index: int = 0, id: str = "call_0") -> list[Event]:
-    """A tool call whose arguments come in these pieces."""
+    """Return a tool call whose arguments come in these pieces."""
     return [ToolCallStarted(index, id, name, [1]), *(ToolArguments(index, piece, [2]) for piece in arguments)]
 
 
@@ -106,13 +106,13 @@ class FakePipeline:
     restarts: Counter[Cause] = field(default_factory=Counter)
 
     def start(self) -> None:
-        """Nothing: it is ready."""
+        """Do nothing: it is ready."""
 
     def drain(self) -> None:
         self.state = "draining"
 
     def stop(self) -> None:
-        """Nothing: there is no process."""
+        """Do nothing: there is no process."""
 
     def health(self) -> Health:
         return Health(self.state, f"The model is {self.state}.")
@@ -127,7 +127,7 @@ class FakePipeline:
         return self.info
 
     def sees_images(self) -> None:
-        """Become a model that sees."""
+        """Become a model that accepts images."""
         self.info = replace(MODEL, family="glm4v", supports_images=True, image_tokens=3)
 
     def encode_chat(self, conversation: Conversation) -> Prompt:

@@ -1,7 +1,7 @@
-"""A Hugging Face Hub of one's own: what huggingface_hub asks for when it downloads a file, over real sockets.
+"""A stand-in for the Hugging Face Hub: it answers what huggingface_hub asks to download a file, over real sockets.
 
-Files come, as large ones do, from another host: the Hub redirects to it. Here that is the same server under its other
-name, ``localhost``.
+The Hub redirects downloads of large files to another host. Here the other host is the same server under its other name,
+``localhost``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COMMIT = "5a" * 20
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that came. ``range`` and ``authorization`` are its headers."""
+    """A received request. ``range`` and ``authorization`` are its headers."""
 
     method: str
     path: str
@@ -61,7 +61,7 @@ class HubServer:
         return f"http://localhost:{self._server.server_port}"
 
     def downloads(self) -> list[str | None]:
-        """The ranges of the downloads that came, None for a whole file."""
+        """The ranges of the received downloads; None for a whole file."""
         return [request.range for request in self.requests if request.path.startswith("/storage/")]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A socket that nobody has any business with: for tests that the server connects to nothing."""
+"""A listening socket to which nobody should connect, for tests that the server opens no connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Listener:
         self.port: int = server.getsockname()[1]
 
     def heard(self) -> bool:
-        """Whether anybody has connected; the kernel accepts before we do."""
+        """Return whether anybody has connected. The kernel accepts connections before this asks for them."""
         try:
             self._server.accept()
         except BlockingIOError:
@@ -25,7 +25,7 @@ class Listener:
         return True
 
     def at_port(self, value: Any) -> Any:
-        """``value`` with the port for each ``{port}`` in its strings, at any depth."""
+        """Return ``value`` with the port in place of each ``{port}`` in its strings, at any depth."""
         if isinstance(value, dict):
             return {key: self.at_port(inner) for key, inner in value.items()}
         if isinstance(value, list):
@@ -35,7 +35,7 @@ class Listener:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    """Listens as long as the test runs."""
+    """A `Listener` that listens as long as the test runs."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         yield Listener(server)

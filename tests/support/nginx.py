@@ -1,4 +1,4 @@
-"""A real nginx with the configuration of ``deploy/``, and upstreams that can be told what to do."""
+"""A real nginx with the configuration of ``deploy/``, and stand-ins for the replicas behind it."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ http {{
 
 @dataclass
 class Replica:
-    """A stand-in for a server: answers 200, ``status``, or dies (``dies``) after it has read the request.
+    """A stand-in for a server: it answers ``status``, or, with ``dies``, breaks off after it has read the request.
 
-    With ``leaves`` its listener is closed before it answers, as a server's is that drains.
+    With ``leaves`` it closes its listener before it answers, like a server that drains.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
             self.replica.proceed.set()
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing: the tests look at what was seen instead."""
+        """Log nothing: the tests look at ``seen`` instead."""
 
 
 MakeReplica = Callable[..., Replica]
@@ -154,7 +154,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory, openssl: str) -> Path:
 
 @pytest.fixture
 def start_nginx(tmp_path: Path, nginx: str) -> Iterator[StartNginx]:
-    """``start_nginx(site, port)``: nginx with this configuration, when it listens on the port."""
+    """``start_nginx(site, port)`` starts nginx with this configuration, and returns when it listens on the port."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(site: str, port: int, user: str = IN_THE_GROUP) -> None:
@@ -162,7 +162,7 @@ def start_nginx(tmp_path: Path, nginx: str) -> Iterator[StartNginx]:
         folder.mkdir()
         (folder / "site.conf").write_text(site)
         main = MAIN.format(folder=folder)
-        # Only root can choose; else it is the user that the server is run by too.
+        # Only root can choose the user. Otherwise nginx runs as the same user as the server.
         (folder / "nginx.conf").write_text(f"user {user};{main}" if os.geteuid() == 0 else main)
         process = subprocess.Popen([nginx, "-p", folder, "-c", folder / "nginx.conf"])
         started.append(process)
@@ -184,7 +184,7 @@ def start_nginx(tmp_path: Path, nginx: str) -> Iterator[StartNginx]:
 
 @pytest.fixture
 def make_proxy(tmp_path: Path, certificate: Path, start_nginx: StartNginx) -> Iterator[MakeProxy]:
-    """``make_proxy(address, ...)``: nginx in front of these servers, and a client of it."""
+    """``make_proxy(address, ...)`` starts nginx in front of these servers, and returns a client of it."""
     clients: list[httpx.Client] = []
 
     def make(*addresses: str, user: str = IN_THE_GROUP) -> httpx.Client:

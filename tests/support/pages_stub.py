@@ -1,4 +1,4 @@
-"""A server with the real pages and a scripted model: it says what a real one would, when the test wants it."""
+"""A server with the real pages and a scripted model, whose answers come when the test wants them."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What the tests start and a machine may lack: programs, and the environments of the clients that they try.
+"""What the tests need and a machine may lack: programs, and the environments of the clients under test.
 
 One rule holds for all of them. A test takes the fixture of what it needs. If that is missing, the test is skipped
-before anything is started for it, with the line that installs it; where `CI` is set, the test fails. The last lines of
-a run say what was not tested.
+before anything is started for it, and the message tells how to install it. If `CI` is set, the test fails instead. The
+last lines of a run say what was not tested.
 
-`python -m tests.support.programs` prints the Debian packages of all that is missing.
+`python -m tests.support.programs` prints the Debian packages of all missing programs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program by its ``command``, and the Debian packages that have it."""
+    """A program, by its ``command``, and the Debian packages that contain it."""
 
     command: str
     packages: str
 
     def find(self) -> str | None:
-        """Its path, if it is installed. Debian's nginx is where an ordinary user's PATH does not look."""
+        """Return its path, if it is installed. Debian's nginx is in a folder that an ordinary user's PATH lacks."""
         return shutil.which(self.command) or shutil.which(self.command, path="/usr/sbin")
 
     @property
@@ -41,13 +41,13 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Packages that ``make`` installs; ``stamp`` is the file that it makes last."""
+    """Packages that ``make`` installs; ``stamp`` is the file that it writes last."""
 
     name: str
     stamp: Path
 
     def find(self) -> str | None:
-        """The directory of the stamp, if all is installed."""
+        """Return the folder of the stamp, if all is installed."""
         return str(self.stamp.parent) if self.stamp.exists() else None
 
     @property
@@ -64,7 +64,7 @@ NEEDS: dict[str, Program | Environment] = {
     "promtool": Program("promtool", "prometheus"),
     "systemd_analyze": Program("systemd-analyze", "systemd"),
     "curl": Program("curl", "curl"),
-    # The pages are looked at in Chinese too.
+    # The tests look at the pages in Chinese too.
     "chromium": Program("chromium", "chromium fonts-noto-cjk"),
     "npm": Program("npm", "npm"),
     "node": Program("node", "nodejs"),
@@ -76,7 +76,7 @@ _skipped = pytest.StashKey[Counter[str]]()
 
 
 def _provide(name: str) -> Any:
-    """The fixture of this name: the path of what is needed."""
+    """Return the fixture of this name, which is the path of what is needed."""
 
     @pytest.fixture(scope="session", name=name)
     def path() -> str:
@@ -102,9 +102,9 @@ node_packages = _provide("node_packages")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip or fail a test whose fixtures, or theirs, need what is missing."""
+    """Skip or fail a test if its fixtures, or fixtures of these, need something that is missing."""
     names: list[str] = getattr(item, "fixturenames", [])
-    # In the order of the table: without npm its packages are no news.
+    # The order of the table matters: if npm is missing, that explains why its packages are missing.
     for name, need in NEEDS.items():
         if name in names and need.find() is None:
             if os.environ.get("CI"):
@@ -115,7 +115,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
-    """Say behind all else what was not tested."""
+    """Print after everything else what was not tested."""
     yield
     skipped = config.stash.get(_skipped, Counter())
     if skipped:
@@ -126,14 +126,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def missing_packages() -> list[str]:
-    """The Debian packages of all programs that are missing."""
+    """Return the Debian packages of all missing programs."""
     found = {
         package
         for need in NEEDS.values()
         if isinstance(need, Program) and need.find() is None
         for package in need.packages.split()
     }
-    # A package without a command.
+    # This package has no command.
     if not next(Path("/usr/share/fonts").rglob("NotoSansCJK*"), None):
         found.add("fonts-noto-cjk")
     return sorted(found)

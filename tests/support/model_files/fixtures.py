@@ -1,4 +1,4 @@
-"""Fixtures that give out model files: tiny ones, and the bundled demo model."""
+"""Fixtures for model files: tiny ones, and the demo model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OpenModel(NamedTuple):
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """``model_file(family, **fields of TinyModel)``: the path of such a file, written once a session."""
+    """``model_file(family, **fields of TinyModel)`` returns the path of such a file, written once a session."""
     folder = tmp_path_factory.mktemp("models")
     written: dict[TinyModel, Path] = {}
 
@@ -46,9 +46,9 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="module")
 def open_model(model_file: Callable[..., Path]) -> Iterator[Callable[..., OpenModel]]:
-    """``open_model(family, **fields of TinyModel)``: the same file, opened in this process, once a module.
+    """``open_model(family, **fields of TinyModel)`` opens the same file in this process, once a module.
 
-    Not once a session: ggml has room for 64 contexts in a process, an open model takes three, and one too many crashes.
+    Not once a session: ggml has room for 64 contexts in a process, an open model takes three, and one more crashes it.
     """
     opened: dict[Path, OpenModel] = {}
 
@@ -69,7 +69,7 @@ def open_model(model_file: Callable[..., Path]) -> Iterator[Callable[..., OpenMo
 
 @pytest.fixture(scope="session")
 def open_demo() -> OpenModel:
-    """The bundled demo model, opened in this process."""
+    """The demo model, opened in this process."""
     pipeline = _C.Pipeline(str(DEMO_MODEL), -1)
     reserve_graph_memory(pipeline, pipeline.model.config.max_length)
     tokenizer = PipelineTokenizer(pipeline, inspect(DEMO_MODEL))

@@ -1,7 +1,7 @@
-"""The vocabularies of the published models, where a machine has them: their licences keep them out of the project.
+"""The vocabularies of the published models, if this machine has them. Their licences keep them out of the project.
 
-They are looked for in ``shared/real-vocab`` beside the checkout, with ``vectors.json``: for each vocabulary, texts and
-the ids that the model's own tokenizer gives them.
+They are expected in ``shared/real-vocab`` beside the checkout. ``vectors.json`` there has, for each vocabulary, texts
+and the ids that the model's own tokenizer gives them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _there = pytest.mark.skipif(not FOLDER.is_dir(), reason="the real vocabularies a
 
 
 def needed(test: Test) -> Test:
-    """Skip the test where they are not. A hundred thousand tokens take a while."""
+    """Skip the test if they are missing, and mark it as slow: a hundred thousand tokens take a while."""
     marked: Test = pytest.mark.slow(_there(test))
     return marked
 
@@ -38,30 +38,30 @@ _FILES = {
     "glm-4": "glm-4.tokenizer.model",
 }
 
-# Vocabulary rows of the published weights: more than the tokenizers have ids.
+# Vocabulary rows of the published weights. These are more than the ids of the tokenizers.
 _ROWS = {"chatglm-6b": 130_528, "chatglm3": 65_024, "codegeex2": 65_024, "glm-4": 151_552}
 
 
 @functools.cache
 def tokenizer(name: str) -> bytes:
-    """The tokenizer section of a model file of this name."""
+    """Return the tokenizer section of the model file of this name."""
     data = (FOLDER / _FILES[name]).read_bytes()
     return without_dummy_prefix(data) if name == "codegeex2" else data
 
 
 def fields(name: str, family: Family) -> dict[str, Any]:
-    """The fields of a `TinyModel` that has this tokenizer."""
+    """Return the fields of a `TinyModel` with this tokenizer."""
     return {"tokenizer": tokenizer(name), "extra_rows": _ROWS[name] - vocabulary_size(family)}
 
 
 @functools.cache
 def vectors(name: str) -> list[tuple[str, list[int]]]:
-    """Texts with their ids."""
+    """Return texts with their ids."""
     return [(text, ids) for text, ids in json.loads((FOLDER / "vectors.json").read_text())[name]]
 
 
 @functools.cache
 def ranks() -> dict[bytes, int]:
-    """GLM-4's tokens with their ranks."""
+    """Return GLM-4's tokens with their ranks."""
     words = tokenizer("glm-4").split()
     return {base64.b64decode(token): int(rank) for token, rank in zip(words[::2], words[1::2], strict=True)}

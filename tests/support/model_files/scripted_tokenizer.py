@@ -1,4 +1,4 @@
-"""A tokenizer whose ids are whatever a test wants to say, for tests that need no model."""
+"""A tokenizer that makes ids for any text of a test, for tests that need no model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SPECIALS = "[gMASK] sop system user assistant observation endoftext begin_of_im
 
 
 class ScriptedTokenizer:
-    """A `Tokenizer` that gives each text or run of bytes that it meets an id of its own; `encode` goes by character."""
+    """A `Tokenizer` that gives each new text or run of bytes an id of its own. `encode` makes one id a character."""
 
     def __init__(self) -> None:
         self._specials = {name: id for id, name in enumerate(_SPECIALS)}
@@ -31,7 +31,7 @@ class ScriptedTokenizer:
         return self._ids[data]
 
     def tokens(self, pieces: Iterable[str | bytes]) -> list[int]:
-        """An id for each piece; ``<|name|>`` is the special id of that name."""
+        """Return an id for each piece; ``<|name|>`` is the special id of that name."""
         return [
             self._specials[piece[2:-2]]
             if isinstance(piece, str) and piece[2:-2] in self._specials
@@ -61,19 +61,19 @@ class ScriptedTokenizer:
 
 @st.composite
 def splits(draw: st.DrawFn, data: st.SearchStrategy[str]) -> list[bytes]:
-    """A text's bytes, cut into pieces anywhere, inside characters too."""
+    """Draw a text's bytes, cut into pieces anywhere, inside characters too."""
     whole = draw(data).encode()
     cuts = draw(st.lists(st.integers(0, len(whole)), max_size=8).map(sorted))
     return [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True) if start < end]
 
 
 def whole_characters(data: bytes) -> str:
-    """The text of ``data`` with invalid bytes as U+FFFD, but without the beginning of a character at its end."""
+    """Decode ``data`` with invalid bytes as U+FFFD, but without an incomplete character at its end."""
     return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
 
 
 def read(reader: AnswerReader, ids: Iterable[int]) -> list[Event]:
-    """All events of an answer, the end included."""
+    """Return all events of an answer, the end included."""
     events = [event for id in ids for event in reader.feed(id)]
     return events + reader.finish()
 
@@ -83,7 +83,7 @@ def text_of(events: Iterable[Event]) -> str:
 
 
 def calls_of(events: Iterable[Event]) -> list[tuple[str, str]]:
-    """The calls as (name, arguments), in the order of their indexes."""
+    """Return the calls as (name, arguments), in the order of their indexes."""
     names: list[str] = []
     arguments: list[str] = []
     for event in events:
@@ -97,5 +97,5 @@ def calls_of(events: Iterable[Event]) -> list[tuple[str, str]]:
 
 
 def ids_of(events: Iterable[Event]) -> list[int]:
-    """The ids that the events carry, in order."""
+    """Return the ids in the events, in order."""
     return [id for event in events if isinstance(event, Text | ToolCallStarted | ToolArguments) for id in event.ids]

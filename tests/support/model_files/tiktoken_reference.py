@@ -1,4 +1,4 @@
-"""GLM-4's tokenizer as it is published, written for reading: what chatglm_cpp's copy of it is held to.
+"""GLM-4's tokenizer as it is published, written for reading. Tests compare chatglm_cpp's copy with it.
 
 Source of the pattern: tokenization_chatglm.py of huggingface.co/THUDM/glm-4-9b-chat. The merge is tiktoken's.
 """
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from hypothesis import strategies as st
 
-# Of every kind of character that the pattern tells apart.
+# Some characters of each kind that the pattern distinguishes.
 TEXTS = st.text("  \t\f\v\n\r\u3000\u3000\xa0\x85\u2003\u2028a你é\u0301。1½,'s_😀\x1c", max_size=30)
 _PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -23,13 +23,13 @@ _WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 
 
 def encode(text: str, ranks: Mapping[bytes, int]) -> list[int]:
-    """The ids of ``text``; ``ranks`` has all single bytes."""
+    """Return the ids of ``text``; ``ranks`` must have all single bytes."""
     return [id for piece in _pattern().findall(text) for id in _merge(piece.encode(), ranks)]
 
 
 @functools.cache
 def _pattern() -> re.Pattern[str]:
-    """The pattern in the dialect of `re`, which has no classes for letters and numbers, and another one for space."""
+    """Return the pattern for `re`, which has no classes for letters and numbers, and a different one for space."""
     members: dict[str, list[str]] = {"L": [], "N": []}
     for character in map(chr, range(sys.maxunicode + 1)):
         members.get(unicodedata.category(character)[0], []).append(character)

@@ -1,8 +1,8 @@
 """Small tokenizers of the kinds that the families use: SentencePiece models and tiktoken ranks, built from word lists.
 
-SentencePiece models are protocol buffers of a dozen fields; writing them here saves the tests the sentencepiece
-package. They are like the real ones in everything that formats depend on: BPE with byte fallback, a space put in front
-of every text, white space kept, special tokens as control pieces.
+SentencePiece models are protocol buffers of a dozen fields. They are written here, so that the tests need no
+sentencepiece package. They are like the real ones in everything that formats depend on: BPE with byte fallback, a space
+in front of every text, white space kept, special tokens as control pieces.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CHARACTERS = (
     "教西再平真听世气信北京市晴温度今答助智能型言语"
 )
 
-# "▁" is how SentencePiece spells a space; it cannot be told from one. ChatGLM-6B spells white space out in like manner.
+# SentencePiece writes a space as "▁", and cannot distinguish the two. ChatGLM-6B writes white space in a similar way.
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"), max_size=30),
     st.text("a \n\t你，,<n>"),
@@ -52,14 +52,14 @@ Piece = tuple[str, int]
 
 
 def sentencepiece_pieces() -> list[Piece]:
-    """The vocabulary of ChatGLM2 and ChatGLM3; `</s>` is id 2, as in the real ones."""
+    """Return the vocabulary of ChatGLM2 and ChatGLM3; `</s>` is id 2, as in the real ones."""
     specials = [("<unk>", UNKNOWN), ("<s>", CONTROL), ("</s>", CONTROL)]
     code = [(text, USER_DEFINED) for text in ("```python", "tool_call(")]
     return [*specials, *_bytes(), *code, *_merges()]
 
 
 def chatglm_pieces() -> list[Piece]:
-    """The vocabulary of ChatGLM-6B: white space and special tokens are pieces of their own."""
+    """Return the vocabulary of ChatGLM-6B: white space and special tokens are pieces of their own."""
     begin = [("<unk>", UNKNOWN), ("<s>", CONTROL), ("</s>", CONTROL), ("<pad>", CONTROL)]
     blanks = [("<n>", USER_DEFINED), ("<|tab|>", USER_DEFINED)]
     blanks += [(f"<|blank_{length}|>", USER_DEFINED) for length in range(2, 81)]
@@ -68,7 +68,7 @@ def chatglm_pieces() -> list[Piece]:
 
 
 def sentencepiece_model(pieces: Iterable[Piece]) -> bytes:
-    """A serialized SentencePiece BPE model; earlier pieces are merged first."""
+    """Return a serialized SentencePiece BPE model; earlier pieces are merged first."""
     data = b""
     for rank, (text, kind) in enumerate(pieces):
         piece = _string(1, text.encode()) + _float(2, -float(rank)) + _number(3, kind)
@@ -78,23 +78,23 @@ def sentencepiece_model(pieces: Iterable[Piece]) -> bytes:
     return data + _string(2, trainer) + _string(3, normalizer)
 
 
-# Of two values of a field the last one counts, so a serialized model is changed by what is put behind it.
+# If a field has two values, the last one counts. So appending a field to a serialized model changes it.
 
 
 def without_dummy_prefix(model: bytes) -> bytes:
-    """``model`` that puts no space in front of a text, as CodeGeeX2's does not."""
+    """Return ``model`` changed to put no space in front of a text, like CodeGeeX2's."""
     return model + _string(3, _number(3, 0))
 
 
 def unigram(model: bytes, rules: Mapping[str, str]) -> bytes:
-    """``model`` of the kind of ChatGLM-6B's: unigram, text rewritten by ``rules``, no white space at ends or twice."""
+    """Return ``model`` as one like ChatGLM-6B's: unigram, rewriting by ``rules``, no white space at ends or twice."""
     return model + _string(2, _number(3, 1)) + _string(3, _string(2, _precompiled(rules)) + _number(4, 1))
 
 
 def _precompiled(rules: Mapping[str, str]) -> bytes:
-    """``rules`` as SentencePiece compiles them: a Darts-clone double array from texts to offsets of their new ones."""
+    """Compile ``rules`` as SentencePiece does: a Darts-clone double array from texts to offsets of their new ones."""
     states = {text.encode()[:length]: 0 for text in rules for length in range(len(text.encode()) + 1)}
-    # Each state's successors are in a block of their own, so that none of them collide.
+    # Each state has a block of its own for its successors, so that none of them collide.
     blocks = {prefix: 256 * (index + 1) for index, prefix in enumerate(states)}
     units = [0] * (256 * (len(states) + 1))
     for prefix in states:
@@ -111,7 +111,7 @@ def _precompiled(rules: Mapping[str, str]) -> bytes:
 
 
 def tiktoken_tokens() -> list[bytes]:
-    """The vocabulary of GLM-4, special tokens left out: all bytes, then merges. A token's index is its rank."""
+    """Return GLM-4's vocabulary without special tokens: all bytes, then merges. A token's index is its rank."""
     tokens = [bytes([value]) for value in range(256)]
     words = (*(word.replace("▁", " ") for word in WORDS), '{"', '":', '"}', *WHITE_SPACE, *CHARACTERS)
     for word in map(str.encode, words):
@@ -120,7 +120,7 @@ def tiktoken_tokens() -> list[bytes]:
 
 
 def tiktoken_ranks(tokens: Iterable[bytes]) -> bytes:
-    """A tiktoken file: one base64 token and its rank a line."""
+    """Return a tiktoken file: one base64 token and its rank a line."""
     return b"".join(b"%s %d\n" % (base64.b64encode(token), rank) for rank, token in enumerate(tokens))
 
 
@@ -129,7 +129,7 @@ def _bytes() -> list[Piece]:
 
 
 def _merges() -> list[Piece]:
-    """Words, each with all of its beginnings, so that merges reach it; then single characters."""
+    """Return words, each with all of its beginnings, so that merges reach it; then single characters."""
     texts = [word[:length] for word in WORDS for length in range(2, len(word) + 1)]
     return [(text, NORMAL) for text in dict.fromkeys([*texts, "▁", *CHARACTERS])]
 

@@ -1,7 +1,7 @@
-"""Writes tiny GGML model files that chatglm_cpp 0.4.2 loads, with random weights or weights that follow a script.
+"""Write tiny GGML model files that chatglm_cpp 0.4.2 loads, with random weights or weights that follow a script.
 
-The layout is that of chatglm_cpp's converter and of `Pipeline::Pipeline`: magic, type, version, configuration record,
-tokenizer, tensors. Weights are seeded, so greedy answers are the same on each run of one machine.
+The file format is that of chatglm_cpp's converter and of `Pipeline::Pipeline`: magic, type, version, configuration
+record, tokenizer, tensors. Weights are seeded, so greedy answers are the same on each run of one machine.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TinyModel:
 
 
 def vocabulary_size(family: Family) -> int:
-    """The number of ids of the family's tiny tokenizer, special ones included."""
+    """Return the number of ids of the family's tiny tokenizer, special ones included."""
     if family == "chatglm":
         ordinary = len(tokenizers.chatglm_pieces())
     elif family in ("glm4", "glm4v"):
@@ -184,7 +184,7 @@ def _write_chatglm(file: BinaryIO, model: TinyModel) -> None:
             ("mlp.dense_h_to_4h", 4 * HIDDEN, HIDDEN),
             ("mlp.dense_4h_to_h", HIDDEN, 4 * HIDDEN),
         ):
-            # Large enough that the answer is not the last token over and over: the output weights are the embeddings.
+            # Large enough that the answer does not repeat the last token: the output weights are the embeddings.
             tensors.noise(f"{prefix}{part}.weight", outputs, inputs, scale=2)
             tensors.noise(f"{prefix}{part}.bias", outputs)
     tensors.constant("transformer.final_layernorm.weight", 1, HIDDEN)
@@ -194,7 +194,7 @@ def _write_chatglm(file: BinaryIO, model: TinyModel) -> None:
 def _write_chatglm2(file: BinaryIO, model: TinyModel) -> None:
     tensors = _Tensors(file, model.seed)
     rows = vocabulary_size(model.family) + model.extra_rows
-    # With a script the blocks add nothing: what comes next depends on the last id alone.
+    # With a script the blocks add nothing, so the next id depends on the last id only.
     scale = 0.0 if model.script else 0.2
     embeddings = tensors.noise("transformer.embedding.word_embeddings.weight", rows, HIDDEN, scale=1)
     keys_and_values = 2 * HIDDEN // HEADS * KEY_VALUE_HEADS
@@ -218,7 +218,7 @@ def _write_chatglm2(file: BinaryIO, model: TinyModel) -> None:
 
 
 def _successors(embeddings: array[float], script: Iterable[Sequence[int]], rows: int) -> array[float]:
-    """Output weights that answer each id's embedding with its successor: the successor's row is that embedding."""
+    """Return output weights that follow ``script``: the row of each successor is the embedding of the id before it."""
     successor: dict[int, int] = {}
     for chain in script:
         for token, following in itertools.pairwise(chain):

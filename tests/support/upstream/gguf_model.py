@@ -1,7 +1,7 @@
-"""Writes a tiny GGUF model file, which llama.cpp loads: architecture "llama", random weights, half a megabyte.
+"""Write a tiny GGUF model file, which llama.cpp loads: architecture "llama", random weights, half a megabyte.
 
-Greedy answers are made of the words below, differ with the prompt, are the same on each run of one machine, and do not
-end by themselves. In a prompt, each printable ASCII character is a token, and each byte of any other one.
+Greedy answers consist of the words below. They differ with the prompt, are the same on each run of one machine, and do
+not end by themselves. In a prompt, each printable ASCII character is a token, and each byte of any other character.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def write_model(path: Path) -> Path:
         _number("tokenizer.ggml.unknown_token_id", 0),
         _number("tokenizer.ggml.bos_token_id", 1),
         _number("tokenizer.ggml.eos_token_id", END),
-        # Else each prompt would begin with a token for a space.
+        # Otherwise each prompt would begin with a token for a space.
         _key("tokenizer.ggml.add_space_prefix", _BOOL) + b"\0",
         _string("tokenizer.chat_template", TEMPLATE),
     ]
@@ -71,10 +71,10 @@ def write_model(path: Path) -> Path:
 
 
 def _vocabulary() -> tuple[list[str], list[int]]:
-    """The tokens' texts and their kinds, in the order of the ids; the words are last."""
+    """Return the tokens' texts and their kinds, in the order of the ids; the words are last."""
     special = ["<unk>", "<s>", "</s>"]
     numbers = [f"<0x{byte:02X}>" for byte in range(256)]
-    # SentencePiece writes a space so.
+    # SentencePiece writes a space as "▁".
     characters = ["▁", *map(chr, range(0x21, 0x7F))]
     words = [f"▁{word}" if word.isascii() else word for word in WORDS]
     ordinary = [*characters, *words]
@@ -83,10 +83,10 @@ def _vocabulary() -> tuple[list[str], list[int]]:
 
 
 def _tensors(rows: int) -> list[tuple[str, Sequence[int], array[float]]]:
-    """Name, shape in PyTorch's order, and values of each tensor, for a vocabulary of ``rows``.
+    """Return the name, the shape in PyTorch's order, and the values of each tensor, for a vocabulary of ``rows``.
 
-    Element 0 of the hidden state is the same positive number throughout: the embeddings have it and no layer adds to
-    it. By it, the output weights keep everything down that is not a word.
+    Element 0 of the hidden state is always the same positive number: the embeddings have it, and no layer adds to it.
+    With it, the output weights make everything improbable that is not a word.
     """
     noise = random.Random(0)
 

@@ -1,4 +1,4 @@
-"""llama.cpp's own server with a GGUF model file: ``python -m tests.support.upstream.llama_server MODEL PORT``."""
+"""Run llama.cpp's own server with a GGUF model file: ``python -m tests.support.upstream.llama_server MODEL PORT``."""
 
 from __future__ import annotations
 
