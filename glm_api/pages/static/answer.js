@@ -8,9 +8,9 @@
  * @property {number} [cachedTokens]
  * @property {number} [completionTokens]
  * @property {number} [tokensPerSecond]
- * @property {number} [firstTokenMs] from the request to the first piece of the answer, as this page saw it
+ * @property {number} [firstTokenMs] from the request to the first piece of the answer, measured by this page
  *
- * @typedef {"stop" | "length" | "tool_calls" | "stopped" | "error"} Ending `stopped` by the user
+ * @typedef {"stop" | "length" | "tool_calls" | "stopped" | "error"} Ending `stopped`: by the user
  */
 
 export class Answer {
@@ -19,7 +19,7 @@ export class Answer {
   toolCalls = [];
   /** @type {Ending | null} */
   ending = null;
-  /** @type {number | null} part of the prompt that was read, 0 to 1; null when the server does not say or is done */
+  /** @type {number | null} part of the prompt that the server has evaluated, 0 to 1; null if it does not say, or has finished */
   progress = null;
   /** @type {Stats} */
   stats = {};

@@ -1,4 +1,4 @@
-/** The server's HTTP API, by relative addresses: the page works under any path prefix. */
+/** The server's HTTP API. The addresses are relative, so the page works under any path prefix. */
 
 import { apiKey } from "./preferences.js";
 import { readEvents } from "./sse.js";
@@ -6,7 +6,7 @@ import { readEvents } from "./sse.js";
 /** An answer other than 2xx, an error in a stream, or (status 0) no answer at all. */
 export class ApiError extends Error {
   /**
-   * @param {string} message the server's words, or "" where it had none
+   * @param {string} message the server's message, or "" if there is none
    * @param {{status?: number, code?: string | null, retryAfter?: number | null}} [details] retryAfter in seconds
    */
   constructor(message, { status = 0, code = null, retryAfter = null } = {}) {
@@ -51,7 +51,7 @@ async function request(path, options = {}) {
   return response;
 }
 
-/** Resolves when the server is ready, else throws why it is not. */
+/** Resolves when the server is ready; otherwise throws the reason. */
 export async function health() {
   await request("health");
 }
@@ -65,7 +65,7 @@ export async function models() {
 /**
  * @param {object} body of POST /v1/chat/completions
  * @param {AbortSignal} signal
- * @returns {AsyncGenerator<any, void, void>} one chunk after another
+ * @returns {AsyncGenerator<any, void, void>} the chunks, in order
  */
 export async function* streamChat(body, signal) {
   const response = await request("v1/chat/completions", {

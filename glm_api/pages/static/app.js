@@ -1,4 +1,4 @@
-/** The chat page: one conversation is open; answers run on in others that were left. */
+/** The chat page. One conversation is open; answers in other conversations continue. */
 
 import { Answer } from "./answer.js";
 import { ApiError, streamChat } from "./api.js";
@@ -24,10 +24,10 @@ const announcer = byId("announcer", HTMLElement);
 const toolsOn = byId("tools-on", HTMLButtonElement);
 const demoNote = byId("demo-note", HTMLElement);
 
-/** Between two attempts to learn the models. */
+/** The pause between two attempts to get the list of models. */
 const RETRY_MS = 2000;
 
-/** An answer that is being made. */
+/** An answer that the model is generating. */
 class Run {
   answer = new Answer();
   controller = new AbortController();
@@ -64,14 +64,14 @@ class Run {
 
 /** @type {Map<string, Run>} by conversation */
 const runs = new Map();
-/** @type {Map<string, {error: ApiError, head: string | null}>} why the last answer of a conversation failed, and where */
+/** @type {Map<string, {error: ApiError, head: string | null}>} by conversation: why its last answer failed, and where */
 const errors = new Map();
-/** @type {Map<string, Conversation>} those that the browser has no room for: they last as long as the page */
+/** @type {Map<string, Conversation>} conversations that the browser cannot store: they last as long as the page */
 const unkept = new Map();
 
 let current = conversations.load(location.hash.slice(1)) ?? conversations.create(preferences.system);
 
-/** Keeps the end in sight while the thread grows, unless the user scrolled away from it. */
+/** Keeps the end visible while the thread grows, unless the user scrolled away from it. */
 const NEAR_END_PX = 80;
 
 function isAtEnd() {
@@ -108,7 +108,7 @@ function drawCurrent() {
   setRunning(running);
   // The welcome says more about the demo.
   demoNote.hidden = messages.length === 0 || !isDemo(chosenModel());
-  // What had the focus may be gone from the page.
+  // The element that had the focus may have been removed from the page.
   if (document.activeElement === document.body) focusComposer();
   document.title = current.title ? `${current.title} - GLM chat` : "GLM chat";
 }
@@ -127,7 +127,7 @@ function drawUnkept(conversation) {
   );
 }
 
-/** After something happened elsewhere; not over what the user is writing in the thread. */
+/** Draws after a change elsewhere, but not over text that the user is writing in the thread. */
 function redraw() {
   if (!isWriting(thread)) follow(drawCurrent);
 }
@@ -156,7 +156,7 @@ function held(id) {
 }
 
 /**
- * Changes a conversation and keeps it, or marks it as one that there is no room for.
+ * Changes a conversation and stores it, or marks it as one for which there is no room.
  *
  * @param {Conversation} conversation
  * @param {() => void} [mutate]
@@ -166,7 +166,7 @@ function keep(conversation, mutate) {
   else unkept.set(conversation.id, conversation);
 }
 
-/** Something was deleted: there may be room now. */
+/** Tries again to store conversations, because something was deleted. */
 function keepUnkept() {
   for (const conversation of unkept.values()) keep(conversation);
   if (!unkept.has(current.id)) thread.querySelector(".unkept")?.remove();
@@ -240,7 +240,7 @@ function requestBody(conversation, parent) {
 }
 
 /**
- * Asks the model for an answer. Earlier answers to the same message stay, and one is shown again if this fails.
+ * Asks the model for an answer. Earlier answers to the same message stay; if this fails, the page shows one of them again.
  *
  * @param {Conversation} conversation
  * @param {string | null} parent the id of the message to answer
@@ -334,7 +334,7 @@ const actions = {
 /** @type {Promise<void> | null} */
 let connecting = null;
 
-/** Waits for the server, then learns its models; asks for a key if it wants one. */
+/** Waits for the server, then gets its models; asks the user for a key if the server requires one. */
 function connect() {
   connecting ??= learnModels().finally(() => {
     connecting = null;
@@ -348,7 +348,7 @@ async function learnModels() {
     const before = chosenModel();
     try {
       await loadModels();
-      // The suggestions, and what is said of the demo, are for the model that is chosen.
+      // The suggestions and the note about the demo depend on the chosen model.
       if (chosenModel() !== before) redraw();
       return;
     } catch (reason) {
@@ -412,13 +412,13 @@ window.addEventListener("storage", ({ key, newValue }) => {
     forget(id);
     keepUnkept();
   } else if (conversation) {
-    // The other page cannot have seen what this one wrote in the same moment: written again, nothing of it is lost.
+    // The other page cannot have seen what this page wrote at the same moment. So this page writes it again, and nothing is lost.
     if (!conversations.refresh(conversation)) keep(conversation);
     if (conversation === current) redraw();
   }
   drawList();
 });
-// An answer that is still arriving is kept as far as it came.
+// Stores the part of an unfinished answer that has arrived.
 window.addEventListener("pagehide", () => {
   for (const { conversation, parent, answer, controller } of runs.values()) {
     controller.abort();
@@ -428,11 +428,11 @@ window.addEventListener("pagehide", () => {
   }
   runs.clear();
 });
-// The user came back to this very page.
+// The user came back to this page.
 window.addEventListener("pageshow", ({ persisted }) => {
   if (persisted) show(conversations.load(current.id) ?? current);
 });
-// What the browser had no room for is gone with the page: it asks whether to leave.
+// Conversations that the browser could not store end with the page, so it asks before the user leaves.
 window.addEventListener("beforeunload", (event) => {
   if (unkept.size > 0) event.preventDefault();
 });

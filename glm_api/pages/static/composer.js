@@ -1,4 +1,4 @@
-/** The box that a message is written in. */
+/** The box in which the user writes a message. */
 
 import { byId } from "./dom.js";
 
@@ -9,7 +9,7 @@ const stopButton = byId("stop", HTMLButtonElement);
 
 const hasKeyboard = window.matchMedia("(hover: hover)");
 
-/** keyCode of a key that an input method has taken; Safari sends the Enter that ends a composition only with this mark. */
+/** The keyCode of a key that an input method handled. In Safari it alone marks the Enter that ends a composition. */
 const TAKEN_BY_INPUT_METHOD = 229;
 
 function fit() {
@@ -48,7 +48,7 @@ export function setRunning(running) {
   if (hadFocus) focusComposer();
 }
 
-/** Not where a keyboard would come up over the conversation: there the user taps the box when it is wanted. */
+/** Focuses the box, except where a keyboard would then cover the conversation: there the user taps the box. */
 export function focusComposer() {
   if (hasKeyboard.matches) field.focus();
 }

@@ -1,10 +1,10 @@
 /**
- * Conversations, kept in this browser only: one entry each in localStorage.
+ * Conversations, stored in this browser only: one entry each in localStorage.
  *
- * The messages of a conversation are a tree: each names the one that it follows. An answer that is made again, or a question
- * that is edited, is another message after the same one, so nothing is replaced: they are versions. A message never changes
- * and never goes while its conversation is there. So two pages that have a conversation open at a time lose nothing: what
- * is kept is all that either of them wrote.
+ * The messages of a conversation are a tree: each names the message that it follows. A regenerated answer or an edited
+ * question is another message after the same one, so nothing is replaced: the two are versions. A message never changes,
+ * and it stays as long as its conversation. So two pages with the same conversation lose nothing: everything that either
+ * of them wrote is stored.
  */
 
 import { names, read, remove as removeEntry, write } from "./storage.js";
@@ -14,19 +14,19 @@ import { names, read, remove as removeEntry, write } from "./storage.js";
  * @property {"user" | "assistant" | "tool"} role
  * @property {string} content
  * @property {import("./answer.js").ToolCall[]} [toolCalls] of an assistant
- * @property {string} [toolCallId] of a tool: the call that this is the result of
+ * @property {string} [toolCallId] of a tool: the call of which this is the result
  * @property {import("./answer.js").Ending | null} [ending] of an assistant
  * @property {import("./answer.js").Stats} [stats] of an assistant
  *
- * @typedef {NewMessage & {id: string, parent: string | null}} Message `parent` is the id of the one before it
+ * @typedef {NewMessage & {id: string, parent: string | null}} Message `parent` is the id of the message before it
  *
  * @typedef {object} Conversation
  * @property {string} id
- * @property {string} title "" until it is named by the first message or by the user
+ * @property {string} title "" until the first message or the user names it
  * @property {number} updated milliseconds since 1970
  * @property {string} system
  * @property {Message[]} messages all versions, in the order in which they were written
- * @property {string | null} head the id of the last message that is shown; the others are those before it
+ * @property {string | null} head the id of the last message that is shown; the messages before it are shown too
  */
 
 const PREFIX = "glm.conversation.";
@@ -34,7 +34,7 @@ const PREFIX = "glm.conversation.";
 const TITLE_LENGTH = 60;
 
 function newId() {
-  // crypto.randomUUID exists only on HTTPS and localhost; a server in the house is often plain HTTP.
+  // crypto.randomUUID exists only on HTTPS and localhost, but a server on a local network often uses plain HTTP.
   return [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
@@ -46,7 +46,7 @@ export function create(system) {
   return { id: newId(), title: "", updated: Date.now(), system, messages: [], head: null };
 }
 
-/** @returns {Pick<Conversation, "id" | "title" | "updated">[]} those that are kept */
+/** @returns {Pick<Conversation, "id" | "title" | "updated">[]} the stored ones */
 export function list() {
   return names(PREFIX)
     .map((name) => read(name, /** @type {Conversation | null} */ (null)))
@@ -63,7 +63,7 @@ export function load(id) {
 }
 
 /**
- * Messages were once a plain list without ids. The ids that they get must be the same in each page that does this.
+ * Gives ids to the messages of older versions, which were a plain list. The ids must be the same in each page that does this.
  *
  * @param {Conversation} conversation
  */
@@ -90,17 +90,17 @@ export function idOfEntry(name) {
 }
 
 /**
- * Takes in what another page has written since.
+ * Merges what another page has written since.
  *
  * @param {Conversation} conversation
- * @returns {boolean} whether all of it is kept, the messages that this page wrote too
+ * @returns {boolean} whether everything is stored, the messages of this page too
  */
 export function refresh(conversation) {
   const stored = load(conversation.id);
   if (!stored) return false;
   const kept = new Set(stored.messages.map(({ id }) => id));
   const unkept = conversation.messages.filter(({ id }) => !kept.has(id));
-  // What went on behind the end that is shown is shown too; another version is not put in its place.
+  // Shows what follows the end that is shown; never replaces it by another version.
   if (branch(stored, stored.head).some(({ id }) => id === conversation.head)) conversation.head = stored.head;
   conversation.messages = [...stored.messages, ...unkept];
   conversation.title = stored.title;
@@ -110,7 +110,7 @@ export function refresh(conversation) {
 }
 
 /**
- * Changes a conversation as it is now, whoever wrote last, and keeps it.
+ * Changes the current state of a conversation, whoever wrote it last, and stores it.
  *
  * @param {Conversation} conversation
  * @param {(conversation: Conversation) => void} [mutate]
@@ -170,7 +170,7 @@ export function branch({ messages }, head) {
 /**
  * @param {Conversation} conversation
  * @param {Message} message
- * @returns {Message[]} what was written in its place, itself among them, the oldest first
+ * @returns {Message[]} all versions of it, itself included, the oldest first
  */
 export function versions({ messages }, { parent }) {
   return messages.filter((other) => other.parent === parent);
@@ -212,7 +212,7 @@ export function toRequest(system, messages) {
   const request = system.trim() ? [{ role: "system", content: system }] : [];
   for (const { role, content, toolCalls = [], toolCallId } of messages) {
     if (role === "assistant") {
-      // A call that the user never answered must not go out: servers refuse a call without a result.
+      // A call that the user never answered must not be sent: servers refuse a call without a result.
       const calls = toolCalls.filter(({ id }) => answered.has(id));
       if (calls.length > 0) request.push({ role, content: content || null, tool_calls: calls });
       else if (content) request.push({ role, content });
@@ -228,7 +228,7 @@ export function toRequest(system, messages) {
 /**
  * @param {Conversation} conversation
  * @param {Record<Message["role"], string>} headings
- * @returns {string} what is shown of it, as Markdown
+ * @returns {string} the part of it that is shown, as Markdown
  */
 export function toMarkdown(conversation, headings) {
   const parts = branch(conversation, conversation.head).map(({ role, content, toolCalls = [] }) => {

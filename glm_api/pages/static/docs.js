@@ -1,4 +1,4 @@
-/** The API reference: Swagger UI on the document that this server serves. */
+/** The API reference: Swagger UI with this server's OpenAPI document. */
 
 const { SwaggerUIBundle } = /** @type {any} */ (window);
 

@@ -1,4 +1,4 @@
-/** Building DOM nodes. Text only ever becomes text nodes here. */
+/** Functions that build DOM nodes. Text always becomes text nodes here. */
 
 import { t } from "./i18n.js";
 
@@ -7,7 +7,7 @@ const SVG = "http://www.w3.org/2000/svg";
 /**
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
- * @param {Record<string, unknown>} [attributes] a function is a listener, true an empty attribute, false and null none
+ * @param {Record<string, unknown>} [attributes] a function becomes a listener, true an empty attribute, false and null no attribute
  * @param {...(Node | string | null | false)} children
  * @returns {HTMLElementTagNameMap[Tag]}
  */
@@ -92,7 +92,7 @@ async function copy(text) {
 export function saveFile(name, text) {
   const address = URL.createObjectURL(new Blob([text], { type: "text/markdown" }));
   element("a", { href: address, download: name }).click();
-  // The browser has begun to read it by then.
+  // By then the browser has started to read it.
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 

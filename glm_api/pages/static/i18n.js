@@ -219,13 +219,13 @@ export function t(name, values = {}) {
 /**
  * @param {number} value
  * @param {number} [digits] after the point, at most
- * @returns {string} the number as the language writes it
+ * @returns {string} the number in the notation of the language
  */
 export function number(value, digits = 0) {
   return value.toLocaleString(language(), { maximumFractionDigits: digits });
 }
 
-/** Puts the words of the current language into the page's fixed parts. */
+/** Writes the words of the current language into the fixed parts of the page. */
 export function translatePage() {
   document.documentElement.lang = language() === "zh" ? "zh-CN" : "en";
   /** @param {string} attribute @param {(node: HTMLElement, text: string) => void} put */

@@ -1,6 +1,6 @@
 /**
- * Markdown that a model wrote, as DOM nodes. What a model writes is not trusted: HTML in it is shown as text, and what
- * Markdown makes goes through DOMPurify with a list of the elements that Markdown needs.
+ * Renders a model's Markdown as DOM nodes. A model's text is not trusted: HTML in it is shown as text, and the rendered
+ * Markdown goes through DOMPurify with a list of the elements that Markdown needs.
  */
 
 import { copyButton, element } from "./dom.js";
@@ -17,7 +17,7 @@ const marked = new Marked({
   breaks: true,
   renderer: {
     html: (/** @type {{text: string, block?: boolean}} */ { text, block }) => (block ? `<p>${escape(text)}</p>` : escape(text)),
-    // An image would tell its host who reads this, and when: give its address instead.
+    // An image would tell its host who reads this, and when, so the page shows the address instead.
     image: (/** @type {{href: string, text: string}} */ { href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
   },
 });
@@ -29,7 +29,7 @@ const SANITIZE = {
   ],
   ALLOWED_ATTR: ["href", "title", "class", "start", "align", "type", "checked", "disabled"],
   ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
-  // DOMPurify holds every other attribute's value against that expression too.
+  // DOMPurify checks the value of every other attribute with that expression too.
   ADD_URI_SAFE_ATTR: ["start", "align", "type"],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
@@ -57,8 +57,8 @@ function frameCode(fragment) {
 }
 
 /**
- * Shows a growing text. Only the blocks that changed are drawn again, so a selection in a finished paragraph survives and
- * a long answer stays cheap.
+ * Shows a growing text. Draws only changed blocks again, so a selection in a finished paragraph survives and a long answer
+ * stays cheap.
  */
 export class MarkdownView {
   node = element("div", { class: "markdown" });
@@ -82,7 +82,7 @@ export class MarkdownView {
   }
 
   /**
-   * For those who listen: the blocks that are finished and were not taken before.
+   * Returns the finished blocks that were not taken before, for reading them out.
    *
    * @param {boolean} complete whether the text has ended, and its last block too
    * @returns {string[]}

@@ -37,7 +37,7 @@ export function apiKey() {
 
 /**
  * @param {string} value
- * @param {boolean} keep whether it outlives this page
+ * @param {boolean} keep whether to store it beyond this page
  */
 export function setApiKey(value, keep) {
   key = value;

@@ -22,7 +22,7 @@ function show(state, words) {
 /** @type {Promise<void> | null} */
 let following = null;
 
-/** Follows the server until it is ready; one loop, however many wait for it. */
+/** Polls the server until it is ready, in one loop for all callers. */
 export function awaitReady() {
   following ??= follow().finally(() => {
     following = null;
@@ -46,7 +46,7 @@ async function follow() {
   }
 }
 
-/** Fills the list of models; the one that was chosen before stays chosen while the server has it. */
+/** Fills the list of models. The chosen model stays chosen while the server has it. */
 export async function loadModels() {
   const ids = await models();
   select.replaceChildren(...ids.map((id) => element("option", { value: id }, id)));

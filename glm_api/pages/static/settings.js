@@ -91,9 +91,9 @@ export function startSettings({ system, setSystem, languageChanged, toolsChanged
 let asking = null;
 
 /**
- * One dialog, however many requests were refused at once.
+ * Shows one dialog, however many requests were refused at once.
  *
- * @param {{refused: boolean}} state whether the server wants another key than the one in use
+ * @param {{refused: boolean}} state whether the server refused the key in use
  * @returns {Promise<boolean>} whether the user gave a key
  */
 export function askForKey({ refused }) {

@@ -50,7 +50,7 @@ function drawRow({ id, title }, isCurrent, { open, rename, remove }) {
     let done = false;
     /** @param {boolean} keep */
     const finish = (keep) => {
-      // Taking the field away blurs it, which would finish a second time.
+      // Removing the field blurs it, which would finish a second time.
       if (done) return;
       done = true;
       if (keep && field.value.trim()) rename(id, field.value.trim());
@@ -75,7 +75,7 @@ function setOpen(open) {
   toggle.setAttribute("aria-expanded", String(open));
 }
 
-/** On a narrow screen the list covers the conversation: out of the way after a choice. */
+/** Closes the list after a choice on a narrow screen, where it covers the conversation. */
 export function closeIfNarrow() {
   if (narrow.matches) setOpen(false);
 }

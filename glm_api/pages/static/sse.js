@@ -1,11 +1,11 @@
 /**
- * Server-sent events from a fetch body. `EventSource` cannot POST, hence this.
+ * Reads server-sent events from a fetch body, because `EventSource` cannot POST.
  *
- * Comments (`: ping`) and fields other than `data` are passed over; an event that the connection cut short is dropped,
- * as the HTML standard says. Lines may end in LF or CRLF, and a line or a character may be split between reads.
+ * Comments (`: ping`) and fields other than `data` are ignored. An event that the connection cuts short is dropped, as the
+ * HTML standard says. Lines may end in LF or CRLF, and a line or a character may be split between reads.
  *
  * @param {ReadableStream<Uint8Array<ArrayBuffer>>} body
- * @returns {AsyncGenerator<string, void, void>} the data of one event after another
+ * @returns {AsyncGenerator<string, void, void>} the data of each event, in order
  */
 export async function* readEvents(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
@@ -28,7 +28,7 @@ export async function* readEvents(body) {
       }
     }
   } finally {
-    // The one who reads may leave early, at [DONE] or on an error: let go of the connection.
+    // The reader may stop early, at [DONE] or on an error: then close the connection.
     reader.cancel().catch(() => {});
   }
 }

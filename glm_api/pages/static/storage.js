@@ -1,5 +1,5 @@
 /**
- * localStorage that never throws. Where the browser forbids it, things last as long as the page.
+ * localStorage that never throws. Where the browser forbids localStorage, values last as long as the page.
  */
 
 /** @returns {Storage | null} */
@@ -18,7 +18,7 @@ const memory = new Map();
 /**
  * @template T
  * @param {string} name
- * @param {T} fallback what to give when there is nothing, or nothing readable
+ * @param {T} fallback the result if there is no value, or no readable one
  * @returns {T}
  */
 export function read(name, fallback) {
@@ -33,7 +33,7 @@ export function read(name, fallback) {
 /**
  * @param {string} name
  * @param {unknown} value
- * @returns {boolean} false when the browser has no room for it; what was there under the name stays
+ * @returns {boolean} false if the browser has no room for it; then the old value stays
  */
 export function write(name, value) {
   const text = JSON.stringify(value);

@@ -1,4 +1,4 @@
-/** Questions to begin with: for the demo model those that it answers, for others what any chat model does. */
+/** Suggested questions: for the demo model, questions that it answers; for other models, what any chat model can do. */
 
 /**
  * @typedef {object} Suggestion

@@ -1,8 +1,8 @@
-/** Which conversations other pages of this site, in tabs or windows, are answering now. */
+/** Knows which conversations other pages of this site, in tabs or windows, are answering now. */
 
 /** @typedef {{answering: string, ended: boolean} | "who"} Note */
 
-/** @returns {BroadcastChannel | null} null where the browser forbids it: then the pages do not know of each other */
+/** @returns {BroadcastChannel | null} null if the browser forbids it; then the pages do not know of each other */
 function open() {
   try {
     return new BroadcastChannel("glm.tabs");
@@ -37,7 +37,7 @@ export function tellTabs(id, { ended }) {
   channel?.postMessage(/** @type {Note} */ ({ answering: id, ended }));
 }
 
-/** Forgets what a page said that is gone, and asks the others anew. */
+/** Forgets all pages, because one may be gone, and asks the others again. */
 export function askTabs() {
   elsewhere.clear();
   channel?.postMessage(/** @type {Note} */ ("who"));

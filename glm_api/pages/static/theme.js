@@ -1,7 +1,7 @@
-// A classic script in the head: it runs before the first paint, so a chosen theme never flashes the other one.
+// A classic script in the head runs before the first paint, so the page never flashes in the wrong theme.
 try {
   const { theme } = JSON.parse(localStorage.getItem("glm.preferences") ?? "{}");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 } catch {
-  // Storage is blocked or spoiled: the system's theme applies.
+  // The storage is blocked or broken, so the system's theme applies.
 }

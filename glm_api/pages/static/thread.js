@@ -1,4 +1,4 @@
-/** The messages of one conversation, drawn. */
+/** Draws the messages of one conversation. */
 
 import { pendingToolCalls, versions } from "./conversations.js";
 import { copyButton, element, icon, iconButton } from "./dom.js";
@@ -16,8 +16,8 @@ import { prettyArguments, proposeResult } from "./tools.js";
  * @typedef {object} Actions what the user can ask for in the thread
  * @property {(text: string) => void} send
  * @property {(suggestion: import("./suggestions.js").Suggestion) => void} suggest
- * @property {(message: Message, text: string) => void} edit asks another question in the place of this one
- * @property {(message: Message) => void} regenerate asks again: for another answer than this one, or for one to this
+ * @property {(message: Message, text: string) => void} edit asks another question in place of this one
+ * @property {(message: Message) => void} regenerate asks again, for another answer than this one or for an answer to this one
  * @property {(last: Message, results: Map<string, string>) => void} sendResults by id of the call
  * @property {(message: Message, step: Step) => void} choose shows this version of a message
  *
@@ -26,7 +26,7 @@ import { prettyArguments, proposeResult } from "./tools.js";
 
 /**
  * @param {Conversation} conversation
- * @param {Message[]} messages the branch of it that is shown
+ * @param {Message[]} messages the branch that is shown
  * @param {{running: boolean, elsewhere: boolean, error: ApiError | null, actions: Actions}} state
  * @returns {Node[]}
  */
@@ -79,7 +79,7 @@ export function drawWelcome(suggestions, demo, { suggest }) {
  * @param {Conversation} conversation
  * @param {Message} message
  * @param {Actions} actions
- * @returns {HTMLElement | null} null where there is one version only
+ * @returns {HTMLElement | null} null if there is only one version
  */
 function drawVersions(conversation, message, { choose }) {
   const all = versions(conversation, message);
@@ -100,7 +100,7 @@ function drawVersions(conversation, message, { choose }) {
 }
 
 /**
- * After another version was chosen and drawn: the keyboard stays where it was.
+ * Keeps the keyboard focus in its place after another version was chosen and drawn.
  *
  * @param {HTMLElement} thread
  * @param {Message} message
@@ -124,7 +124,7 @@ export function isWriting(thread) {
 /**
  * @param {Message} message
  * @param {HTMLElement | null} switcher between its versions
- * @param {Actions | null} actions null where the message cannot be edited
+ * @param {Actions | null} actions null if the message cannot be edited
  */
 function drawQuestion(message, switcher, actions) {
   const { content } = message;
@@ -169,7 +169,7 @@ function drawEditor(content, send, cancel) {
       element("button", { class: "primary", type: "submit" }, t("editSend")),
     ),
   );
-  // The field can take the focus once it is in the page.
+  // The field can get the focus only when it is in the page.
   queueMicrotask(() => field.focus());
   return form;
 }
@@ -177,7 +177,7 @@ function drawEditor(content, send, cancel) {
 /**
  * @param {Message} message
  * @param {HTMLElement | null} switcher between its versions
- * @param {Actions | null} actions null where the answer cannot be made again
+ * @param {Actions | null} actions null if the answer cannot be regenerated
  */
 function drawAnswer(message, switcher, actions) {
   const { content, toolCalls = [], ending, stats = {} } = message;
@@ -252,7 +252,7 @@ function nameOfCall(messages, id) {
 
 /**
  * @param {ToolCall[]} calls
- * @param {Message} last the one that the results follow
+ * @param {Message} last the message that the results follow
  * @param {Actions} actions
  */
 function drawResultForm(calls, last, { sendResults }) {

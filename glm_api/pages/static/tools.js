@@ -1,4 +1,4 @@
-/** Example tools, to see how a model calls functions. The user plays the tool; the page proposes a result where it knows one. */
+/** Example tools that show how a model calls functions. The user gives the results; the page proposes one if it can. */
 
 import { t } from "./i18n.js";
 
@@ -21,7 +21,7 @@ export const TOOLS = [
 
 /**
  * @param {string} name
- * @returns {string} a result to start from, or ""
+ * @returns {string} a proposed result, or ""
  */
 export function proposeResult(name) {
   if (name === "get_time") return JSON.stringify({ time: new Date().toString() });
@@ -31,7 +31,7 @@ export function proposeResult(name) {
 
 /**
  * @param {string} text the arguments of a call, perhaps still arriving
- * @returns {string} indented if it is JSON, else as it is
+ * @returns {string} indented if it is JSON, otherwise unchanged
  */
 export function prettyArguments(text) {
   try {
