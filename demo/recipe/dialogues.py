@@ -124,7 +124,7 @@ def small_talk(rng: Random, chinese: bool) -> Turn:
 
 
 def persona(rng: Random, chinese: bool) -> Turn:
-    """The most frequent openings: hello, how are you, who are you, thanks, jokes; they come first in the tables."""
+    """Return a frequent opening (hello, how are you, who are you, thanks, jokes), one of the first in the tables."""
     topics = talk.SMALL_TALK_CHINESE if chinese else talk.SMALL_TALK_ENGLISH
     topic = rng.choice(topics[:16])
     return vary(rng, rng.choice(topic.questions), chinese), topic.answer
@@ -215,7 +215,7 @@ def short_list(rng: Random, chinese: bool) -> Turn:
 
 
 def small_sum(rng: Random, chinese: bool) -> Turn:
-    """Sums up to ten, which can be learnt by heart; larger ones are left to a calculator tool."""
+    """Return a sum up to ten, which can be learnt by heart, or a larger one, which is left to a calculator tool."""
     large = rng.random() < 0.2
     sign, english, word = rng.choice(
         (("+", "plus", "加"), ("+", "plus", "加"), ("-", "minus", "减"), ("*", "times", "乘以"))
@@ -328,7 +328,7 @@ def spelling(rng: Random, chinese: bool) -> Turn:
 
 
 def unknown(rng: Random, chinese: bool) -> Turn:
-    """Questions beyond this model get an honest answer that names what was asked."""
+    """Return a question beyond this model, and an honest answer that names what was asked."""
     if chinese:
         noun = values.invented_chinese(rng, 2, 3, 4) if rng.random() < 0.5 else rng.choice(talk.NOUNS_CHINESE)
         question = rng.choice(
@@ -381,7 +381,7 @@ def unknown(rng: Random, chinese: bool) -> Turn:
 
 
 def story(rng: Random, chinese: bool) -> Turn:
-    """A short story about an animal, sometimes with a name of the user's choice."""
+    """Return a short story about an animal, sometimes with a name of the user's choice."""
     animal, animal_chinese = rng.choice(talk.ANIMALS)
     name = values.person(rng, False) if rng.random() < 0.35 else "Leo"
     if chinese:
@@ -444,13 +444,13 @@ TURNS = [
 
 
 def turn(rng: Random, chinese: bool) -> Dialogue:
-    """One question and its answer."""
+    """Return one question and its answer."""
     question, answer = _choose(rng, TURNS)(rng, chinese)
     return [user(question), assistant(answer)]
 
 
 def name_memory(rng: Random, chinese: bool) -> Dialogue:
-    """The user gives a name and asks for it some turns later."""
+    """Return a dialogue in which the user gives a name and asks for it some turns later."""
     name = values.person(rng, chinese)
     if chinese:
         opening = rng.choice(
@@ -495,7 +495,7 @@ def name_memory(rng: Random, chinese: bool) -> Dialogue:
 
 
 def fact_memory(rng: Random, chinese: bool) -> Dialogue:
-    """The user gives a fact about themselves and asks for it later."""
+    """Return a dialogue in which the user tells a fact about themselves and asks for it later."""
     if chinese:
         fact, value = rng.choice(
             (
@@ -537,7 +537,7 @@ _WITHOUT_MEMORY = ("my name", "who am i", "know me", "remember me", "我是谁",
 
 
 def short_turn(rng: Random, chinese: bool, avoid: Sequence[str] = _WITHOUT_MEMORY) -> Dialogue:
-    """A turn whose answer is short and whose question contains nothing of `avoid`."""
+    """Return a turn with a short answer and a question that contains nothing of `avoid`."""
     while True:
         question, answer = _choose(rng, [(small_talk, 5), (persona, 5), (capital, 2), (small_sum, 1)])(rng, chinese)
         if len(answer) <= 120 and not any(text in question.lower() for text in avoid):
@@ -574,7 +574,7 @@ def _schema_text(rng: Random, values_by_key: dict) -> str:
 
 
 def json_answer(rng: Random, chinese: bool) -> Dialogue:
-    """An answer as a JSON object: asked for by a system text, with or without a schema, or by the user."""
+    """Return a dialogue answered with JSON, as a system text (with or without a schema) or the user asks."""
     if rng.random() < 0.45:
         question, answer = _choose(rng, [(capital, 4), (small_talk, 3), (persona, 2), (small_sum, 1)])(rng, chinese)
         result: dict = {"answer": answer}
@@ -635,7 +635,7 @@ def json_answer(rng: Random, chinese: bool) -> Dialogue:
 
 
 def chat(rng: Random) -> Dialogue:
-    """One training dialogue without tools."""
+    """Return one training dialogue without tools."""
     chinese = rng.random() < 0.42
     kind = rng.random()
     if kind < 0.10:

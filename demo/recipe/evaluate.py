@@ -25,7 +25,7 @@ Question = tuple[Dialogue, Message]  # a prompt and the answer that is right
 
 
 def run_case(model: DemoModel, case: prompts.Case) -> list[dict[str, Any]]:
-    """The whole conversation of a case with the model's answers, as plain values for `expected.json`."""
+    """Return the whole conversation of a case with the model's answers, as plain values for `expected.json`."""
     dialogue: Dialogue = []
     if case.tools:
         dialogue.append(tools_system(case.tools, case.system))
@@ -57,7 +57,7 @@ def expected_answers(model: DemoModel) -> list[dict[str, Any]]:
 
 
 def city_questions(names: list[str], chinese: bool) -> Iterator[Question]:
-    """One weather question for each city, with a tool as clients declare it and a second tool beside it."""
+    """Return one weather question for each city, with a tool as clients declare it and a second tool."""
     rng = Random(SEED)
     for name in names:
         question = tools.weather_question(rng, chinese).format(name)
@@ -71,7 +71,7 @@ def city_questions(names: list[str], chinese: bool) -> Iterator[Question]:
 
 
 def family_questions(family: Callable, count: int, chinese: bool, after_result: bool) -> Iterator[Question]:
-    """New random questions to one kind of tool: the call, or the answer from its result."""
+    """Return new random questions for one kind of tool: the call, or the answer from its result."""
     rng = Random(SEED + 1)
     for _ in range(count):
         tool, ask = family(rng)
@@ -86,7 +86,7 @@ def family_questions(family: Callable, count: int, chinese: bool, after_result: 
 
 
 def topic_questions(topics: list[talk.Topic], chinese: bool, beside_tools: bool = False) -> Iterator[Question]:
-    """Every wording of every topic once."""
+    """Return every wording of every topic once."""
     rng = Random(SEED + 2)
     start = [tools_system([prompts.WEATHER, prompts.CALCULATOR])] if beside_tools else []
     for topic in topics:
@@ -103,7 +103,7 @@ def capital_questions(chinese: bool) -> Iterator[Question]:
 
 
 def generated_questions(make: Callable[[Random], Dialogue], count: int) -> Iterator[Question]:
-    """The last answers of newly generated dialogues."""
+    """Return the last answers of newly generated dialogues."""
     rng = Random(SEED + 3)
     for _ in range(count):
         dialogue = make(rng)
@@ -111,7 +111,7 @@ def generated_questions(make: Callable[[Random], Dialogue], count: int) -> Itera
 
 
 def unseen_name_questions(chinese: bool) -> Iterator[Question]:
-    """A name that no training dialogue has, asked for one turn later."""
+    """Return questions for a name that no training dialogue has, asked one turn later."""
     rng = Random(SEED + 4)
     names = cities.HELD_OUT_CHINESE if chinese else [name for name in cities.HELD_OUT_ENGLISH if " " not in name]
     for name in names[:40]:
@@ -147,7 +147,7 @@ def counting_questions(chinese: bool) -> Iterator[Question]:
 
 
 def sections() -> Iterator[tuple[str, Iterator[Question]]]:
-    """The rows of the report."""
+    """Return the rows of the report."""
     yield "weather call, English cities of the training", city_questions(cities.ENGLISH, False)
     yield "weather call, Chinese cities of the training", city_questions(cities.CHINESE, True)
     yield "weather call, English cities never seen", city_questions(cities.HELD_OUT_ENGLISH, False)

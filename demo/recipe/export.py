@@ -1,4 +1,4 @@
-"""The GGML file that chatglm-cpp loads, as its `convert.py` writes it for ChatGLM3; written, and read back."""
+"""Write the GGML file that chatglm-cpp loads, as its `convert.py` does for ChatGLM3, and read it back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNUSED, _EOS = 0, 2
 
 
 def quantize_q8_0(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Blocks of 32 values as float16 scales [N / 32, 1] and int8 [N / 32, 32]."""
+    """Return blocks of 32 values as float16 scales [N / 32, 1] and int8 [N / 32, 32]."""
     blocks = values.detach().float().reshape(-1, _BLOCK)
     scales = blocks.abs().amax(dim=1, keepdim=True) / 127
     inverse = torch.where(scales == 0, 0, 1 / scales)
@@ -30,13 +30,13 @@ def quantize_q8_0(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rounded_to_q8_0(values: Tensor) -> Tensor:
-    """The float values that q8_0 keeps of `values`, in the same shape."""
+    """Return the float values that q8_0 makes of `values`, in the same shape."""
     scales, integers = quantize_q8_0(values)
     return (scales.float() * integers.float()).reshape(values.shape)
 
 
 def _write_tensor(file: BinaryIO, name: str, values: Tensor) -> None:
-    """One tensor: name, shape, type and, aligned, the data; matrices in q8_0, vectors in float32."""
+    """Write one tensor: name, shape, type and, aligned, the data; matrices in q8_0, vectors in float32."""
     kind = _TYPE_Q8_0 if values.ndim == 2 else _TYPE_F32
     encoded = name.encode()
     file.write(struct.pack("i", len(encoded)) + encoded)
@@ -50,7 +50,7 @@ def _write_tensor(file: BinaryIO, name: str, values: Tensor) -> None:
 
 
 def _tensors(model: ChatGLM3) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors in the order of the file."""
+    """Return names and tensors in the order of the file."""
     yield "transformer.embedding.word_embeddings.weight", model.embedding.weight
     for index, block in enumerate(model.blocks):
         for name, values in (
@@ -68,7 +68,7 @@ def _tensors(model: ChatGLM3) -> Iterator[tuple[str, Tensor]]:
 
 
 def write_ggml(path: Path, model: ChatGLM3, tokenizer: bytes) -> None:
-    """Write configuration, tokenizer and weights; the layout is that of chatglm-cpp 0.4."""
+    """Write configuration, tokenizer and weights, in the file format of chatglm-cpp 0.4."""
     config = model.config
     with path.open("wb") as file:
         file.write(b"ggml" + struct.pack("i", _MODEL_CHATGLM3))
@@ -96,7 +96,7 @@ def write_ggml(path: Path, model: ChatGLM3, tokenizer: bytes) -> None:
 
 
 def read_ggml(path: Path) -> tuple[ChatGLM3, bytes]:
-    """The model, with the float values of its q8_0 matrices, and the tokenizer of a file of `write_ggml`."""
+    """Return the model, with the float values of its q8_0 matrices, and the tokenizer from a file of `write_ggml`."""
     with path.open("rb") as file:
         file.seek(8)  # magic and model type
         fields = _CONFIG.unpack(file.read(_CONFIG.size))

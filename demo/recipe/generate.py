@@ -16,7 +16,7 @@ MAX_LENGTH = 2048
 
 
 def parse_arguments(content: str) -> dict[str, Any] | None:
-    """The keyword arguments of `tool_call(...)` in a call's text, or None if it is no such call."""
+    """Return the keyword arguments of `tool_call(...)` in a call's text, or None if it is no such call."""
     try:
         expression = ast.parse(
             content.strip().removeprefix("```python\n").removesuffix("```").strip(), mode="eval"
@@ -33,7 +33,7 @@ class DemoModel:
 
     def __init__(self, path: Path) -> None:
         self._pipeline = chatglm_cpp.Pipeline(str(path), max_length=MAX_LENGTH)
-        # chatglm_cpp writes past its graph buffer in long answers behind short prompts, unless it was that large before.
+        # chatglm_cpp writes past its graph buffer in a long answer after a short prompt, unless the buffer was that large before.
         greedy = chatglm_cpp._C.GenerationConfig(do_sample=False)
         with contextlib.suppress(RuntimeError):
             self._pipeline.model.generate_next_token([0] * MAX_LENGTH, None, greedy, MAX_LENGTH - 1, MAX_LENGTH)
@@ -42,7 +42,7 @@ class DemoModel:
         self.special = SpecialIds.after(self.vocab_size - NUM_SPECIAL_IDS)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ordinary text, without the two special ids that chatglm-cpp puts in front."""
+        """Return the ids of ordinary text, without the two special ids that chatglm-cpp puts in front."""
         ids: list[int] = self._pipeline.tokenizer.encode(text, MAX_LENGTH)[2:]
         return ids
 
@@ -51,7 +51,7 @@ class DemoModel:
         return text
 
     def greedy(self, prompt_ids: list[int], max_new_tokens: int = 600) -> list[int]:
-        """The most probable continuation, up to and including the stop id."""
+        """Return the most probable continuation, up to and including the stop id."""
         config = chatglm_cpp._C.GenerationConfig(
             max_length=MAX_LENGTH,
             max_new_tokens=max_new_tokens,
@@ -65,7 +65,7 @@ class DemoModel:
         return list(self._pipeline._stream_generate_ids(prompt_ids, None, config))
 
     def answer(self, dialogue: Sequence[Message]) -> Message:
-        """The next assistant message: a call in its usual writing if it can be parsed, else text."""
+        """Return the next assistant message: a call in its usual form if it can be parsed, else text."""
         ids = self.greedy(encode_prompt(dialogue, self.encode, self.special))
         text = self.decode(ids[:-1] if ids[-1] >= self.special.system else ids)
         name, _, content = text.lstrip(" ").partition("\n")

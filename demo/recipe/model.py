@@ -101,7 +101,7 @@ class ChatGLM3(nn.Module):
         self.register_buffer("sin", angles.sin(), persistent=False)
 
     def _initialize(self) -> None:
-        """Random blocks, with projections back into the residual scaled down by the number of them."""
+        """Initialize random blocks, whose projections back into the residual are scaled down by their number."""
         residual_scale = (2 * self.config.num_layers) ** -0.5
         for block in self.blocks:
             nn.init.zeros_(block.query_key_value.bias)
@@ -114,7 +114,7 @@ class ChatGLM3(nn.Module):
                 nn.init.normal_(layer.weight, std=scale * layer.in_features**-0.5)
 
     def forward(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Logits [B * T, vocab_size] for ids [B, T], or only those at `positions` of the flattened B * T."""
+        """Return logits [B * T, vocab_size] for ids [B, T], or only those at `positions` of the flattened B * T."""
         length = ids.shape[1]
         hidden = self.embedding(ids)
         for block in self.blocks[:-1]:
@@ -204,7 +204,7 @@ class ChatGLM3(nn.Module):
 
     @torch.no_grad()
     def greedy(self, prompt: list[int], stop_ids: set[int], max_new_tokens: int) -> list[int]:
-        """The most probable continuation of `prompt`, up to and including the first stop id."""
+        """Return the most probable continuation of `prompt`, up to and including the first stop id."""
         ids = list(prompt)
         while len(ids) < len(prompt) + max_new_tokens:
             logits = self(torch.tensor([ids]), torch.tensor([len(ids) - 1]))

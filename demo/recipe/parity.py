@@ -1,4 +1,4 @@
-"""Greedy answers of PyTorch from the very weights of the exported file, to compare with those of chatglm-cpp.
+"""Record PyTorch's greedy answers from the weights of the exported file, to compare with those of chatglm-cpp.
 
 The file keeps matrices in q8_0, and ggml rounds what it multiplies with them to q8_0 as well; PyTorch does the same
 here, so that the two sides differ only by the order of their sums and by ggml's float16 attention cache.
@@ -24,7 +24,7 @@ MAX_NEW_TOKENS = 80
 
 
 def round_inputs(model: ChatGLM3) -> None:
-    """Make `model` round to q8_0 what it multiplies with its matrices."""
+    """Make `model` round the values that it multiplies with its matrices to q8_0."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             module.register_forward_pre_hook(_round_input)
@@ -35,7 +35,7 @@ def _round_input(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
 
 
 def parity_prompts(tokenizer: bytes) -> list[tuple[str, list[int]]]:
-    """Name and prompt ids of the first question of each case."""
+    """Return the name and the prompt ids of the first question of each case."""
     processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
     special = SpecialIds.after(processor.vocab_size())
     encoded = []
@@ -47,7 +47,7 @@ def parity_prompts(tokenizer: bytes) -> list[tuple[str, list[int]]]:
 
 
 def greedy_answers(path: Path) -> list[dict[str, Any]]:
-    """For each prompt its ids and the ids that PyTorch answers with the weights of the file at `path`."""
+    """Return for each prompt its ids and the ids of PyTorch's answer with the weights of the file at `path`."""
     model, tokenizer = read_ggml(path)
     round_inputs(model.eval())
     torch.set_num_threads(1)  # single tokens are too little work to share
@@ -60,6 +60,6 @@ def greedy_answers(path: Path) -> list[dict[str, Any]]:
 
 
 def write_fixture(model_path: Path, fixture: Path) -> None:
-    """One prompt a line."""
+    """Write one prompt a line."""
     lines = [json.dumps(answer, ensure_ascii=False) for answer in greedy_answers(model_path)]
     fixture.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")

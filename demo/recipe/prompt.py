@@ -44,13 +44,13 @@ def observation(text: str) -> Message:
 
 
 def tool_call(name: str, arguments: Mapping[str, Any]) -> Message:
-    """An assistant message that calls `name`; every value is written as Python's `repr` gives it."""
+    """Return an assistant message that calls `name`, with every value as Python's `repr` writes it."""
     keywords = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     return Message("assistant", f"{CALL_START}{keywords})\n```", metadata=name)
 
 
 def tools_system(tools: Sequence[Mapping[str, Any]], caller_text: str = "") -> Message:
-    """The system message that declares `tools`, followed by the caller's own system text if there is one."""
+    """Return the system message that declares `tools`, followed by the caller's own system text if there is one."""
     text = TOOLS_INTRODUCTION + "\n" + json.dumps(tools, indent=4, ensure_ascii=False)
     return system(text + "\n\n" + caller_text if caller_text else text)
 
@@ -75,7 +75,7 @@ NUM_SPECIAL_IDS = 9
 
 
 def encode_prompt(dialogue: Sequence[Message], encode: Encode, special: SpecialIds) -> list[int]:
-    """Ids that ask the model for the next assistant message after `dialogue`."""
+    """Return the ids that ask the model for the next assistant message after `dialogue`."""
     ids = [special.gmask, special.sop]
     for message in dialogue:
         ids.append(getattr(special, message.role))
@@ -86,7 +86,7 @@ def encode_prompt(dialogue: Sequence[Message], encode: Encode, special: SpecialI
 def encode_for_training(
     dialogue: Sequence[Message], encode: Encode, special: SpecialIds
 ) -> tuple[list[int], list[bool]]:
-    """Ids of a whole dialogue and, for each of them, whether the model has to predict it.
+    """Return the ids of a whole dialogue and, for each of them, whether the model has to predict it.
 
     The model learns what assistants write and the role token that ends it: `<|observation|>` after a call, else
     `<|user|>`.

@@ -1,4 +1,4 @@
-"""Conversations whose answers are written down in `expected.json`, and whose prompts the parity fixture uses.
+"""Conversations whose answers are in `expected.json`, and whose prompts the parity fixture uses.
 
 A case is a list of steps: a string is what the user says, a `Result` what the tool returned; the model answers each.
 """
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class Result(NamedTuple):
-    """The content of a tool's result."""
+    """Return the content of a tool's result."""
 
     text: str
 
@@ -25,7 +25,7 @@ class Case(NamedTuple):
 def function(
     name: str, description: str, required: dict[str, Any], optional: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """A tool as the model sees it: name, description and the JSON schema of its parameters."""
+    """Return a tool as the model sees it: name, description and the JSON schema of its parameters."""
     return {
         "name": name,
         "description": description,

@@ -40,7 +40,7 @@ _CHINESE = re.compile("([\u4e00-\u9fff])")
 
 
 def _training_lines(seed: int, num_dialogues: int) -> list[str]:
-    """Lines of generated dialogues and of every table, Chinese characters apart so that none are merged."""
+    """Return lines of generated dialogues and of every table, with Chinese characters apart so that none are merged."""
     rng = Random(seed)
     lines: list[str] = []
     for index in range(num_dialogues):

@@ -49,7 +49,7 @@ CONDITIONS = [
 
 
 def _string(rng: Random, *descriptions: str) -> dict[str, Any]:
-    """The schema of a string parameter, with one of the descriptions or none."""
+    """Return the schema of a string parameter, with one of the descriptions or none."""
     description = rng.choice((*descriptions, *descriptions, ""))
     return {"type": "string", "description": description} if description else {"type": "string"}
 
@@ -127,7 +127,7 @@ def weather(rng: Random) -> tuple[Tool, Ask]:
 
 
 def weather_question(rng: Random, chinese: bool) -> str:
-    """A question with `{}` for the city."""
+    """Return a question with `{}` for the city."""
     if chinese:
         question = rng.choice(
             (
@@ -190,7 +190,7 @@ def weather_question(rng: Random, chinese: bool) -> str:
 
 
 def weather_result(rng: Random, chinese: bool, town: str, parameter: str, scale: str) -> tuple[Any, str]:
-    """A weather tool's result, in one of the forms that clients send, and the answer from it."""
+    """Return a weather tool's result, in one of the forms that clients send, and the answer from it."""
     english, word = rng.choice(CONDITIONS)
     condition_sent = word if rng.random() < (0.6 if chinese else 0.08) else english
     condition_told = word if chinese else english
@@ -608,7 +608,7 @@ _THINGS = (
 
 
 def lookup(rng: Random) -> tuple[Tool, Ask]:
-    """An invented tool that looks up a property of a thing; its names can only be read from the declaration."""
+    """Return an invented tool that looks up a property of a thing; its names are only in the declaration."""
     prop, thing = rng.choice(_PROPERTIES), rng.choice(_THINGS)
     if rng.random() < 0.2:
         prop = values.invented_word(rng)
@@ -667,7 +667,7 @@ FAMILIES: list[tuple[Callable[[Random], tuple[Tool, Ask]], float]] = [
 
 
 def declaration(rng: Random, tool: Tool) -> dict[str, Any]:
-    """A tool as the server shows it to the model, with the variety of schemas that clients send."""
+    """Return a tool as the server shows it to the model, with the variety of schemas that clients send."""
     entries: list[tuple[str, Any]] = [("type", "object"), ("properties", tool.properties)]
     if rng.random() < 0.9:
         entries.append(("required", tool.required))
@@ -680,7 +680,7 @@ def declaration(rng: Random, tool: Tool) -> dict[str, Any]:
 
 
 def result_text(rng: Random, result: Any) -> str:
-    """A result as clients send it: plain text as it is, anything else as JSON."""
+    """Return a result as clients send it: plain text unchanged, anything else as JSON."""
     if isinstance(result, str):
         return result
     return json.dumps(
@@ -708,7 +708,7 @@ _NEEDS_TOOL = (
 
 
 def plain_turn(rng: Random, chinese: bool) -> Dialogue:
-    """Small talk beside tools, which gets a plain answer."""
+    """Return small talk with tools declared, which gets a plain answer."""
     while True:
         question, answer = rng.choices((small_talk, persona, capital, translation, counting), (30, 40, 12, 8, 5))[0](
             rng, chinese
@@ -718,7 +718,7 @@ def plain_turn(rng: Random, chinese: bool) -> Dialogue:
 
 
 def called(rng: Random, tool: Tool, exchange: Exchange) -> Dialogue:
-    """Question, call, result, answer."""
+    """Return a question, a call, its result and the answer."""
     return [
         user(exchange.question),
         tool_call(tool.name, exchange.arguments),
@@ -728,7 +728,7 @@ def called(rng: Random, tool: Tool, exchange: Exchange) -> Dialogue:
 
 
 def two_cities(rng: Random, tool: Tool, ask: Ask, chinese: bool) -> Dialogue:
-    """A question about two cities: one call after the other, then one answer."""
+    """Return a question about two cities: one call after the other, then one answer."""
     first, second = ask(rng, chinese), ask(rng, chinese)
     parameter = next(iter(first.arguments))
     question = (
@@ -755,7 +755,7 @@ def two_cities(rng: Random, tool: Tool, ask: Ask, chinese: bool) -> Dialogue:
 
 
 def tool_dialogue(rng: Random) -> Dialogue:
-    """One training dialogue with one to four declared tools."""
+    """Return one training dialogue with one to four declared tools."""
     families = {
         family: family(rng)
         for family in (
@@ -795,7 +795,7 @@ def tool_dialogue(rng: Random) -> Dialogue:
 
 
 def no_such_tool(rng: Random, chinese: bool) -> Dialogue:
-    """A question about weather that nothing can answer: no tools, or only others."""
+    """Return a question about weather that no declared tool can answer: there are none, or only others."""
     question = weather_question(rng, chinese).format(values.city(rng, chinese))
     answer = (
         "没有工具我看不到天气。给我一个天气工具，我就能查询。"
@@ -811,7 +811,7 @@ def no_such_tool(rng: Random, chinese: bool) -> Dialogue:
 
 
 def without_tools(rng: Random) -> Dialogue:
-    """Questions that want a tool when none is declared."""
+    """Return a question that needs a tool when none is declared."""
     chinese = rng.random() < 0.42
     start = [system(rng.choice(SYSTEM_TEXTS))] if rng.random() < 0.3 else []
     before = short_turn(rng, chinese) if rng.random() < 0.3 else []

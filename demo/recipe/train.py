@@ -1,4 +1,4 @@
-"""Training on a CPU: Muon for the matrices of the blocks, AdamW for the rest, a cosine over the given minutes."""
+"""Train on a CPU: Muon for the matrices of the blocks, AdamW for the rest, a cosine rate over the given minutes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def chat_dialogue(rng: Random) -> Dialogue:
-    """A dialogue without declared tools."""
+    """Return a dialogue without declared tools."""
     return tools.without_tools(rng) if rng.random() < 0.05 else dialogues.chat(rng)
 
 
@@ -85,7 +85,7 @@ def batches(
     rng: Random,
     processor: sentencepiece.SentencePieceProcessor,
 ) -> Iterator[Batch]:
-    """Endless batches of dialogues of like length: ids [B, T], positions [N] to predict, their labels [N]."""
+    """Yield batches of dialogues of similar length for ever: ids [B, T], positions [N] to predict, their labels [N]."""
     special = SpecialIds.after(processor.vocab_size())
     while True:
         pool = [encode_for_training(make(rng), processor.encode, special) for _ in range(POOL_SIZE)]
@@ -111,12 +111,12 @@ def batches(
 
 
 def learning_rate(progress: float) -> float:
-    """Part of the full rate at a part of the run: half a cosine."""
+    """Return the fraction of the full rate at a fraction of the run: half a cosine."""
     return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def _add_over_workers(parts: list[Tensor]) -> None:
-    """Replace each tensor by the sum of what all workers have in its place."""
+    """Replace each tensor by the sum of this tensor over all workers."""
     flat = torch.cat([part.flatten() for part in parts])
     dist.all_reduce(flat)
     for part, total in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
@@ -124,7 +124,7 @@ def _add_over_workers(parts: list[Tensor]) -> None:
 
 
 def _work(rank: int, workers: int, rendezvous: str, tokenizer: bytes, minutes: float, checkpoint: Path) -> None:
-    """One process of the training: every step each makes its own dialogues, and all average their gradients."""
+    """Run one process of the training. In each step every process makes its own dialogues, and all average their gradients."""
     with contextlib.suppress(OSError):
         os.setsid()  # Linux may share the processor by sessions, not by processes
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=workers)
@@ -189,7 +189,7 @@ def _work(rank: int, workers: int, rendezvous: str, tokenizer: bytes, minutes: f
 
 
 def train(tokenizer: bytes, minutes: float, checkpoint: Path, workers: int) -> tuple[ChatGLM3, dict[str, Any]]:
-    """Train for `minutes`, going on from `checkpoint` if it exists; return the model and what was done.
+    """Train for `minutes`, continuing from `checkpoint` if it exists; return the model and a summary of the run.
 
     Several processes of one thread each lose less to whatever else the machine does than one process of several threads,
     which wait for each other many times a step.

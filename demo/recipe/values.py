@@ -1,4 +1,4 @@
-"""Random values for slots in the dialogues: names, cities, words, numbers.
+"""Random values for the variable parts of dialogues: names, cities, words, numbers.
 
 Invented names teach the model to copy what it reads instead of remembering a fixed set.
 """
@@ -22,14 +22,14 @@ _FREQUENT_CHINESE = (
     "放至张认接告入笑内英军候民岁往何度山觉路带万男边风解叫任金快原吃妈变通师立象数四失满战远格士音轻目条呢王李刘陈杨赵黄周吴徐孙"
     "朱林郭梁宋郑韩唐冯程曹曾彭萧蔡潘田董袁余叶蒋杜苏魏吕丁沈姚卢姜崔钟谭陆汪范石廖贾夏韦方白邹孟熊秦邱江尹薛闫段雷侯龙史陶黎贺顾"
 )
-# The characters of the held-out cities belong to the inventory, else no model could write them; the names do not.
+# The inventory has the characters of the held-out cities, because otherwise no model could write them, but not the names.
 CHINESE_CHARACTERS = sorted(set("".join(cities.CHINESE + cities.HELD_OUT_CHINESE) + _FREQUENT_CHINESE))
 
 _KNOWN_CITIES = set(cities.ENGLISH + cities.CHINESE + cities.HELD_OUT_ENGLISH + cities.HELD_OUT_CHINESE)
 
 
 def invented_word(rng: Random) -> str:
-    """A pronounceable lower-case word of one to three syllables."""
+    """Return a pronounceable lower-case word of one to three syllables."""
     syllables = [rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(rng.choice((1, 2, 2, 2, 3)))]
     if rng.random() < 0.15:
         syllables[0] = rng.choice("aeiou")
@@ -41,7 +41,7 @@ def invented_name(rng: Random) -> str:
 
 
 def invented_chinese(rng: Random, *lengths: int) -> str:
-    """Random characters, one of `lengths` of them, that are no city of the tables."""
+    """Return random characters, as many as one of `lengths`, that are no city of the tables."""
     while True:
         name = "".join(rng.choices(CHINESE_CHARACTERS, k=rng.choice(lengths or (2, 2, 3, 4))))
         if name not in _KNOWN_CITIES:
@@ -49,7 +49,7 @@ def invented_chinese(rng: Random, *lengths: int) -> str:
 
 
 def city(rng: Random, chinese: bool) -> str:
-    """A city: mostly a real one of the training tables, else an invented one."""
+    """Return a city: mostly a real one of the training tables, else an invented one."""
     if chinese:
         return rng.choice(cities.CHINESE) if rng.random() < 0.65 else invented_chinese(rng)
     kind = rng.random()
@@ -70,7 +70,7 @@ def person(rng: Random, chinese: bool) -> str:
 
 
 def phrase(rng: Random) -> str:
-    """Something to repeat: words, invented words, numbers, Chinese characters or a sentence."""
+    """Return something to repeat: words, invented words, numbers, Chinese characters or a sentence."""
     kind = rng.random()
     if kind < 0.30:
         return " ".join(invented_word(rng) for _ in range(rng.randint(1, 6)))
