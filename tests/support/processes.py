@@ -1,4 +1,4 @@
-"""Servers in processes of their own, and functions that wait for them."""
+"""Servers that run in processes of their own, and waiting for what happens there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE = 60.0
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait until ``condition`` holds in another process, which sends no event. Fails after `PATIENCE` seconds."""
+    """Wait for what happens in another process, of which no event tells."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -30,31 +30,31 @@ def free_port() -> int:
 
 
 class Running:
-    """A running server. ``log`` is the file with its output; ``http`` is a client of it."""
+    """A server that runs. ``log`` is the file that its output goes to; ``http`` talks to it."""
 
     process: subprocess.Popen[bytes]
     log: Path
     http: httpx.Client
 
     def health(self) -> int:
-        """Return the status of /health; 0 when nobody answers."""
+        """The status of /health; 0 when nobody answers."""
         try:
             return self.http.get("/health").status_code
         except httpx.TransportError:
             return 0
 
     def await_ready(self) -> None:
-        """Wait until its model is loaded. Fails if the server ends meanwhile."""
+        """Wait until its model is loaded. It must not end meanwhile."""
         until(lambda: self.process.poll() is not None or self.health() == 200)
         assert self.process.poll() is None, self.log.read_text()
 
     def stop(self, number: int) -> int:
-        """Send the signal, if it still runs, and wait; return the exit status."""
+        """Send the signal, if it still runs, and wait; the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
     def end(self, number: int) -> None:
-        """Stop the server with the signal, and close the client."""
+        """The end of a test: `stop`, and forget it."""
         self.http.close()
         self.stop(number)

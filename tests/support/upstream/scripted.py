@@ -1,4 +1,4 @@
-"""A stand-in for an upstream: it answers the exact bytes that a test gives it, and keeps what it was asked."""
+"""An engine that says what a test has written down, to the byte, and remembers what it was asked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODELS = {"object": "list", "data": [{"id": "big-glm", "object": "model", "creat
 
 @dataclass
 class Script:
-    """An answer. ``steps``: bytes to send and events to wait for. Without ``length`` it ends with the connection."""
+    """An answer: ``steps`` are bytes to send and events to wait for. Without ``length`` it ends with the connection."""
 
     steps: Sequence[bytes | threading.Event]
     status: int = 200
@@ -26,20 +26,20 @@ class Script:
 
 
 def body(document: object, status: int = 200, **headers: str) -> Script:
-    """Return a JSON answer."""
+    """A JSON answer."""
     content = json.dumps(document).encode()
     return Script([content], status, headers, len(content))
 
 
 def sse(*payloads: object, done: bool = True) -> Script:
-    """Return a stream of server-sent events."""
+    """A stream of server-sent events."""
     events = [b"data: " + json.dumps(payload).encode() + b"\n\n" for payload in payloads]
     return Script([*events, *([b"data: [DONE]\n\n"] if done else [])], headers={"Content-Type": "text/event-stream"})
 
 
 @dataclass
 class ScriptedEngine:
-    """Every POST gets ``script``; ``asked`` has the path, headers and body of each.
+    """``script`` is what every POST gets; ``asked`` holds path, headers and body of each.
 
     ``left`` is set when a client leaves while its answer waits for an event.
     """
@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(step)
 
     def _wait(self, gate: threading.Event) -> None:
-        """Wait until the gate opens or the client has left."""
+        """Until the gate opens or the client has gone, whichever is first."""
 
         def watch() -> None:
             try:
@@ -96,12 +96,12 @@ class _Handler(BaseHTTPRequestHandler):
         assert gate.wait(PATIENCE)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Log nothing."""
+        """Not into the tests' output."""
 
 
 @contextmanager
 def scripted_engine() -> Iterator[ScriptedEngine]:
-    """Run a scripted engine while the context lasts."""
+    """A scripted engine that listens."""
     engine = ScriptedEngine()
     handler = type("Handler", (_Handler,), {"engine": engine})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
