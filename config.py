@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import ipaddress
 import logging
 import os
@@ -17,12 +18,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-from environs import Env, EnvValidationError, ValidationError, validate
-from marshmallow import fields
+from dotenv.parser import Binding, parse_stream
+from marshmallow import ValidationError, fields, validate
 
 from hub import PREFIX as HUB_PREFIX
 from hub import SYNTAX as HUB_SYNTAX
@@ -32,12 +32,9 @@ PREFIX: Final = "GLM_"
 # The names of chatglm_cpp.openai_api, so that its users need to change nothing. A GLM_ name wins.
 ALIASES: Final = {"MODEL": "GLM_MODEL", "MAX_LENGTH": "GLM_MAX_LENGTH", "NUM_THREADS": "GLM_NUM_THREADS"}
 
-logger = logging.getLogger("glm_api.config")
-
 DEMO_MODEL: Final = Path(__file__).resolve().parent / "demo" / "chatglm3-demo.q8_0.bin"
 
-_KEY: Final = re.compile(r"[\x21-\x7e]+")
-_in_force: Settings | None = None
+_VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
 
 class SettingsError(Exception):
@@ -140,7 +137,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _key(text: str) -> str:
     text = text.strip()
     # Anything else cannot be sent in a header. The message must not show the key.
-    if not _KEY.fullmatch(text):
+    if not _VISIBLE_ASCII.fullmatch(text):
         raise ValidationError("may hold visible ASCII characters only")
     return text
 
@@ -150,9 +147,18 @@ def _keys(text: str) -> tuple[str, ...]:
 
 
 def _key_file(text: str) -> Path:
+    return _checked_file(text, read_key_file)
+
+
+def _env_file(text: str) -> Path:
+    return _checked_file(text, _check_env_file)
+
+
+def _checked_file(text: str, check: Callable[[Path], object]) -> Path:
+    """Return the path of a file for which ``check`` raises neither `OSError` nor `ValueError`."""
     path = _readable_file(text)
     try:
-        read_key_file(path)
+        check(path)
     except OSError as error:
         raise ValidationError(f"names {str(path)!r}, which cannot be read ({error.strerror})") from None
     except ValueError as error:
@@ -183,7 +189,7 @@ def _url(text: str) -> str:
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         sound = False
-    if not sound or "@" in text or "?" in text or "#" in text or not re.fullmatch(r"[\x21-\x7e]+", text):
+    if not sound or "@" in text or "?" in text or "#" in text or not _VISIBLE_ASCII.fullmatch(text):
         # Not shown: people put passwords into addresses.
         raise ValidationError("must be http:// or https://, a host, and the path before /models, without a user")
     return text.rstrip("/")
@@ -314,7 +320,7 @@ class Settings:
         "a path",
         None,
         "File with more settings, one `NAME=value` a line; read again on HUP.",
-        _readable_file,
+        _env_file,
         shown="none",
     )
     api_keys: tuple[str, ...] = _parsed(
@@ -387,27 +393,16 @@ def read_key_file(path: Path) -> tuple[str, ...]:
 
     Raises `OSError`, and `ValueError` when there is no key or something else than keys. Its message shows no key.
     """
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in _read_text(path).splitlines()]
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys:
         raise ValueError("it holds no key")
-    if not all(_KEY.fullmatch(key) for key in keys):
+    if not all(_VISIBLE_ASCII.fullmatch(key) for key in keys):
         raise ValueError("a line holds something else than one key of visible ASCII characters")
     return keys
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
-
-
-class _MappingEnv(Env):
-    """`environs.Env` over a given mapping instead of ``os.environ``."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        super().__init__(eager=False)
-        self._mapping = values
-
-    def _get_value(self, env_key: str, default: Any) -> Any:
-        return self._mapping.get(env_key, default)
 
 
 def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched) -> Settings:
@@ -418,23 +413,19 @@ def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched) -> Setting
     """
     environ = _with_env_file(environ)
     sources = _sources(environ)
-    env = _MappingEnv({name: environ[source] for name, source in sources.items()})
-    values = {}
-    for name in sources:
-        env.add_parser(name, VARIABLES[name].parse)
-        values[name.removeprefix(PREFIX).lower()] = getattr(env, name)(name)
-    lines = []
-    try:
-        env.seal()
-    except EnvValidationError as error:
-        messages = cast(Mapping[str, list[str]], error.error_messages)
-        lines = [f"{sources[name]} {message}." for name in messages for message in messages[name]]
+    values: dict[str, Any] = {}
+    lines: list[str] = []
+    for name, source in sources.items():
+        try:
+            values[name.removeprefix(PREFIX).lower()] = VARIABLES[name].parse(environ[source])
+        except ValidationError as error:
+            lines += [f"{source} {message}." for message in error.messages]
     if values.get("backend") == "openai":
         # Nothing reads it, so nothing is downloaded.
         values.pop("model", None)
-        if "upstream_url" not in values:
+        if "GLM_UPSTREAM_URL" not in sources:
             lines.append("GLM_UPSTREAM_URL is not set, and GLM_BACKEND=openai needs it.")
-    elif "model" not in values and not DEMO_MODEL.exists():
+    elif "GLM_MODEL" not in sources and not DEMO_MODEL.exists():
         lines.append(f"GLM_MODEL is not set, and the bundled model {DEMO_MODEL} is missing.")
     if lines:
         raise SettingsError(lines)
@@ -444,22 +435,6 @@ def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched) -> Setting
         except HubError as error:
             raise SettingsError([f"{sources['GLM_MODEL']} {error}."]) from None
     return Settings(**values)
-
-
-def load_settings_or_keep(environ: Mapping[str, str], fetch: Fetch = fetched) -> Settings:
-    """Load the settings; if a reload finds them wrong, keep the last valid settings.
-
-    gunicorn's master and the workers that it forks would otherwise end on a HUP, and all running answers with them.
-    """
-    global _in_force
-    try:
-        _in_force = load_settings(environ, fetch)
-    except SettingsError as error:
-        if _in_force is None:
-            raise
-        for line in error.lines:
-            logger.error("%s The previous settings stay in force.", line)
-    return _in_force
 
 
 def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, str]]:
@@ -494,11 +469,32 @@ def _with_env_file(environ: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _env_file_values(environ: Mapping[str, str]) -> dict[str, str]:
-    path = Path(environ.get("GLM_ENV_FILE", ""))
-    if not path.is_file():
+    try:
+        bindings = _read_env_file(_readable_file(environ.get("GLM_ENV_FILE", "")))
+    except (ValidationError, OSError, ValueError):
         return {}
-    held = dotenv_values(path, interpolate=False)
-    return {name: value for name, value in held.items() if value is not None}
+    return {binding.key: binding.value for binding in bindings if binding.key and binding.value is not None}
+
+
+def _check_env_file(path: Path) -> None:
+    """Raise `OSError`, and `ValueError` for a line that is not ``NAME=value``; its message does not show the line."""
+    for _, value, original, error in (binding for binding in _read_env_file(path) if binding.key or binding.error):
+        if error or value is None:
+            text = original.string
+            blank_lines = text[: len(text) - len(text.lstrip())].count("\n")
+            raise ValueError(f"its line {original.line + blank_lines} is not NAME=value")
+
+
+def _read_env_file(path: Path) -> list[Binding]:
+    return list(parse_stream(io.StringIO(_read_text(path))))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        # Its own message would show a byte of what may be a key.
+        raise ValueError("it is not UTF-8") from None
 
 
 def _sources(environ: Mapping[str, str]) -> dict[str, str]:

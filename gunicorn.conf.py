@@ -15,12 +15,14 @@ _CHECKOUT = str(_Path(__file__).resolve().parent)
 _sys.path.insert(0, _CHECKOUT)
 
 from config import SettingsError as _SettingsError  # noqa: E402
-from config import load_settings_or_keep as _load_settings_or_keep  # noqa: E402
+from glm_api.lifecycle import settings_loader as _settings_loader  # noqa: E402
+from glm_api.lifecycle import worker_started as _worker_started  # noqa: E402
+from glm_api.lifecycle import worker_stopped as _worker_stopped  # noqa: E402
 from hub import fetch as _fetch  # noqa: E402
 
 try:
     # A model of the Hub is downloaded here, once: the worker finds it after the fork.
-    _settings = _load_settings_or_keep(_os.environ, _fetch)
+    _settings = _settings_loader.load(_os.environ, _fetch)
 except _SettingsError as _error:
     raise SystemExit(str(_error)) from None
 
@@ -94,15 +96,11 @@ def post_fork(server: _Any, worker: _Any) -> None:
 
 def post_worker_init(worker: _Any) -> None:
     """Start the backend, now that the worker is patched and its signal handlers are set."""
-    from glm_api.lifecycle import worker_started
-
     # Ctrl-C reaches the worker twice: from the terminal and from the master. One is enough, two end in a traceback.
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
-    worker_started(worker)
+    _worker_started(worker)
 
 
 def worker_exit(server: _Any, worker: _Any) -> None:
     """End the backend with the worker."""
-    from glm_api.lifecycle import worker_stopped
-
-    worker_stopped(worker)
+    _worker_stopped(worker)

@@ -3,11 +3,12 @@
 import logging
 import os
 
-from config import SettingsError, load_settings_or_keep, remarks
+from config import SettingsError, remarks
 from glm_api import create_app
+from glm_api.lifecycle import settings_loader
 
 try:
-    settings = load_settings_or_keep(os.environ)
+    settings = settings_loader.load(os.environ)
 except SettingsError as error:
     # One clean exit with the lines and no traceback; gunicorn.conf.py has usually said the same before.
     raise SystemExit(str(error)) from None

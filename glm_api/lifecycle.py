@@ -1,4 +1,7 @@
-"""Start and stop the backend with gunicorn's worker; called from ``gunicorn.conf.py``.
+"""What happens to the settings and the backend when gunicorn starts, reloads and stops.
+
+``gunicorn.conf.py`` calls this, in the master and in the worker, and ``wsgi.py`` in the worker. The master imports this
+module, and whatever it imports with it stays unpatched by gevent in the worker: nothing else of the application.
 
 gunicorn calls no hook when a worker is told to finish, and kills it at ``graceful_timeout``. So the worker's signal
 handler is wrapped here: new work is refused at once, and shortly before the end whatever still runs gets its error.
@@ -6,17 +9,53 @@ handler is wrapped here: new work is refused at once, and shortly before the end
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from glm_api.backend.base import Backend
+from config import Settings, SettingsError, load_settings
+from hub import Fetch, fetched
+
+if TYPE_CHECKING:
+    from glm_api.backend.base import Backend
+
+logger = logging.getLogger(__name__)
 
 # What it takes to write the last frames of all streams, in seconds, and the most of the grace that it may use up.
 _CLOSING_SECONDS = 2.0
 _CLOSING_SHARE = 0.2
+
+
+class SettingsLoader:
+    """Loads the settings; when a reload finds them wrong, keeps the last valid settings.
+
+    gunicorn's master and the workers that it forks would otherwise end on a HUP, and all running answers with them.
+    """
+
+    def __init__(self) -> None:
+        self._valid: Settings | None = None
+
+    def load(self, environ: Mapping[str, str], fetch: Fetch = fetched) -> Settings:
+        """Return the settings in ``environ``, see `config.load_settings`.
+
+        Raises `SettingsError` as long as no settings were valid.
+        """
+        try:
+            self._valid = load_settings(environ, fetch)
+        except SettingsError as error:
+            if self._valid is None:
+                raise
+            for line in error.lines:
+                logger.error("%s The previous settings stay in force.", line)
+        return self._valid
+
+
+# The worker inherits the master's with the fork, so both go by the same settings.
+settings_loader = SettingsLoader()
 
 
 class Worker(Protocol):

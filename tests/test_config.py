@@ -17,7 +17,6 @@ from config import (
     Settings,
     SettingsError,
     load_settings,
-    load_settings_or_keep,
     model_name_of,
     remarks,
 )
@@ -341,19 +340,33 @@ def test_a_wrong_line_of_the_file_is_told_like_any_other(tmp_path: Path) -> None
     assert error_lines(GLM_ENV_FILE=str(path)) == ["GLM_QUEUE_SIZE must be a whole number from 0 to 10000, not 'many'."]
 
 
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("GLM_QUEUE_SIZE 5\n", "its line 1 is not NAME=value"),
+        ("# a comment\n\n\nGLM_API_KEYS: sk-one\n", "its line 4 is not NAME=value"),
+        ("export GLM_QUEUE_SIZE=5\nGLM_LENIENT\n=1\n", "its line 2 is not NAME=value"),
+        ("GLM_QUEUE_SIZE='5\n", "its line 1 is not NAME=value"),
+        ("GLM_QUEUE_SIZE=\udcff\n", "it is not UTF-8"),
+    ],
+)
+def test_a_file_with_a_line_that_sets_nothing_is_an_error(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "glm.env"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    assert error_lines(GLM_ENV_FILE=str(path)) == [f"GLM_ENV_FILE names {str(path)!r}, and {complaint}."]
+
+
+def test_all_errors_of_a_file_come_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "glm.env"
+    path.write_text("GLM_QUEUE_SIZE=many\nGLM_LENIENT\n")
+    assert {line.split()[0] for line in error_lines(GLM_ENV_FILE=str(path))} == {"GLM_QUEUE_SIZE", "GLM_ENV_FILE"}
+
+
+def test_a_file_in_the_home_directory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "glm.env").write_text("GLM_QUEUE_SIZE=5\n")
+    assert load_settings({"GLM_ENV_FILE": "~/glm.env"}).queue_size == 5
+
+
 def test_a_missing_file_is_told() -> None:
     assert error_lines(GLM_ENV_FILE="/nowhere/env") == ["GLM_ENV_FILE names '/nowhere/env', which does not exist."]
-
-
-def test_a_reload_with_wrong_settings_keeps_the_right_ones(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("config._in_force", None)
-    with pytest.raises(SettingsError):
-        load_settings_or_keep({"GLM_QUEUE_SIZE": "many"})
-    right = load_settings_or_keep({"GLM_QUEUE_SIZE": "5"})
-    assert load_settings_or_keep({"GLM_QUEUE_SIZE": "many"}) == right
-    assert caplog.messages == [
-        "GLM_QUEUE_SIZE must be a whole number from 0 to 10000, not 'many'. The previous settings stay in force."
-    ]
-    assert load_settings_or_keep({"GLM_QUEUE_SIZE": "6"}).queue_size == 6
