@@ -26,7 +26,6 @@ from glm_api.backend.errors import (
     QueueFull,
     ShuttingDown,
 )
-from glm_api.server.connections import BodyDropped, BodyError, BodyTimeout
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -130,16 +129,10 @@ def _busy(status: int, type: str, code: str, error: Busy) -> ApiError:
     return ApiError(status, error.message, type=type, code=code, headers={"Retry-After": str(error.retry_after)})
 
 
-def from_body(error: BodyError) -> ApiError:
-    """Return the error that a client gets if its request's body did not arrive completely."""
-    match error:
-        case BodyTimeout():
-            message = f"The request body did not arrive within {error.seconds:g} seconds. Send it again."
-            return ApiError(408, message, code="request_timeout")
-        case BodyDropped():
-            return overloaded("The request body arrived slowly, and the server needed its connection. Try again later.")
-        case _:
-            return broken_body()
+def late_body(seconds: float) -> ApiError:
+    """Return the error for a body that did not arrive in time."""
+    message = f"The request body did not arrive within {seconds:g} seconds. Send it again."
+    return ApiError(408, message, code="request_timeout")
 
 
 def broken_body() -> ApiError:
@@ -208,10 +201,6 @@ def register(app: Flask) -> None:
     @app.errorhandler(ApiError)
     def api_error(error: ApiError) -> Response:
         return respond(error)
-
-    @app.errorhandler(BodyError)
-    def body_error(error: BodyError) -> Response:
-        return respond(from_body(error))
 
     @app.errorhandler(PipelineError)
     def pipeline_error(error: PipelineError) -> Response:

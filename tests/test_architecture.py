@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The floors, from the top down; what stands on one line is a room. A module imports from its own room and from the
 # floors below it. It belongs to the room with the longest name that it is or is inside of.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("glm_api", "glm_api.lifecycle", "glm_api.server.worker"),
+    ("glm_api", "glm_api.lifecycle"),
     (
         "glm_api.chat",
         "glm_api.completions",
@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("glm_api.api",),
     ("glm_api.middleware",),
+    ("glm_api.server",),
     ("glm_api.context",),
     ("glm_api.errors",),
     # The web side of the pipeline, and the children: they talk in frames.
@@ -35,7 +36,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("glm_api.pipeline.formats",),
     ("glm_api.pipeline.frames", "glm_api.pipeline.conversation", "glm_api.pipeline.model_info"),
     ("glm_api.backend",),
-    ("glm_api.server",),
     ("glm_api.log",),
     ("config",),
     ("hub",),

@@ -36,26 +36,6 @@ RESERVE = 100
 _OPEN_FILES, _FILES_PER_CONNECTION = 256, 2
 
 
-class BodyError(Exception):
-    """A request's body did not come whole."""
-
-
-class BodyTimeout(BodyError):
-    """It did not come in ``seconds``."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
-
-
-class BodyDropped(BodyError):
-    """It came slowly, and its place was needed."""
-
-
-class BodyMalformed(BodyError):
-    """It is not chunked as HTTP says, or ended early."""
-
-
 @dataclass(slots=True)
 class Occupancy:
     """How many requests are being answered, `PROBES` not counted, and ``most`` of how many there may be."""
@@ -120,17 +100,22 @@ class RequestBody:
         self._waits = waits
 
     def read(self, size: int | None = None) -> bytes:
-        """As of any file. Raises `BodyError`."""
+        """Read as from any file. Raises `ApiError` for a body that is late or broken, or whose connection is needed."""
+        # Not at the top, because gunicorn's master imports this module.
+        from glm_api.errors import broken_body, late_body, overloaded
+
         with Wait(max(0.0, self._deadline - time.monotonic()), self._waits) as wait:
             try:
                 data: bytes = self._body.read(size)
             except (ParseException, NoMoreData):
                 self._request.force_close()
-                raise BodyMalformed from None
+                raise broken_body() from None
             return data
         # Part of a chunk may be read: where the next request would begin is not known.
         self._request.force_close()
-        raise BodyDropped if wait.dropped else BodyTimeout(self._seconds)
+        if wait.dropped:
+            raise overloaded("The request body arrived slowly, and the server needed its connection. Try again later.")
+        raise late_body(self._seconds)
 
 
 class BoundedWorker(GeventWorker):  # type: ignore[misc]
