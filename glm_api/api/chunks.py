@@ -14,6 +14,7 @@ from itertools import groupby
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
+from glm_api.api.completion import Completion
 from glm_api.api.generate import Answer
 from glm_api.api.sse import DONE, data
 from glm_api.api.usage import progress, timings, usage
@@ -46,19 +47,16 @@ def joined(batch: list[Event]) -> list[Event]:
 
 
 class ChunkStream(ABC):
-    """The chunks of a request's answers, one answer after the other.
+    """The chunks of a completion, one answer after the other; ``object`` tells what they are chunks of."""
 
-    ``head`` are the keys that come first in each chunk; each run of ``choices`` answers shares a prompt.
-    """
-
-    def __init__(self, head: dict[str, Any], include_usage: bool, choices: int, generation: Generation) -> None:
+    def __init__(self, completion: Completion, object: str, generation: Generation) -> None:
         self._generation = generation
-        self._choices = choices
-        self._include_usage = include_usage
+        self._choices = completion.choices
+        self._include_usage = completion.include_usage
         self._answers: list[Answer] = []
-        rendered = json.dumps(head, separators=(",", ":"))
+        rendered = json.dumps(completion.head(object), separators=(",", ":"))
         self._head = f"data: {rendered[:-1]},"
-        self._tail = ',"usage":null}\n\n' if include_usage else "}\n\n"
+        self._tail = ',"usage":null}\n\n' if completion.include_usage else "}\n\n"
         self._before_text = self._after_text = ""
 
     @abstractmethod

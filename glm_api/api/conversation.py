@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from glm_api.api.response_format import ResponseFormat
-from glm_api.api.tools import NamedTool, ToolEntry, to_choice, to_tools
+from glm_api.api.tools import FunctionEntry, NamedFunction, NamedTool, ToolEntry, to_choice, to_tools
 from glm_api.context import pipeline
 from glm_api.errors import invalid
-from glm_api.pipeline.conversation import Conversation, Message, Tool, ToolChoice
+from glm_api.pipeline.conversation import Conversation, Message
 
 # In the words that the bundled demo model has learnt; large models understand any.
 JSON_INSTRUCTION = "Respond with a single JSON object and nothing else."
 SCHEMA_INSTRUCTION = f"{JSON_INSTRUCTION} It must match this JSON schema:\n{{}}"
 
 
-def declared(entries: tuple[ToolEntry, ...], chosen: str | NamedTool | None) -> tuple[tuple[Tool, ...], ToolChoice]:
-    """The tools of a request and the choice among them. Raises `ApiError`."""
-    tools = to_tools((entry.function for entry in entries), "tools.{}.function.name")
-    return tools, to_choice(chosen, tools, "tool_choice")
+def to_conversation(
+    messages: tuple[Message, ...],
+    tools: tuple[ToolEntry, ...],
+    tool_choice: str | NamedTool | None,
+    functions: tuple[FunctionEntry, ...] = (),
+    function_call: str | NamedFunction | None = None,
+) -> Conversation:
+    """Return what the model is asked; the last two are the legacy form of ``tools`` and ``tool_choice``.
+
+    Raises `ApiError` for a choice that the tools cannot meet, and for tools in both forms.
+    """
+    if functions and tools:
+        raise invalid("Invalid 'functions': it is the legacy form of tools; send one of them.", "functions")
+    if functions or function_call is not None:
+        return with_tools(messages, functions, function_call, "functions.{}.name", "function_call")
+    declared = (entry.function for entry in tools)
+    return with_tools(messages, declared, tool_choice, "tools.{}.function.name", "tool_choice")
+
+
+def with_tools(
+    messages: tuple[Message, ...],
+    functions: Iterable[FunctionEntry],
+    chosen: str | NamedTool | NamedFunction | None,
+    name_param: str,
+    choice_param: str,
+) -> Conversation:
+    """Return the conversation of ``messages`` and ``functions``, of which the model may call what is ``chosen``.
+
+    The last two are the paths of a function's name ({} is its index) and of the choice, for the `ApiError` raised.
+    """
+    tools = to_tools(functions, name_param)
+    return Conversation(messages, tools, to_choice(chosen, tools, choice_param))
 
 
 def instructed(messages: tuple[Message, ...], format: ResponseFormat) -> tuple[Message, ...]:

@@ -2,68 +2,49 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from glm_api.api.chunks import ChunkStream
+from glm_api.api.completion import Completion
 from glm_api.api.generate import Answer
-from glm_api.api.usage import timings, usage
 from glm_api.chat.schemas import ChatRequest
 from glm_api.models.catalog import fingerprint, served_model
 from glm_api.pipeline.frames import Event, ToolArguments, ToolCallStarted
 from glm_api.pipeline.generation import Generation
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What all chunks of one answer share, and its body."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatCompletion(Completion):
+    """A chat completion; with ``legacy`` it returns ``function_call`` instead of ``tool_calls``."""
 
-    model: str
-    fingerprint: str
     legacy: bool = False
-    include_usage: bool = False
-    choices: int = 1
-    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
-    created: int = field(default_factory=lambda: int(time.time()))
-
-    @classmethod
-    def of(cls, request: ChatRequest) -> Completion:
-        return cls(
-            model=served_model(request.model),
-            fingerprint=fingerprint(),
-            legacy=request.legacy,
-            include_usage=request.include_usage,
-            choices=request.n,
-        )
-
-    def head(self, object: str) -> dict[str, Any]:
-        """The keys that come first everywhere."""
-        return {
-            "id": self.id,
-            "object": object,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": self.fingerprint,
-        }
 
     def finish_reason(self, reason: str) -> str:
-        """``reason`` as the client's form of calls names it."""
+        """Return ``reason`` under the name that the client knows."""
         return "function_call" if self.legacy and reason == "tool_calls" else reason
 
 
-def body(completion: Completion, answers: list[Answer], queue_ms: float) -> dict[str, Any]:
-    """The body of an answer that is not streamed."""
-    return {
-        **completion.head("chat.completion"),
-        "choices": [_choice(completion, answer, index) for index, answer in enumerate(answers)],
-        "usage": usage(answers, completion.choices),
-        "timings": timings(answers, queue_ms),
-    }
+def to_completion(request: ChatRequest) -> ChatCompletion:
+    """Return the completion that answers ``request``. Raises `ApiError` for an unknown model, and `ModelLoading`."""
+    return ChatCompletion(
+        id=f"chatcmpl-{uuid.uuid4().hex}",
+        model=served_model(request.model),
+        fingerprint=fingerprint(),
+        choices=request.n,
+        include_usage=request.include_usage,
+        legacy=request.legacy,
+    )
 
 
-def _choice(completion: Completion, answer: Answer, index: int) -> dict[str, Any]:
+def to_json(completion: ChatCompletion, answers: list[Answer], queue_ms: float) -> dict[str, Any]:
+    """Return the body of a completion that is not streamed."""
+    choices = [_choice(completion, answer, index) for index, answer in enumerate(answers)]
+    return completion.body("chat.completion", choices, answers, queue_ms)
+
+
+def _choice(completion: ChatCompletion, answer: Answer, index: int) -> dict[str, Any]:
     return {
         "index": index,
         "message": _message(answer, completion.legacy),
@@ -89,10 +70,9 @@ def _message(answer: Answer, legacy: bool) -> dict[str, Any]:
 class ChatStream(ChunkStream):
     """The chunks of a chat completion, as OpenAI sends them."""
 
-    def __init__(self, completion: Completion, generation: Generation) -> None:
+    def __init__(self, completion: ChatCompletion, generation: Generation) -> None:
         self._completion = completion
-        head = completion.head("chat.completion.chunk")
-        super().__init__(head, completion.include_usage, completion.choices, generation)
+        super().__init__(completion, "chat.completion.chunk", generation)
 
     def text_choice(self) -> tuple[str, str]:
         return f'{{"index":{self.index},"delta":{{"content":', '},"logprobs":null,"finish_reason":null}'

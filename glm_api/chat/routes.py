@@ -9,8 +9,8 @@ from flask import Response
 
 from glm_api.api import examples, generate
 from glm_api.api.openapi import EVENT_STREAM, GENERATING, Blueprint
-from glm_api.chat.prepare import to_job
-from glm_api.chat.rendering import ChatStream, Completion, body
+from glm_api.chat.prepare import prepare_job
+from glm_api.chat.rendering import ChatStream, to_completion, to_json
 from glm_api.chat.schemas import ChatCompletionSchema, ChatEventSchema, ChatRequest, ChatRequestSchema
 
 blueprint = Blueprint("chat", __name__, description="Chat completions")
@@ -23,9 +23,9 @@ blueprint = Blueprint("chat", __name__, description="Chat completions")
 @blueprint.errors(*GENERATING)
 def create_chat_completion(request: ChatRequest) -> Response | dict[str, Any]:
     """Generate the next message of a conversation."""
-    completion = Completion.of(request)
-    job = to_job(request)
+    completion = to_completion(request)
+    job = prepare_job(request)
     if request.stream:
         return generate.stream(job, partial(ChatStream, completion))
     answers, generation = generate.collect(job)
-    return body(completion, answers, generation.queue_ms)
+    return to_json(completion, answers, generation.queue_ms)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from marshmallow import Schema, fields, validate
 
+from glm_api.api.completion import BodySchema, ChunkSchema
 from glm_api.api.fields import Boolean, Choice, Integer, Neutral, Part, RequestSchema, Tagged
 from glm_api.api.messages import IncomingMessage, messages_field
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
@@ -21,7 +22,6 @@ from glm_api.api.tools import (
     tool_choice_field,
     tools_field,
 )
-from glm_api.api.usage import PromptProgressSchema, TimingsSchema, UsageSchema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,17 +149,11 @@ class ChoiceSchema(Schema):
     finish_reason = fields.String(required=True, validate=validate.OneOf(FINISH_REASONS))
 
 
-class ChatCompletionSchema(Schema):
+class ChatCompletionSchema(BodySchema):
     """A chat completion."""
 
-    id = fields.String(required=True)
     object = fields.String(required=True, validate=validate.Equal("chat.completion"))
-    created = fields.Integer(required=True)
-    model = fields.String(required=True)
-    system_fingerprint = fields.String(required=True)
     choices = fields.List(fields.Nested(ChoiceSchema), required=True)
-    usage = fields.Nested(UsageSchema, required=True)
-    timings = fields.Nested(TimingsSchema, required=True)
 
 
 class FunctionDeltaSchema(Schema):
@@ -196,18 +190,11 @@ class ChunkChoiceSchema(Schema):
     finish_reason = fields.String(required=True, allow_none=True, validate=validate.OneOf((*FINISH_REASONS, None)))
 
 
-class ChatChunkSchema(Schema):
+class ChatChunkSchema(ChunkSchema):
     """A chunk of a streamed chat completion."""
 
-    id = fields.String(required=True)
     object = fields.String(required=True, validate=validate.Equal("chat.completion.chunk"))
-    created = fields.Integer(required=True)
-    model = fields.String(required=True)
-    system_fingerprint = fields.String(required=True)
     choices = fields.List(fields.Nested(ChunkChoiceSchema), required=True)
-    usage = fields.Nested(UsageSchema, allow_none=True, metadata={"description": "Only with `include_usage`."})
-    timings = fields.Nested(TimingsSchema, metadata={"description": "In the chunk with `finish_reason`."})
-    prompt_progress = fields.Nested(PromptProgressSchema, metadata={"description": "With `return_progress`."})
 
 
 class ChatEventSchema(EventSchema):

@@ -9,8 +9,8 @@ from flask import Response
 
 from glm_api.api import generate
 from glm_api.api.openapi import EVENT_STREAM, GENERATING, Blueprint
-from glm_api.completions.prepare import echoes, to_job
-from glm_api.completions.rendering import Completion, CompletionStream, body
+from glm_api.completions.prepare import prepare_job
+from glm_api.completions.rendering import CompletionStream, to_completion, to_json
 from glm_api.completions.schemas import (
     CompletionEventSchema,
     CompletionRequest,
@@ -30,9 +30,9 @@ EXAMPLE = {"model": "default", "prompt": "Once upon a time", "max_tokens": 32}
 @blueprint.errors(*GENERATING)
 def create_completion(request: CompletionRequest) -> Response | dict[str, Any]:
     """Complete a text, without chat formatting."""
-    completion = Completion.of(request, echoes(request))
-    job = to_job(request)
+    completion = to_completion(request)
+    job, echoes = prepare_job(request)
     if request.stream:
-        return generate.stream(job, partial(CompletionStream, completion))
+        return generate.stream(job, partial(CompletionStream, completion, echoes))
     answers, generation = generate.collect(job)
-    return body(completion, answers, generation.queue_ms)
+    return to_json(completion, echoes, answers, generation.queue_ms)

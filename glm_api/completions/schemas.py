@@ -9,10 +9,10 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate
 from marshmallow.fields import Field
 
+from glm_api.api.completion import BodySchema, ChunkSchema
 from glm_api.api.fields import Boolean, Integer, Neutral, TokenIds, json_type
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.api.parameters import CompletionParameters, CompletionParametersSchema
-from glm_api.api.usage import PromptProgressSchema, TimingsSchema, UsageSchema
 
 MAX_PROMPTS = 16
 # As in OpenAI's API; chat completions have another.
@@ -101,17 +101,11 @@ class CompletionChoiceSchema(Schema):
     finish_reason = fields.String(required=True, validate=validate.OneOf(("stop", "length")))
 
 
-class CompletionSchema(Schema):
-    """A completion."""
+class CompletionSchema(BodySchema):
+    """A text completion."""
 
-    id = fields.String(required=True)
     object = fields.String(required=True, validate=validate.Equal("text_completion"))
-    created = fields.Integer(required=True)
-    model = fields.String(required=True)
-    system_fingerprint = fields.String(required=True)
     choices = fields.List(fields.Nested(CompletionChoiceSchema), required=True)
-    usage = fields.Nested(UsageSchema, required=True)
-    timings = fields.Nested(TimingsSchema, required=True)
 
 
 class CompletionChunkChoiceSchema(Schema):
@@ -123,18 +117,11 @@ class CompletionChunkChoiceSchema(Schema):
     finish_reason = fields.String(required=True, allow_none=True, validate=validate.OneOf(("stop", "length", None)))
 
 
-class CompletionChunkSchema(Schema):
-    """A chunk of a streamed completion."""
+class CompletionChunkSchema(ChunkSchema):
+    """A chunk of a streamed text completion."""
 
-    id = fields.String(required=True)
     object = fields.String(required=True, validate=validate.Equal("text_completion"))
-    created = fields.Integer(required=True)
-    model = fields.String(required=True)
-    system_fingerprint = fields.String(required=True)
     choices = fields.List(fields.Nested(CompletionChunkChoiceSchema), required=True)
-    usage = fields.Nested(UsageSchema, allow_none=True, metadata={"description": "Only with `include_usage`."})
-    timings = fields.Nested(TimingsSchema, metadata={"description": "In the chunk with `finish_reason`."})
-    prompt_progress = fields.Nested(PromptProgressSchema, metadata={"description": "With `return_progress`."})
 
 
 class CompletionEventSchema(EventSchema):

@@ -15,7 +15,7 @@ from flask import Flask, g, request
 
 from config import Settings
 from glm_api.middleware.request_record import RequestRecord, request_over
-from glm_api.server.connections import PROBES
+from glm_api.server.connections import MONITORING_PATHS
 
 logger = logging.getLogger("glm_api.request")
 
@@ -30,7 +30,7 @@ def register(app: Flask, settings: Settings) -> None:
 
     def log(_: Flask, record: RequestRecord) -> None:
         # Asked every few seconds by machines.
-        level = logging.DEBUG if record.route in PROBES else logging.INFO
+        level = logging.DEBUG if record.route in MONITORING_PATHS else logging.INFO
         if logger.isEnabledFor(level):
             facts = facts_of(record)
             logger.log(level, "%s", describe(record, facts), extra=facts)

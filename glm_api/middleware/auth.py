@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Probes, the version, and the pages with what they are made of; everything that tells of models or work needs a key.
 OPEN_BLUEPRINTS = frozenset({"pages"})
-PROBES = frozenset({"probes.health", "probes.livez"})
-OPEN_ENDPOINTS = PROBES | {"probes.version", "api-docs.openapi_json"}
+PROBE_ENDPOINTS = frozenset({"probes.health", "probes.livez"})
+OPEN_ENDPOINTS = PROBE_ENDPOINTS | {"probes.version", "api-docs.openapi_json"}
 METRICS_ENDPOINT = "metrics"
 
 

@@ -13,7 +13,7 @@ from flask import Flask, request
 
 from config import Settings, is_loopback
 from glm_api.errors import ApiError
-from glm_api.middleware.auth import PROBES
+from glm_api.middleware.auth import PROBE_ENDPOINTS
 
 _HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d*)?", re.ASCII)
 
@@ -29,7 +29,7 @@ def register(app: Flask, settings: Settings) -> None:
     def check_host() -> None:
         host = request.environ.get("HTTP_HOST")
         # Browsers always send one.
-        if host is None or request.endpoint in PROBES:
+        if host is None or request.endpoint in PROBE_ENDPOINTS:
             return
         found = _HOST.fullmatch(host)
         name = found["name"].lower().removesuffix(".") if found else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask, request
 
 from glm_api.errors import overloaded
-from glm_api.server.connections import PROBES, Occupancy
+from glm_api.server.connections import MONITORING_PATHS, Occupancy
 
 
 def register(app: Flask) -> None:
@@ -14,5 +14,5 @@ def register(app: Flask) -> None:
 
     @app.before_request
     def refuse() -> None:
-        if occupancy.exceeded and request.path not in PROBES:
+        if occupancy.exceeded and request.path not in MONITORING_PATHS:
             raise overloaded("The server has no connection left for this request. Try again later.")

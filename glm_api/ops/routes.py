@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from glm_api.api import examples
-from glm_api.api.conversation import declared
+from glm_api.api.conversation import to_conversation
 from glm_api.api.messages import to_messages
 from glm_api.api.openapi import REACHING, TOKENIZING, Blueprint
 from glm_api.context import pipeline
@@ -23,7 +23,6 @@ from glm_api.ops.schemas import (
     TokenizeRequestSchema,
     TokensSchema,
 )
-from glm_api.pipeline.conversation import Conversation
 
 blueprint = Blueprint("ops", __name__, description="Server state, tokenization and prompt templates")
 
@@ -69,6 +68,6 @@ def detokenize(request: DetokenizeRequest) -> dict[str, str]:
 @blueprint.errors(*TOKENIZING)
 def apply_template(request: TemplateRequest) -> dict[str, Any]:
     """Render a conversation as a prompt, without answering it. The prompt must fit into the context."""
-    conversation = Conversation(to_messages(request.messages), *declared(request.tools, request.tool_choice))
+    conversation = to_conversation(to_messages(request.messages), request.tools, request.tool_choice)
     ids = pipeline.encode_chat(conversation).ids
     return {"prompt": pipeline.decode(ids), "tokens": ids}

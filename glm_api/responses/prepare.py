@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from glm_api.api.conversation import instructed, shown_image
-from glm_api.api.tools import to_choice, to_tools
+from glm_api.api.conversation import instructed, shown_image, with_tools
 from glm_api.backend.errors import PromptError
 from glm_api.context import pipeline
 from glm_api.pipeline.conversation import Conversation, Message
@@ -21,13 +20,12 @@ def to_conversation(request: ResponseRequest) -> Conversation:
     """What the model is asked. Raises `ApiError`."""
     said = (Message("user", request.input),) if isinstance(request.input, str) else to_messages(request.input)
     before = (Message("system", request.instructions),) if request.instructions else ()
-    tools = to_tools(request.tools, "tools.{}.name")
     messages = instructed((*before, *said), request.text.format.demand)
-    return Conversation(messages, tools, to_choice(request.tool_choice, tools, "tool_choice"))
+    return with_tools(messages, request.tools, request.tool_choice, "tools.{}.name", "tool_choice")
 
 
-def to_job(request: ResponseRequest) -> Job:
-    """The work that ``request`` asks for. Raises `ApiError`, and `PipelineError` from the tokenizer."""
+def prepare_job(request: ResponseRequest) -> Job:
+    """Return the job that ``request`` asks for. Raises `ApiError`, and `PipelineError` from the tokenizer."""
     conversation = to_conversation(request)
     image = shown_image(conversation, "input")
     try:

@@ -8,7 +8,7 @@ import flask
 
 from glm_api.api import generate
 from glm_api.api.openapi import EVENT_STREAM, GENERATING, Blueprint
-from glm_api.responses.prepare import to_job
+from glm_api.responses.prepare import prepare_job
 from glm_api.responses.rendering import Response, ResponseStream, body
 from glm_api.responses.schemas import ResponseEventSchema, ResponseRequest, ResponseRequestSchema, ResponseSchema
 
@@ -25,7 +25,7 @@ EXAMPLE = {"model": "default", "instructions": "Answer briefly.", "input": "Hell
 def create_response(request: ResponseRequest) -> flask.Response | dict[str, Any]:
     """Generate a response to an input. Nothing is stored: the input must hold the whole conversation."""
     response = Response.of(request)
-    job = to_job(request)
+    job = prepare_job(request)
     if request.stream:
         return generate.stream(job, lambda generation: ResponseStream(response))
     answers, _ = generate.collect(job)

@@ -8,7 +8,7 @@ it asked for, would take the server away from everybody. So each wait for a clie
 - for a client that does not read its answer, after the same time without any progress (the kernel sees to that).
 
 And when the places are taken all the same, the client that has kept the server waiting the longest makes room, while
-`RESERVE` connections stay for `PROBES`, whatever else the server is asked for.
+`RESERVE` connections stay for `MONITORING_PATHS`, whatever else the server is asked for.
 
 gunicorn's master imports this module, and what it imports stays unpatched by gevent: nothing of the application.
 """
@@ -30,7 +30,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from glm_api.log.lines import log_faults
 
 # Asked every few seconds by machines, which take no answer for a server that is down.
-PROBES = frozenset({"/health", "/livez", "/metrics"})
+MONITORING_PATHS = frozenset({"/health", "/livez", "/metrics"})
 RESERVE = 100
 # Files that are open whatever the number of connections, and files of each connection: its socket, and what it is sent.
 _OPEN_FILES, _FILES_PER_CONNECTION = 256, 2
@@ -38,7 +38,7 @@ _OPEN_FILES, _FILES_PER_CONNECTION = 256, 2
 
 @dataclass(slots=True)
 class Occupancy:
-    """How many requests are being answered, `PROBES` not counted, and ``most`` of how many there may be."""
+    """How many requests are being answered, `MONITORING_PATHS` not counted, and ``most`` of how many there may be."""
 
     requests: int = 0
     most: float = float("inf")
@@ -174,7 +174,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request, whose head has come."""
-        counted = req.path not in PROBES
+        counted = req.path not in MONITORING_PATHS
         body = req.body
         req.body = RequestBody(req, self._body_timeout, self._bodies)
         self._occupancy.requests += counted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from glm_api.server.connections import PROBES, Occupancy
+from glm_api.server.connections import MONITORING_PATHS, Occupancy
 from tests.support.client import CHAT, HELLO, MakeApp, error
 
 
@@ -25,9 +25,9 @@ def test_a_request_too_many_is_told_to_come_back(full: Flask, path: str) -> None
     assert int(response.headers["Retry-After"]) > 0
 
 
-@pytest.mark.parametrize("probe", sorted(PROBES))
-def test_probes_are_answered(full: Flask, probe: str) -> None:
-    assert full.test_client().get(probe).status_code == 200
+@pytest.mark.parametrize("path", sorted(MONITORING_PATHS))
+def test_probes_are_answered(full: Flask, path: str) -> None:
+    assert full.test_client().get(path).status_code == 200
 
 
 def test_the_last_request_that_there_is_room_for_is_answered(full: Flask) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from tests.support.processes import PATIENCE, ROOT, Running, free_port, until
+from tests.support.processes import PATIENCE, Running, ending, free_port, launch, until
 
 
 @dataclass
 class Server(Running):
     """Our server."""
 
+    END = signal.SIGQUIT
     process: subprocess.Popen[bytes]
     url: str
     log: Path
@@ -64,9 +65,6 @@ class Server(Running):
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        return super().stop(number)
-
 
 Serve = Callable[..., Server]
 
@@ -81,15 +79,7 @@ def start(folder: Path, *, ready: bool = True, stderr: int | None = None, **sett
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GLM_")}
     environment |= {"GLM_BIND": f"127.0.0.1:{port}", "GLM_NUM_THREADS": "1"}
     environment |= {f"GLM_{name.upper()}": value for name, value in settings.items()}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT if stderr is None else stderr,
-        )
+    process = launch("gunicorn", "-c", "gunicorn.conf.py", "wsgi:app", log=log, env=environment, stderr=stderr)
     bind = environment["GLM_BIND"]
     socket = bind.removeprefix("unix:") if bind.startswith("unix:") else None
     server = Server(process, f"http://127.0.0.1:{port}", log, socket=socket)
@@ -104,23 +94,15 @@ def start(folder: Path, *, ready: bool = True, stderr: int | None = None, **sett
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """``serve(**settings)``: a server of this test's own."""
-    started: list[Server] = []
-
-    def make(*, ready: bool = True, stderr: int | None = None, **settings: str) -> Server:
-        started.append(start(tmp_path, ready=ready, stderr=stderr, **settings))
-        return started[-1]
-
-    yield make
-    for server in started:
-        server.end(signal.SIGQUIT)
+    with ending(partial(start, tmp_path)) as serve:
+        yield serve
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server with the demo model, for tests that leave it as they found it."""
-    server = start(tmp_path_factory.mktemp("demo"))
-    yield server
-    server.end(signal.SIGQUIT)
+    with ending(start) as start_and_note:
+        yield start_and_note(tmp_path_factory.mktemp("demo"))
 
 
 def chat(text: str, **more: object) -> dict[str, Any]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.processes import PATIENCE, ROOT, Running, free_port
+from tests.support.processes import PATIENCE, Running, ending, free_port, launch
 from tests.support.upstream.gguf_model import NAME, write_model
 
 API_KEY = "upstream-key"
@@ -21,8 +21,12 @@ API_KEY = "upstream-key"
 
 @dataclass
 class Engine(Running):
-    """A llama.cpp server that runs. ``url`` ends in /v1. While its model is being loaded /health is 503."""
+    """A llama.cpp server that runs. ``url`` ends in /v1.
 
+    While its model is being loaded /health is 503. At SIGTERM a stream under way keeps it for half a minute.
+    """
+
+    END = signal.SIGKILL
     process: subprocess.Popen[bytes]
     url: str
     log: Path
@@ -64,10 +68,6 @@ class Engine(Running):
         text = self.http.get("/metrics").raise_for_status().text
         return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"llamacpp:{name} "))
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """As in `Running`. At SIGTERM, a stream under way keeps it for half a minute."""
-        return super().stop(number)
-
 
 StartEngine = Callable[..., Engine]
 
@@ -94,14 +94,7 @@ def start(
     options = ["--context", str(context)]
     options += ["--api-key", api_key] if api_key else []
     options += ["--endless"] if endless else []
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.upstream.llama_server", str(model), str(port), *options],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    process = launch("tests.support.upstream.llama_server", str(model), str(port), *options, log=log)
     engine = Engine(process, f"http://127.0.0.1:{port}/v1", log, api_key)
     if ready:
         engine.await_ready()
@@ -111,20 +104,12 @@ def start(
 @pytest.fixture
 def start_engine(tmp_path: Path) -> Iterator[StartEngine]:
     """``start_engine(**options of start)``: an engine of this test's own, for it to kill or to start again."""
-    started: list[Engine] = []
-
-    def make(**options: Any) -> Engine:
-        started.append(start(tmp_path, **options))
-        return started[-1]
-
-    yield make
-    for engine in started:
-        engine.end(signal.SIGKILL)
+    with ending(partial(start, tmp_path)) as start_engine:
+        yield start_engine
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """One engine for a module's tests, which leave it idle."""
-    engine = start(tmp_path_factory.mktemp("engine"))
-    yield engine
-    engine.end(signal.SIGKILL)
+    with ending(start) as start_and_note:
+        yield start_and_note(tmp_path_factory.mktemp("engine"))
