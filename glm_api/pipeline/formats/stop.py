@@ -8,73 +8,43 @@ from collections.abc import Sequence
 class StopStrings:
     """Cuts one answer at the earliest stop string in it.
 
-    Only text that may be the beginning of a stop string is held back. Each stop string is followed with the
-    Knuth-Morris-Pratt automaton, so a character costs the same however long and repetitive the strings are.
-    ``found`` tells that the answer is over; text fed after that is ignored.
+    Only text that may be the beginning of a stop string is held back. ``found`` tells that the answer is over; text fed
+    after that is ignored.
     """
 
     def __init__(self, strings: Sequence[str]) -> None:
-        self._strings = [(string, _borders(string)) for string in strings if string]
-        self._first_characters = frozenset(string[0] for string, _ in self._strings)
-        self._matched: list[int] = [0] * len(self._strings)
+        self._strings = [string for string in strings if string]
         self._held = ""
-        self._cut: int | None = None  # where in _held the earliest whole stop string begins
         self.found = False
 
     def feed(self, text: str) -> str:
-        """The text that no stop string can reach any more."""
+        """Return the text that cannot belong to a stop string any more."""
         if self.found:
             return ""
-        if not self._held and self._first_characters.isdisjoint(text):
-            return text
-        start = len(self._held)
-        held = self._held = self._held + text
-        undecided = len(held)
-        for index, (string, borders) in enumerate(self._strings):
-            matched = self._matched[index]
-            for position in range(start, len(held)):
-                character = held[position]
-                while matched and string[matched] != character:
-                    matched = borders[matched - 1]
-                if string[matched] == character:
-                    matched += 1
-                    if matched == len(string):
-                        begin = position + 1 - matched
-                        self._cut = begin if self._cut is None else min(self._cut, begin)
-                        matched = 0  # any later occurrence begins behind this one
-                        break
-            self._matched[index] = matched
-            undecided = min(undecided, len(held) - matched)
-        if self._cut is not None and undecided >= self._cut:
-            return self._stop()
-        # An earlier stop string may still be under way in front of the cut.
-        self._held = held[undecided:]
-        if self._cut is not None:
-            self._cut -= undecided
-        return held[:undecided]
-
-    def flush(self) -> str:
-        """What is still held back; the answer ends here."""
-        if self._cut is not None:
-            return self._stop()
-        held, self._held = self._held, ""
-        self._matched = [0] * len(self._strings)
-        return held
-
-    def _stop(self) -> str:
-        self.found = True
-        released, self._held = self._held[: self._cut], ""
+        self._held += text
+        undecided = min((_beginning(string, self._held) for string in self._strings), default=len(self._held))
+        match = self._match()
+        # A stop string that may still be under way in front of this one would be the earlier one.
+        if match is not None and match <= undecided:
+            return self.flush()
+        released, self._held = self._held[:undecided], self._held[undecided:]
         return released
 
+    def flush(self) -> str:
+        """Return the text that is still held back, up to the first stop string in it: the answer ends here."""
+        match = self._match()
+        self.found |= match is not None
+        released, self._held = self._held[:match], ""
+        return released
 
-def _borders(string: str) -> list[int]:
-    """For each prefix of ``string`` the length of the longest proper prefix that also ends it."""
-    borders = [0] * len(string)
-    length = 0
-    for position in range(1, len(string)):
-        while length and string[position] != string[length]:
-            length = borders[length - 1]
-        if string[position] == string[length]:
-            length += 1
-        borders[position] = length
-    return borders
+    def _match(self) -> int | None:
+        """Return where the earliest whole stop string begins in the text that is held back."""
+        return min((at for string in self._strings if (at := self._held.find(string)) >= 0), default=None)
+
+
+def _beginning(string: str, text: str) -> int:
+    """Return where the longest end of ``text`` begins that is a beginning of ``string``; if none is, the text's end."""
+    at = text.find(string[0], max(0, len(text) - len(string) + 1))
+    while at >= 0 and not string.startswith(text[at:]):
+        at = text.find(string[0], at + 1)
+    return at if at >= 0 else len(text)
