@@ -1,7 +1,7 @@
 """marshmallow fields without type conversion, and the base class of the request schemas.
 
-marshmallow's own fields convert ("5" to 5, 5.7 to 5, "yes" to true); a caller whose types are wrong should hear of it.
-Messages are predicates ("must be an integer from 1 to 4, but is 9"): the error that is made of them names the value.
+marshmallow's own fields convert ("5" to 5, 5.7 to 5, "yes" to true); here a value of a wrong type is an error.
+Messages are predicates ("must be an integer from 1 to 4, but is 9"): `json_body` puts the name of the value in front.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing, post_
 from marshmallow.fields import Field
 
 
-class Complaint(str):
-    """A validation message with the ``code`` of its error."""
+class CodedMessage(str):
+    """A validation message that carries the ``code`` of its error."""
 
     code: str = "invalid_value"
 
-    def __new__(cls, message: str, code: str) -> Complaint:
-        complaint = super().__new__(cls, message)
-        complaint.code = code
-        return complaint
+    def __new__(cls, message: str, code: str) -> CodedMessage:
+        coded = super().__new__(cls, message)
+        coded.code = code
+        return coded
 
 
-REQUIRED = Complaint("is missing", "missing_required_parameter")
+REQUIRED = CodedMessage("is missing", "missing_required_parameter")
 
 
 def json_type(value: object) -> str:
-    """The JSON type of ``value`` with its article: what a message says that it is."""
+    """Return the JSON type of ``value`` with its article, for messages: "a string"."""
     match value:
         case None:
             return "null"
@@ -49,7 +49,7 @@ def json_type(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """``value`` as a message may quote it: scalars, shortened; of anything larger only the type."""
+    """Return ``value`` for messages: a short string or number as it is, for all else its size or type."""
     if isinstance(value, str):
         return repr(value) if len(value) <= 64 else f"a string of {len(value)} characters"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -59,13 +59,13 @@ def shown(value: object) -> str:
 
 
 def one_of(choices: Iterable[str]) -> str:
-    """'a', 'b' or 'c'."""
+    """Return the choices for messages: "'a', 'b' or 'c'"."""
     *others, last = map(repr, choices)
     return f"{', '.join(others)} or {last}" if others else last
 
 
 class String(fields.String):
-    """A JSON string of at most ``max`` characters; with ``min`` 1 not an empty one."""
+    """A JSON string of at most ``max`` characters; with ``min=1`` it must not be empty."""
 
     def __init__(self, *, min: int = 0, max: int | None = None, **kwargs: Any) -> None:
         self.min, self.max = min, max
@@ -83,7 +83,7 @@ class String(fields.String):
 
 
 class Matching(String):
-    """A JSON string that fits ``pattern`` as a whole; ``rule`` says in words what that is."""
+    """A JSON string that matches ``pattern`` as a whole; ``rule`` completes "must ..." for the message."""
 
     def __init__(self, pattern: str, rule: str, **kwargs: Any) -> None:
         super().__init__(validate=[validate.Regexp(rf"{pattern}\Z", error=f"must {rule}.")], **kwargs)
@@ -91,7 +91,7 @@ class Matching(String):
 
 
 class Choice(String):
-    """One of a few JSON strings."""
+    """One of the JSON strings ``choices``."""
 
     def __init__(self, *choices: str, **kwargs: Any) -> None:
         self.choices = choices
@@ -124,7 +124,7 @@ class Number(fields.Float):
         super().__init__(validate=[validate.Range(min=min, max=max)], **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> float:
-        # Compared before it is converted: an integer may be larger than any float.
+        # Compare before converting: an integer may be larger than any float.
         if type(value) not in (int, float) or not self.min <= value <= self.max:
             raise ValidationError(f"must be a number from {self.min:g} to {self.max:g}, but is {shown(value)}.")
         return float(value)
@@ -140,7 +140,7 @@ class Boolean(fields.Boolean):
 
 
 class Array(fields.List[Any]):
-    """A JSON array of ``min`` to ``max`` values, loaded into a tuple."""
+    """A JSON array of ``min`` to ``max`` values; loaded into a tuple."""
 
     def __init__(self, inner: Field[Any], *, min: int = 0, max: int, **kwargs: Any) -> None:
         self.min, self.max = min, max
@@ -180,7 +180,7 @@ class TokenIds(Field[list[int]]):
 
 
 class Object(fields.Dict):
-    """A JSON object of any content."""
+    """A JSON object with any content."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
         if not isinstance(value, dict):
@@ -188,8 +188,8 @@ class Object(fields.Dict):
         return value
 
 
-class Part(fields.Nested):
-    """A JSON object that another schema loads."""
+class NestedObject(fields.Nested):
+    """A JSON object that is loaded by another schema; marshmallow's ``Nested`` with this module's messages."""
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, partial: Any = None, **kwargs: Any
@@ -199,8 +199,8 @@ class Part(fields.Nested):
         return super()._deserialize(value, attr, data, partial, **kwargs)
 
 
-class Either(Field[Any]):
-    """A value of one of several JSON types; its own type picks the field that loads it."""
+class Union(Field[Any]):
+    """A string, an array or an object; the JSON type of the value selects the field that loads it."""
 
     def __init__(
         self,
@@ -227,15 +227,16 @@ class Either(Field[Any]):
         return field.deserialize(value, attr, data, **kwargs)
 
 
-class Tagged(Field[Any]):
-    """A JSON object whose string at ``tag`` picks the schema that loads it.
+class DiscriminatedUnion(Field[Any]):
+    """A JSON object with a ``discriminator``: the key whose string value selects the schema that loads the object.
 
-    ``default`` is the tag of an object without one. ``refusals`` says of some other tags why they are not taken.
+    ``default`` is the value for an object without that key. ``refusals`` are the messages for values that a client may
+    well send but that are not accepted.
     """
 
     def __init__(
         self,
-        tag: str,
+        discriminator: str,
         schemas: Mapping[str, type[Schema]],
         *,
         default: str | None = None,
@@ -243,34 +244,34 @@ class Tagged(Field[Any]):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.tag, self.default, self.refusals = tag, default, dict(refusals or {})
+        self.discriminator, self.default, self.refusals = discriminator, default, dict(refusals or {})
         self.schema_types = dict(schemas)
         self._loaders = {name: schema() for name, schema in schemas.items()}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tagged:
+    def __deepcopy__(self, memo: dict[int, Any]) -> DiscriminatedUnion:
         return copy.copy(self)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
         if not isinstance(value, dict):
             raise ValidationError(f"must be an object, but is {json_type(value)}.")
-        tag = value.get(self.tag, self.default)
-        if tag is None:
-            raise ValidationError({self.tag: [REQUIRED]})
-        loader = self._loaders.get(tag) if isinstance(tag, str) else None
+        kind = value.get(self.discriminator, self.default)
+        if kind is None:
+            raise ValidationError({self.discriminator: [REQUIRED]})
+        loader = self._loaders.get(kind) if isinstance(kind, str) else None
         if loader is None:
-            raise ValidationError({self.tag: [self._refusal(tag)]})
+            raise ValidationError({self.discriminator: [self._refusal(kind)]})
         return loader.load(value)
 
-    def _refusal(self, tag: object) -> str:
-        if isinstance(tag, str) and tag in self.refusals:
-            return self.refusals[tag]
-        return f"must be {one_of(self._loaders)}, but is {shown(tag)}."
+    def _refusal(self, kind: object) -> str:
+        if isinstance(kind, str) and kind in self.refusals:
+            return self.refusals[kind]
+        return f"must be {one_of(self._loaders)}, but is {shown(kind)}."
 
 
-class Neutral(Field[Any]):
-    """A parameter that this server cannot honour: accepted if its value asks for nothing, else refused by name.
+class Unsupported(Field[Any]):
+    """A parameter that this server cannot honour: only values without effect are accepted, and ignored.
 
-    ``values`` are the values that ask for nothing. With the setting ``lenient`` every value is ignored.
+    ``values`` are those values, beside null. With ``GLM_LENIENT`` every value is accepted and ignored.
     """
 
     def __init__(self, *values: object, reason: str = "this model's engine cannot do it", **kwargs: Any) -> None:
@@ -284,17 +285,20 @@ class Neutral(Field[Any]):
         if current_app.config["GLM_SETTINGS"].lenient or any(_same(value, neutral) for neutral in self.values):
             return
         raise ValidationError(
-            [Complaint(f"it is not supported: {self.reason}. Leave it out.", "unsupported_parameter")]
+            [CodedMessage(f"it is not supported: {self.reason}. Leave it out.", "unsupported_parameter")]
         )
 
 
 def _same(value: object, neutral: object) -> bool:
-    """Equal as JSON values: a boolean is no number."""
+    """Return whether two JSON values are equal; in Python 1 is also True."""
     return value == neutral and isinstance(value, bool) == isinstance(neutral, bool)
 
 
 class RequestSchema(Schema):
-    """Loads a JSON object into ``loads``. Unknown keys are ignored; where a key is optional, null means absent."""
+    """Base of the request schemas: loads a JSON object into the dataclass ``loads``.
+
+    Unknown keys are ignored. For an optional key null means the same as leaving it out.
+    """
 
     loads: ClassVar[type[Any]]
 
@@ -312,7 +316,7 @@ class RequestSchema(Schema):
 
     @post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> Any:
-        """The dataclass, with defaults in place of nulls. What it has no field for was only to be checked."""
+        """Return the dataclass, with defaults in place of nulls. Keys for which it has no field were only checked."""
         wanted = {field.name for field in dataclasses.fields(self.loads)}
         return self.loads(**{name: self._or_default(name, value) for name, value in data.items() if name in wanted})
 

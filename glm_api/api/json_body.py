@@ -17,7 +17,7 @@ from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from glm_api.api.fields import Complaint, json_type
+from glm_api.api.fields import CodedMessage, json_type
 from glm_api.errors import ApiError, broken_body, invalid
 
 MAX_DEPTH = 64
@@ -167,13 +167,13 @@ class BodyParser(FlaskParser):
 
 
 def from_validation(messages: object) -> ApiError:
-    """The first fault that a schema found, of marshmallow's nested ``messages``, as an `ApiError`."""
-    path, complaint = _first_fault(messages)
-    code = complaint.code if isinstance(complaint, Complaint) else "invalid_value"
+    """Return the error for the first fault in marshmallow's nested ``messages``."""
+    path, message = _first_fault(messages)
+    code = message.code if isinstance(message, CodedMessage) else "invalid_value"
     param = ".".join(path) or None
     if code == "missing_required_parameter":
         return invalid(f"Missing required parameter: '{param}'.", param, code)
-    return invalid(f"Invalid '{param}': {complaint}" if param else str(complaint), param, code)
+    return invalid(f"Invalid '{param}': {message}" if param else str(message), param, code)
 
 
 def _first_fault(messages: object) -> tuple[list[str], str]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError
 
-from glm_api.api.fields import Array, Choice, Either, Matching, Part, RequestSchema, String, Tagged
+from glm_api.api.fields import Array, Choice, DiscriminatedUnion, Matching, NestedObject, RequestSchema, String, Union
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Message, ToolCall
 
@@ -32,7 +32,7 @@ _SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "jpg": b"\xff\xd8\xff", "jpeg": b"\x
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class MessageContent:
     """What a message says: its text parts joined, and the file of the image that it shows."""
 
     text: str = ""
@@ -75,7 +75,7 @@ class InputImage:
         return self.image_url
 
 
-def decode_image(uri: str) -> bytes:
+def decode_data_uri(uri: str) -> bytes:
     """The PNG or JPEG file in a ``data:`` URI. Raises `ValidationError`."""
     match = _DATA_URI.match(uri)
     if match is None:
@@ -98,7 +98,7 @@ class DataUri(String):
     """A ``data:`` URI of an image, loaded into the file's bytes."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        return decode_image(super()._deserialize(value, *args, **kwargs))
+        return decode_data_uri(super()._deserialize(value, *args, **kwargs))
 
 
 class TextPartSchema(RequestSchema):
@@ -129,7 +129,7 @@ class ImagePartSchema(RequestSchema):
 
     loads = ImagePart
     type = Choice("image_url", required=True)
-    image_url = Part(ImageUrlSchema, required=True)
+    image_url = NestedObject(ImageUrlSchema, required=True)
 
 
 REFUSED_PARTS = {
@@ -141,22 +141,22 @@ REFUSED_PARTS = {
 }
 
 
-class ContentField(Either):
+class ContentField(Union):
     """A string, or an array of parts whose texts are joined."""
 
     def __init__(self, parts: Mapping[str, type[RequestSchema]], **kwargs: Any) -> None:
-        part = Tagged("type", parts, refusals=REFUSED_PARTS)
+        part = DiscriminatedUnion("type", parts, refusals=REFUSED_PARTS)
         super().__init__(string=String(), array=Array(part, min=1, max=MAX_PARTS), **kwargs)
 
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Content:
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> MessageContent:
         loaded = super()._deserialize(value, attr, data, **kwargs)
         if isinstance(loaded, str):
-            return Content(loaded)
+            return MessageContent(loaded)
         images = [part.file for part in loaded if isinstance(part, (ImagePart, InputImage))]
         if len(images) > 1:
             raise ValidationError("must contain at most one image.")
         text = "".join(part.text for part in loaded if isinstance(part, TextPart))
-        return Content(text, images[0] if images else None)
+        return MessageContent(text, images[0] if images else None)
 
 
 TEXT_PARTS = {"text": TextPartSchema}
@@ -185,7 +185,7 @@ class IncomingMessage:
     """A message as a request holds it. ``function_call`` and ``name`` belong to the legacy form."""
 
     role: str
-    content: Content | None = None
+    content: MessageContent | None = None
     tool_calls: tuple[CallEntry, ...] = ()
     function_call: FunctionCall | None = None
     tool_call_id: str | None = None
@@ -206,7 +206,7 @@ class ToolCallSchema(RequestSchema):
     loads = CallEntry
     id = String(required=True, min=1, max=256)
     type = Choice("function", load_default="function")
-    function = Part(FunctionCallSchema, required=True)
+    function = NestedObject(FunctionCallSchema, required=True)
 
 
 class MessageSchema(RequestSchema):
@@ -235,8 +235,10 @@ class AssistantMessageSchema(MessageSchema):
 
     role = Choice("assistant", required=True)
     content = ContentField(ASSISTANT_PARTS, load_default=None)
-    tool_calls = Array(Part(ToolCallSchema), max=MAX_CALLS, load_default=())
-    function_call = Part(FunctionCallSchema, load_default=None, metadata={"description": "Legacy form of tool_calls."})
+    tool_calls = Array(NestedObject(ToolCallSchema), max=MAX_CALLS, load_default=())
+    function_call = NestedObject(
+        FunctionCallSchema, load_default=None, metadata={"description": "Legacy form of tool_calls."}
+    )
 
 
 class ToolMessageSchema(MessageSchema):
@@ -267,7 +269,7 @@ MESSAGE_SCHEMAS: dict[str, type[MessageSchema]] = {
 
 def messages_field() -> Array:
     """The field ``messages``."""
-    return Array(Tagged("role", MESSAGE_SCHEMAS), min=1, max=MAX_MESSAGES, required=True)
+    return Array(DiscriminatedUnion("role", MESSAGE_SCHEMAS), min=1, max=MAX_MESSAGES, required=True)
 
 
 def to_messages(incoming: Iterable[IncomingMessage]) -> tuple[Message, ...]:
@@ -277,7 +279,7 @@ def to_messages(incoming: Iterable[IncomingMessage]) -> tuple[Message, ...]:
 
 
 def _to_message(message: IncomingMessage, position: int, unanswered: dict[str, str]) -> Message:
-    content = message.content or Content()
+    content = message.content or MessageContent()
     match message.role:
         case "system" | "developer":
             return Message("system", content.text, position=position)
@@ -310,7 +312,9 @@ def _assistant(message: IncomingMessage, position: int, unanswered: dict[str, st
     return Message("assistant", text, tool_calls=tuple(calls), position=position)
 
 
-def _function_result(message: IncomingMessage, content: Content, position: int, unanswered: dict[str, str]) -> Message:
+def _function_result(
+    message: IncomingMessage, content: MessageContent, position: int, unanswered: dict[str, str]
+) -> Message:
     assert message.name is not None
     id = unanswered.pop(message.name, None)
     if id is None:

@@ -10,7 +10,7 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask
 from marshmallow import EXCLUDE, Schema, fields
 
-from glm_api.api.fields import Either, Tagged
+from glm_api.api.fields import DiscriminatedUnion, Union
 from glm_api.api.json_body import BodyParser
 from glm_api.middleware.auth import METRICS_ENDPOINT
 
@@ -129,7 +129,7 @@ def describe_alternatives(converter: OpenAPIConverter, field: fields.Field[Any],
     """Describe fields that have alternative schemas as ``anyOf`` (an apispec attribute function)."""
     resolve: Callable[[type[Schema]], dict[str, Any]] = converter.resolve_nested_schema
     match field:
-        case Either():
+        case Union():
             found = [converter.field2property(alternative) for alternative in field.alternatives.values()]
         case EventData():
             inside = {"anyOf": [resolve(schema) for schema in field.schemas]}
@@ -138,7 +138,7 @@ def describe_alternatives(converter: OpenAPIConverter, field: fields.Field[Any],
                 found.append({"type": "string", "enum": [field.end]})
         case AnyOf():
             found = [resolve(schema) for schema in field.schemas]
-        case Tagged():
+        case DiscriminatedUnion():
             found = [resolve(schema) for schema in unique(field.schema_types)]
         case _:
             return {}

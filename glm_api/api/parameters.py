@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from glm_api.api.fields import Array, Boolean, Either, Integer, Neutral, Number, Part, RequestSchema, String
+from glm_api.api.fields import Array, Boolean, Integer, NestedObject, Number, RequestSchema, String, Union, Unsupported
 from glm_api.errors import invalid
 from glm_api.pipeline.job import Sampling
 
@@ -132,7 +132,7 @@ class ParametersSchema(RequestSchema):
         load_default=DEFAULTS.repetition_penalty,
         metadata={"description": "llama-server's name of `repetition_penalty`, which takes precedence."},
     )
-    stop = Either(
+    stop = Union(
         string=String(min=1, max=MAX_STOP_LENGTH),
         array=Array(String(min=1, max=MAX_STOP_LENGTH), max=MAX_STOPS),
         load_default=(),
@@ -142,22 +142,22 @@ class ParametersSchema(RequestSchema):
         load_default=False, metadata={"description": "Send the answer as server-sent events while it is generated."}
     )
 
-    top_logprobs = Neutral(0)
-    logit_bias = Neutral({})
-    presence_penalty = Neutral(0)
-    frequency_penalty = Neutral(0)
-    min_p = Neutral(0)
-    typical_p = Neutral(1)
-    mirostat = Neutral(0)
-    min_tokens = Neutral(0)
-    ignore_eos = Neutral(False)
-    use_beam_search = Neutral(False)
-    grammar = Neutral("")
-    guided_json = Neutral(reason="this server has response_format instead")
-    guided_regex = Neutral()
-    guided_choice = Neutral()
-    guided_grammar = Neutral()
-    structured_outputs = Neutral(reason="this server has response_format instead")
+    top_logprobs = Unsupported(0)
+    logit_bias = Unsupported({})
+    presence_penalty = Unsupported(0)
+    frequency_penalty = Unsupported(0)
+    min_p = Unsupported(0)
+    typical_p = Unsupported(1)
+    mirostat = Unsupported(0)
+    min_tokens = Unsupported(0)
+    ignore_eos = Unsupported(False)
+    use_beam_search = Unsupported(False)
+    grammar = Unsupported("")
+    guided_json = Unsupported(reason="this server has response_format instead")
+    guided_regex = Unsupported()
+    guided_choice = Unsupported()
+    guided_grammar = Unsupported()
+    structured_outputs = Unsupported(reason="this server has response_format instead")
     seed = Integer(
         min=-(2**63),
         max=2**64 - 1,
@@ -176,7 +176,7 @@ class CompletionParametersSchema(ParametersSchema):
         load_default=1,
         metadata={"description": "Number of choices, generated one after the other."},
     )
-    stream_options = Part(StreamOptionsSchema, load_default=None)
+    stream_options = NestedObject(StreamOptionsSchema, load_default=None)
     return_progress = Boolean(
         load_default=False,
         metadata={

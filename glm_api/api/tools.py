@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from glm_api.api.fields import Array, Boolean, Choice, Either, Matching, Object, Part, RequestSchema, String
+from glm_api.api.fields import Array, Boolean, Choice, Matching, NestedObject, Object, RequestSchema, String, Union
 from glm_api.api.json_schema import check_parameters
 from glm_api.api.messages import NAME_PATTERN, NAME_RULE
 from glm_api.errors import invalid
@@ -63,7 +63,7 @@ class ToolSchema(RequestSchema):
 
     loads = ToolEntry
     type = Choice("function", required=True)
-    function = Part(FunctionSchema, required=True)
+    function = NestedObject(FunctionSchema, required=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,36 +92,39 @@ class NamedToolSchema(RequestSchema):
 
     loads = NamedTool
     type = Choice("function", required=True)
-    function = Part(NamedFunctionSchema, required=True)
+    function = NestedObject(NamedFunctionSchema, required=True)
 
 
 def tools_field() -> Array:
     """The field ``tools``."""
-    return Array(Part(ToolSchema), max=MAX_TOOLS, load_default=())
+    return Array(NestedObject(ToolSchema), max=MAX_TOOLS, load_default=())
 
 
 def functions_field() -> Array:
     """The legacy field ``functions``."""
     return Array(
-        Part(FunctionSchema), max=MAX_TOOLS, load_default=(), metadata={"description": "Legacy form of `tools`."}
+        NestedObject(FunctionSchema),
+        max=MAX_TOOLS,
+        load_default=(),
+        metadata={"description": "Legacy form of `tools`."},
     )
 
 
-def tool_choice_field() -> Either:
+def tool_choice_field() -> Union:
     """The field ``tool_choice``."""
-    return Either(
+    return Union(
         string=Choice("none", "auto", "required"),
-        object=Part(NamedToolSchema),
+        object=NestedObject(NamedToolSchema),
         load_default=None,
         metadata={"description": "`auto` by default."},
     )
 
 
-def function_call_field() -> Either:
+def function_call_field() -> Union:
     """The legacy field ``function_call``."""
-    return Either(
+    return Union(
         string=Choice("none", "auto"),
-        object=Part(NamedFunctionSchema),
+        object=NestedObject(NamedFunctionSchema),
         load_default=None,
         metadata={"description": "Legacy form of `tool_choice`."},
     )

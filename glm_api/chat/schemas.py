@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from marshmallow import Schema, fields, validate
 
 from glm_api.api.completion import BodySchema, ChunkSchema
-from glm_api.api.fields import Boolean, Choice, Integer, Neutral, Part, RequestSchema, Tagged
+from glm_api.api.fields import Boolean, Choice, DiscriminatedUnion, Integer, NestedObject, RequestSchema, Unsupported
 from glm_api.api.messages import IncomingMessage, messages_field
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, CompletionParameters, CompletionParametersSchema
@@ -63,7 +63,7 @@ class JsonSchemaFormatSchema(RequestSchema):
 
     loads = ResponseFormat
     type = Choice("json_schema", required=True)
-    json_schema = Part(JsonSchemaSchema, required=True)
+    json_schema = NestedObject(JsonSchemaSchema, required=True)
 
 
 FORMATS = {"text": TextFormatSchema, "json_object": JsonObjectFormatSchema, "json_schema": JsonSchemaFormatSchema}
@@ -87,7 +87,7 @@ class ChatRequestSchema(CompletionParametersSchema):
     )
     functions = functions_field()
     function_call = function_call_field()
-    response_format = Tagged(
+    response_format = DiscriminatedUnion(
         "type",
         FORMATS,
         load_default=ANY_TEXT,
@@ -99,14 +99,14 @@ class ChatRequestSchema(CompletionParametersSchema):
         },
     )
 
-    logprobs = Neutral(False)
-    audio = Neutral(reason="this server answers with text")
-    modalities = Neutral(["text"], reason="this server answers with text")
-    prediction = Neutral()
-    web_search_options = Neutral(reason="this server does not search the web")
-    reasoning_effort = Neutral("none", reason="GLM models of these families produce no separate reasoning")
-    verbosity = Neutral("medium")
-    best_of = Neutral(1)
+    logprobs = Unsupported(False)
+    audio = Unsupported(reason="this server answers with text")
+    modalities = Unsupported(["text"], reason="this server answers with text")
+    prediction = Unsupported()
+    web_search_options = Unsupported(reason="this server does not search the web")
+    reasoning_effort = Unsupported("none", reason="GLM models of these families produce no separate reasoning")
+    verbosity = Unsupported("medium")
+    best_of = Unsupported(1)
 
 
 # --- answers ------------------------------------------------------------------------------------------------------

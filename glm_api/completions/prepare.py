@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glm_api.backend.errors import ContextLengthExceeded, PromptError
-from glm_api.completions.schemas import CompletionRequest, Prompt
+from glm_api.completions.schemas import CompletionRequest, PromptInput
 from glm_api.context import pipeline
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import OutputSpec
@@ -27,7 +27,7 @@ def prepare_job(request: CompletionRequest) -> tuple[Job, list[str]]:
     return job, [text if request.echo else "" for text, _ in prompts for _ in range(request.n)]
 
 
-def _tokenized(prompt: Prompt) -> tuple[str, list[int]]:
+def _tokenized(prompt: PromptInput) -> tuple[str, list[int]]:
     """Return a prompt as text and as token ids; text gets the ids that open every prompt, given ids stay as they are.
 
     Raises `PromptError` for ids that the model does not have, and `ContextLengthExceeded`.

@@ -10,7 +10,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 from marshmallow.fields import Field
 
 from glm_api.api.completion import BodySchema, ChunkSchema
-from glm_api.api.fields import Boolean, Integer, Neutral, TokenIds, json_type
+from glm_api.api.fields import Boolean, Integer, TokenIds, Unsupported, json_type
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.api.parameters import CompletionParameters, CompletionParametersSchema
 
@@ -18,7 +18,7 @@ MAX_PROMPTS = 16
 # As in OpenAI's API; chat completions have another.
 DEFAULT_MAX_TOKENS = 16
 
-Prompt = str | list[int]
+PromptInput = str | list[int]
 
 _IDS = TokenIds(min=1)
 
@@ -27,12 +27,12 @@ _IDS = TokenIds(min=1)
 class CompletionRequest(CompletionParameters):
     """A completion, as asked for."""
 
-    prompt: tuple[Prompt, ...]
+    prompt: tuple[PromptInput, ...]
     max_tokens: int = DEFAULT_MAX_TOKENS
     echo: bool = False
 
 
-class PromptsField(Field[tuple[Prompt, ...]]):
+class PromptsField(Field[tuple[PromptInput, ...]]):
     """A prompt as text or as token ids, or an array of such prompts; loaded into a tuple of prompts."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -50,7 +50,7 @@ class PromptsField(Field[tuple[Prompt, ...]]):
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
-    ) -> tuple[Prompt, ...]:
+    ) -> tuple[PromptInput, ...]:
         if isinstance(value, str):
             return (value,)
         if not isinstance(value, list):
@@ -87,9 +87,9 @@ class CompletionRequestSchema(CompletionParametersSchema):
     )
     echo = Boolean(load_default=False, metadata={"description": "Return the prompt in front of the answer."})
 
-    suffix = Neutral("", reason="GLM models cannot fill in text before a suffix")
-    best_of = Neutral(1)
-    logprobs = Neutral()
+    suffix = Unsupported("", reason="GLM models cannot fill in text before a suffix")
+    best_of = Unsupported(1)
+    logprobs = Unsupported()
 
 
 class CompletionChoiceSchema(Schema):

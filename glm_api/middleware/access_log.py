@@ -32,8 +32,8 @@ def register(app: Flask, settings: Settings) -> None:
         # Asked every few seconds by machines.
         level = logging.DEBUG if record.route in MONITORING_PATHS else logging.INFO
         if logger.isEnabledFor(level):
-            facts = facts_of(record)
-            logger.log(level, "%s", describe(record, facts), extra=facts)
+            fields = log_fields(record)
+            logger.log(level, "%s", describe(record, fields), extra=fields)
 
     request_over.connect(log, app, weak=False)
 
@@ -45,10 +45,10 @@ def register(app: Flask, settings: Settings) -> None:
             g.record.answer = []
 
 
-def facts_of(record: RequestRecord) -> dict[str, Any]:
-    """What the line tells; times in milliseconds. Facts that a request does not have are left out."""
+def log_fields(record: RequestRecord) -> dict[str, Any]:
+    """Return the fields of the line; times are in milliseconds. Fields that a request does not have are left out."""
     started = record.first_token_at
-    facts = {
+    fields = {
         "request_id": record.id,
         "method": record.method,
         "route": record.route,
@@ -67,17 +67,17 @@ def facts_of(record: RequestRecord) -> dict[str, Any]:
         "prompt": None if record.body is None else record.body.decode(errors="replace"),
         "answer": None if record.answer is None else "".join(record.answer),
     }
-    return {name: fact for name, fact in facts.items() if fact is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
-def describe_briefly(record: RequestRecord, facts: dict[str, Any]) -> str:
-    """For JSON, where the facts are fields of their own."""
-    return f"{record.method} {facts.get('path', record.route)} {record.final_status}"
+def describe_briefly(record: RequestRecord, fields: dict[str, Any]) -> str:
+    """Return the message of a JSON line, beside which the fields stand by themselves."""
+    return f"{record.method} {fields.get('path', record.route)} {record.final_status}"
 
 
-def describe_fully(record: RequestRecord, facts: dict[str, Any]) -> str:
-    """For text: all facts as ``name=value``."""
-    return " ".join(f"{name}={_quoted(str(fact))}" for name, fact in facts.items())
+def describe_fully(record: RequestRecord, fields: dict[str, Any]) -> str:
+    """Return the message of a text line: all fields as ``name=value``."""
+    return " ".join(f"{name}={_quoted(str(value))}" for name, value in fields.items())
 
 
 def _rounded(ms: float | None) -> float | None:
@@ -85,5 +85,5 @@ def _rounded(ms: float | None) -> float | None:
 
 
 def _quoted(value: str) -> str:
-    """As it is, or as Python would write it: no value can look like another fact or begin a line."""
+    """Return ``value``, quoted as Python quotes it if it could be mistaken for another field or a new line."""
     return value if _PLAIN.fullmatch(value) and "'" not in value else repr(value)

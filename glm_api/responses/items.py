@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from glm_api.api.fields import Array, Choice, Either, Matching, RequestSchema, String, Tagged
+from glm_api.api.fields import Array, Choice, DiscriminatedUnion, Matching, RequestSchema, String, Union
 from glm_api.api.messages import (
     MAX_MESSAGES,
     NAME_PATTERN,
     NAME_RULE,
-    Content,
     ContentField,
     DataUri,
     InputImage,
+    MessageContent,
     RefusalPartSchema,
     TextPartSchema,
 )
@@ -54,7 +54,7 @@ class MessageItem:
     """What somebody said."""
 
     role: str
-    content: Content
+    content: MessageContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class ResultItem:
     """What became of a call."""
 
     call_id: str
-    output: Content
+    output: MessageContent
 
 
 Item = MessageItem | CallItem | ResultItem
@@ -112,10 +112,10 @@ REFUSED_ITEMS = {
 }
 
 
-def input_field() -> Either:
+def input_field() -> Union:
     """The field ``input``."""
-    item = Tagged("type", ITEMS, default="message", refusals=REFUSED_ITEMS)
-    return Either(string=String(), array=Array(item, min=1, max=MAX_MESSAGES), required=True)
+    item = DiscriminatedUnion("type", ITEMS, default="message", refusals=REFUSED_ITEMS)
+    return Union(string=String(), array=Array(item, min=1, max=MAX_MESSAGES), required=True)
 
 
 def to_messages(items: Iterable[Item]) -> tuple[Message, ...]:

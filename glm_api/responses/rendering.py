@@ -22,20 +22,16 @@ from glm_api.responses.schemas import ResponseRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
-    """What does not change between the first event and the last."""
+class ResponseObject:
+    """A response that is being answered: what does not change between its first event and its last."""
 
     model: str
     request: ResponseRequest
     id: str = field(default_factory=lambda: f"resp_{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    @classmethod
-    def of(cls, request: ResponseRequest) -> Response:
-        return cls(served_model(request.model), request)
-
-    def body(self, status: str, output: list[dict[str, Any]], answer: Answer | None = None) -> dict[str, Any]:
-        """The response object; ``answer`` has the counts once there are any."""
+    def to_json(self, status: str, output: list[dict[str, Any]], answer: Answer | None = None) -> dict[str, Any]:
+        """Return the response object; its token counts are null without an ``answer``."""
         request = self.request
         return {
             "id": self.id,
@@ -63,6 +59,11 @@ class Response:
         }
 
 
+def to_response(request: ResponseRequest) -> ResponseObject:
+    """Return the response that answers ``request``. Raises `ApiError` for an unknown model."""
+    return ResponseObject(served_model(request.model), request)
+
+
 def _format(request: ResponseRequest) -> dict[str, Any]:
     return {key: value for key, value in asdict(request.text.format).items() if value is not None}
 
@@ -84,19 +85,19 @@ def _usage(answer: Answer) -> dict[str, Any]:
 
 
 def text_part(text: str) -> dict[str, Any]:
-    """The part that holds an answer's text."""
+    """Return the content part that holds the text of an answer."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def message_item(status: str, text: str | None) -> dict[str, Any]:
-    """A message; without content as long as ``text`` is None."""
+    """Return a message item; it has no content as long as ``text`` is None."""
     content = [] if text is None else [text_part(text)]
     id = f"msg_{uuid.uuid4().hex}"
     return {"type": "message", "id": id, "status": status, "role": "assistant", "content": content}
 
 
 def call_item(status: str, call_id: str, name: str, arguments: str) -> dict[str, Any]:
-    """A function call."""
+    """Return a function call item."""
     return {
         "type": "function_call",
         "id": f"fc_{uuid.uuid4().hex}",
@@ -108,22 +109,22 @@ def call_item(status: str, call_id: str, name: str, arguments: str) -> dict[str,
 
 
 def final_status(answer: Answer) -> str:
-    """``incomplete`` for an answer that was cut."""
+    """Return the status of a response that ended: ``incomplete`` if the answer was cut at its maximum length."""
     return "incomplete" if answer.reason == "length" else "completed"
 
 
-def body(response: Response, answer: Answer) -> dict[str, Any]:
-    """The body of a response that is not streamed."""
+def to_json(response: ResponseObject, answer: Answer) -> dict[str, Any]:
+    """Return the body of a response that is not streamed."""
     status = final_status(answer)
     calls = [call_item("completed", call.id, call.name, call.arguments) for call in answer.calls]
     message = [message_item(status, answer.text)] if answer.text or not calls else []
-    return response.body(status, [*message, *calls], answer)
+    return response.to_json(status, [*message, *calls], answer)
 
 
 class ResponseStream:
     """The typed events of a response."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: ResponseObject) -> None:
         self._response = response
         self._sequence = 0
         self._answer = Answer()
@@ -134,7 +135,7 @@ class ResponseStream:
         self._before_delta = self._after_delta = ""
 
     def render(self, batch: list[Event]) -> bytes:
-        """The events for what came together."""
+        """Return the events of the stream for events of the pipeline that came together."""
         return "".join(map(self._one, joined(batch))).encode()
 
     def _one(self, event: Event) -> str:
@@ -147,7 +148,7 @@ class ResponseStream:
                 return self._close("completed") + self._open_call(event)
             case Started():
                 self._answer.start(event)
-                running = self._response.body("in_progress", [])
+                running = self._response.to_json("in_progress", [])
                 return self._event("response.created", response=running) + self._event(
                     "response.in_progress", response=running
                 )
@@ -223,11 +224,11 @@ class ResponseStream:
         status = final_status(self._answer)
         empty = "" if self._output else self._open_text()
         closed = self._close(status)
-        whole = self._response.body(status, self._output, self._answer)
+        whole = self._response.to_json(status, self._output, self._answer)
         return (empty + closed + self._event(f"response.{status}", response=whole)).encode()
 
     def fail(self, error: ApiError) -> bytes:
         """The failure."""
-        failed = self._response.body("failed", self._output)
+        failed = self._response.to_json("failed", self._output)
         failed["error"] = {"code": "server_error", "message": error.message}
         return self._event("response.failed", response=failed).encode()

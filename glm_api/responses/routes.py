@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import flask
+from flask import Response
 
 from glm_api.api import generate
 from glm_api.api.openapi import EVENT_STREAM, GENERATING, Blueprint
 from glm_api.responses.prepare import prepare_job
-from glm_api.responses.rendering import Response, ResponseStream, body
+from glm_api.responses.rendering import ResponseStream, to_json, to_response
 from glm_api.responses.schemas import ResponseEventSchema, ResponseRequest, ResponseRequestSchema, ResponseSchema
 
 blueprint = Blueprint("responses", __name__, description="OpenAI's Responses API, stateless")
@@ -22,11 +22,11 @@ EXAMPLE = {"model": "default", "instructions": "Answer briefly.", "input": "Hell
 @blueprint.response(200, ResponseSchema)
 @blueprint.alt_response(200, schema=ResponseEventSchema, content_type=EVENT_STREAM)
 @blueprint.errors(*GENERATING)
-def create_response(request: ResponseRequest) -> flask.Response | dict[str, Any]:
+def create_response(request: ResponseRequest) -> Response | dict[str, Any]:
     """Generate a response to an input. Nothing is stored: the input must hold the whole conversation."""
-    response = Response.of(request)
+    response = to_response(request)
     job = prepare_job(request)
     if request.stream:
         return generate.stream(job, lambda generation: ResponseStream(response))
     answers, _ = generate.collect(job)
-    return body(response, answers[0])
+    return to_json(response, answers[0])

@@ -11,14 +11,14 @@ from glm_api.api.fields import (
     Array,
     Boolean,
     Choice,
-    Either,
+    DiscriminatedUnion,
     Integer,
-    Neutral,
+    NestedObject,
     Object,
-    Part,
     RequestSchema,
     String,
-    Tagged,
+    Union,
+    Unsupported,
 )
 from glm_api.api.openapi import AnyOf, EventData, EventSchema
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, Parameters, ParametersSchema
@@ -110,8 +110,10 @@ class TextOptionsSchema(RequestSchema):
     """Options of the answer's text."""
 
     loads = TextOptions
-    format = Tagged("type", FORMATS, load_default=FormatEntry("text"), metadata={"default": {"type": "text"}})
-    verbosity = Neutral("medium")
+    format = DiscriminatedUnion(
+        "type", FORMATS, load_default=FormatEntry("text"), metadata={"default": {"type": "text"}}
+    )
+    verbosity = Unsupported("medium")
 
 
 class ResponseRequestSchema(ParametersSchema):
@@ -125,31 +127,35 @@ class ResponseRequestSchema(ParametersSchema):
         load_default=None,
         metadata={"description": f"Maximum number of new tokens; {DEFAULT_MAX_TOKENS} by default."},
     )
-    tools = Array(Tagged("type", {"function": FlatToolSchema}), max=MAX_TOOLS, load_default=())
-    tool_choice = Either(
+    tools = Array(DiscriminatedUnion("type", {"function": FlatToolSchema}), max=MAX_TOOLS, load_default=())
+    tool_choice = Union(
         string=Choice("none", "auto", "required"),
-        object=Tagged("type", {"function": FlatNamedToolSchema}),
+        object=DiscriminatedUnion("type", {"function": FlatNamedToolSchema}),
         load_default=None,
     )
     parallel_tool_calls = Boolean(
         load_default=True, metadata={"description": "Accepted without effect: the models make one call a turn."}
     )
-    text = Part(TextOptionsSchema, load_default=TextOptions(), metadata={"default": {"format": {"type": "text"}}})
+    text = NestedObject(
+        TextOptionsSchema, load_default=TextOptions(), metadata={"default": {"format": {"type": "text"}}}
+    )
     metadata = Object(
         load_default=None, metadata={"description": "Returned unchanged in the response.", "additionalProperties": True}
     )
 
-    store = Neutral(False, reason=UNSTORED)
-    previous_response_id = Neutral(reason=UNSTORED)
-    conversation = Neutral(reason=UNSTORED)
-    background = Neutral(False, reason=UNSTORED)
-    prompt = Neutral(reason="this server has no stored prompts")
+    store = Unsupported(False, reason=UNSTORED)
+    previous_response_id = Unsupported(reason=UNSTORED)
+    conversation = Unsupported(reason=UNSTORED)
+    background = Unsupported(False, reason=UNSTORED)
+    prompt = Unsupported(reason="this server has no stored prompts")
     # Clients that keep no state ask for the reasoning by themselves; there is none, so nothing is missing.
-    include = Neutral([], ["reasoning.encrypted_content"], reason="there is nothing more to include")
-    reasoning = Neutral({}, {"effort": None}, {"effort": "none"}, reason="these models produce no separate reasoning")
-    truncation = Neutral("disabled", reason="a conversation that is too long is refused, not cut")
-    max_tool_calls = Neutral(reason="this server calls no tools")
-    n = Neutral(1, reason="a response has one answer")
+    include = Unsupported([], ["reasoning.encrypted_content"], reason="there is nothing more to include")
+    reasoning = Unsupported(
+        {}, {"effort": None}, {"effort": "none"}, reason="these models produce no separate reasoning"
+    )
+    truncation = Unsupported("disabled", reason="a conversation that is too long is refused, not cut")
+    max_tool_calls = Unsupported(reason="this server calls no tools")
+    n = Unsupported(1, reason="a response has one answer")
 
 
 # --- answers ------------------------------------------------------------------------------------------------------

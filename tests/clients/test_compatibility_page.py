@@ -9,7 +9,7 @@ import pytest
 
 from config import Settings
 from glm_api import create_app
-from glm_api.api.fields import Neutral, RequestSchema
+from glm_api.api.fields import RequestSchema, Unsupported
 from glm_api.chat.schemas import ChatRequestSchema
 from glm_api.completions.schemas import CompletionRequestSchema
 from glm_api.responses.schemas import ResponseRequestSchema
@@ -41,7 +41,7 @@ def test_each_parameter_has_its_row(schema: type[RequestSchema], heading: str | 
         assert name in table
         # The Responses API gives one answer only; the table of chat completions does not say that.
         if (name, schema) != ("n", ResponseRequestSchema):
-            assert table[name].startswith("refused") == isinstance(field, Neutral), name
+            assert table[name].startswith("refused") == isinstance(field, Unsupported), name
 
 
 def test_each_row_has_its_parameter() -> None:
