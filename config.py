@@ -1,9 +1,10 @@
-"""The settings: environment variables with the prefix ``GLM_``, read by `load_settings` and never at import.
+"""The settings: environment variables with the prefix ``GLM_``, which `load_settings` reads.
 
 `Settings` is the table of them. Each field is one variable (``queue_size`` is ``GLM_QUEUE_SIZE``) with its type,
 default, bounds and a line of help; the table in README.md is tested against it.
 
-This module imports nothing of ``glm_api``: gunicorn's master reads it, and must stay free of what a worker patches.
+This module imports nothing of ``glm_api``: gunicorn's master imports it, and whatever the master imports stays
+unpatched by gevent in the worker.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from hub import SYNTAX as HUB_SYNTAX
 from hub import Fetch, HubError, HubFile, fetched
 
 PREFIX: Final = "GLM_"
-# The names of chatglm_cpp.openai_api, so that its users need to change nothing. A GLM_ name wins.
+# The names of chatglm_cpp.openai_api, so that its users need to change nothing. A GLM_ name takes precedence.
 ALIASES: Final = {"MODEL": "GLM_MODEL", "MAX_LENGTH": "GLM_MAX_LENGTH", "NUM_THREADS": "GLM_NUM_THREADS"}
 
 DEMO_MODEL: Final = Path(__file__).resolve().parent / "demo" / "chatglm3-demo.q8_0.bin"
@@ -38,7 +39,7 @@ _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
 
 class SettingsError(Exception):
-    """Some settings are wrong. ``lines`` holds one line for each, which names its variable."""
+    """Some settings are invalid. ``lines`` has one line for each error, which names the variable."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
@@ -49,8 +50,8 @@ class SettingsError(Exception):
 class Variable:
     """One row of the table.
 
-    ``values`` says what it takes and completes "must be ...", ``default`` is in words, and ``parse`` raises
-    `ValidationError` with a message that goes on after the variable's name.
+    ``values`` describes the valid values, and ``default`` the default. ``parse`` converts the text; it raises
+    `ValidationError` with a message that follows the name of the variable.
     """
 
     values: str
@@ -60,7 +61,7 @@ class Variable:
 
 
 # --- kinds of settings --------------------------------------------------------------------------------------------
-# Each makes a field of `Settings`. ``shown`` is how the default is told where it is not simply the value.
+# Each returns a field of `Settings`. ``shown`` is the default as the table shows it, if that is not the value itself.
 
 
 def _parsed(
@@ -169,7 +170,7 @@ def _checked_file(text: str, check: Callable[[Path], object]) -> Path:
 def _origins(text: str) -> tuple[str, ...]:
     origins = _entries(text)
     for origin in origins:
-        # No patterns: flask-cors would take them for regular expressions.
+        # Patterns are refused: flask-cors would take them for regular expressions.
         if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d+)?", origin):
             raise ValidationError(f"must be * or origins such as https://chat.example.org, not {origin!r}")
     return origins
@@ -190,7 +191,7 @@ def _url(text: str) -> str:
     except ValueError:
         sound = False
     if not sound or "@" in text or "?" in text or "#" in text or not _VISIBLE_ASCII.fullmatch(text):
-        # Not shown: people put passwords into addresses.
+        # The message does not show the URL: people put passwords into URLs.
         raise ValidationError("must be http:// or https://, a host, and the path before /models, without a user")
     return text.rstrip("/")
 
@@ -212,7 +213,7 @@ def _bind(text: str) -> str:
 def _entries(text: str) -> tuple[str, ...]:
     entries = tuple(entry for entry in (part.strip() for part in text.split(",")) if entry)
     if not entries:
-        # Somebody meant to set it: to go on as if it were not set could open the server to everybody.
+        # The setting was meant to be set. Ignoring it could open the server to everybody.
         raise ValidationError("holds nothing but commas: give at least one entry, or leave the setting out")
     return entries
 
@@ -235,7 +236,7 @@ class Settings:
         "a name", "", "The model's id in `/v1/models` and in answers.", _name, shown="from the file's name"
     )
     model_aliases: tuple[str, ...] = _parsed(
-        "names, by commas", (), "Other ids by which clients may select the model.", _names, shown="none"
+        "comma-separated names", (), "Other ids by which clients may select the model.", _names, shown="none"
     )
     strict_model: bool = _switch("Answer 404 to an unknown `model` instead of using the served model.")
     lenient: bool = _switch(
@@ -290,7 +291,7 @@ class Settings:
     )
     upstream_key: str = _parsed("a key", "", "The API key that the engine requires.", _key, shown="none", secret=True)
     upstream_models: tuple[tuple[str, str], ...] = _parsed(
-        "`name=engine's name`, by commas",
+        "comma-separated `name=engine's name`",
         (),
         "The models to offer, each with its name in the engine.",
         _model_map,
@@ -324,7 +325,12 @@ class Settings:
         shown="none",
     )
     api_keys: tuple[str, ...] = _parsed(
-        "keys, by commas", (), "API keys; without any, everybody may use the server.", _keys, shown="none", secret=True
+        "comma-separated keys",
+        (),
+        "API keys; without any, everybody may use the server.",
+        _keys,
+        shown="none",
+        secret=True,
     )
     api_keys_file: Path | None = _parsed(
         "a path",
@@ -334,7 +340,7 @@ class Settings:
         shown="none",
     )
     allowed_hosts: tuple[str, ...] = _parsed(
-        "names, by commas, or *",
+        "comma-separated names, or *",
         (),
         "Names (in the `Host` header) that the server answers to, beside localhost's.",
         _hosts,
@@ -342,7 +348,7 @@ class Settings:
     )
     metrics_open: bool = _switch("Let everybody read `/metrics`, even if there are API keys.")
     cors_origins: tuple[str, ...] = _parsed(
-        "origins, by commas, or *", (), "Other origins whose pages may call the server.", _origins, shown="none"
+        "comma-separated origins, or *", (), "Other origins whose pages may call the server.", _origins, shown="none"
     )
     log_level: str = _choice("info", "Least severe level to log.", "debug", "info", "warning", "error")
     log_format: str = _choice("text", "Format of the log lines.", "text", "json")
@@ -359,7 +365,7 @@ class Settings:
 
     @property
     def loopback(self) -> bool:
-        """Whether the server listens on TCP for this machine alone, its browsers included, whatever page they show."""
+        """Whether the server listens on TCP for this machine alone; any page in a browser here can send to it."""
         return is_loopback(self.bind.rpartition(":")[0])
 
     @property
@@ -374,13 +380,13 @@ VARIABLES: Final[dict[str, Variable]] = {
 
 
 def model_name_of(path: Path) -> str:
-    """The id of a model file: its name without what tells the format, ``chatglm3-6b-q4_0.bin`` -> ``chatglm3-6b``."""
+    """Return the id of a model file: its name without the format, ``chatglm3-6b-q4_0.bin`` -> ``chatglm3-6b``."""
     name = re.sub(r"([-_.](ggml|q[458]_[01]|f16|f32))+$", "", path.stem, flags=re.IGNORECASE)
     return re.sub(r"[^\w.:/@+-]", "-", name or path.stem)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is a name or an address of this machine alone; an IPv6 address in brackets, as in URLs."""
+    """Return whether ``host`` is a loopback name or address; an IPv6 address may be in brackets, as in URLs."""
     host = host.lower().removesuffix(".")
     try:
         return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
@@ -389,9 +395,9 @@ def is_loopback(host: str) -> bool:
 
 
 def read_key_file(path: Path) -> tuple[str, ...]:
-    """The API keys in ``path``: one a line; empty lines and lines that begin with ``#`` do not count.
+    """Return the API keys in ``path``, one a line; empty lines and lines that begin with ``#`` are skipped.
 
-    Raises `OSError`, and `ValueError` when there is no key or something else than keys. Its message shows no key.
+    Raises `OSError`, and `ValueError` if there is no key or if a line is not a key; its message does not show the line.
     """
     lines = [line.strip() for line in _read_text(path).splitlines()]
     keys = tuple(line for line in lines if line and not line.startswith("#"))
@@ -421,7 +427,7 @@ def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched) -> Setting
         except ValidationError as error:
             lines += [f"{source} {message}." for message in error.messages]
     if values.get("backend") == "openai":
-        # Nothing reads it, so nothing is downloaded.
+        # Nothing reads the model, so nothing is downloaded.
         values.pop("model", None)
         if "GLM_UPSTREAM_URL" not in sources:
             lines.append("GLM_UPSTREAM_URL is not set, and GLM_BACKEND=openai needs it.")
@@ -445,7 +451,7 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
     ]
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in VARIABLES:
-            # Compared without the prefix, which would make every name like every other.
+            # Compare without the prefix, which makes all names similar.
             known = [variable.removeprefix(PREFIX) for variable in VARIABLES]
             meant = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1)
             hint = f" Did you mean {PREFIX}{meant[0]}?" if meant else ""
@@ -463,7 +469,7 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
 def _with_env_file(environ: Mapping[str, str]) -> Mapping[str, str]:
     """Return ``environ`` merged over its GLM_ENV_FILE; an unreadable file is reported with the other settings.
 
-    An empty variable counts as unset here too: it takes nothing of the file away, API keys for one.
+    An empty variable counts as unset here too: it does not remove a setting of the file, such as the API keys.
     """
     return {**environ, **_env_file_values(environ), **{name: text for name, text in environ.items() if text.strip()}}
 

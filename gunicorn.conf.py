@@ -1,7 +1,7 @@
 """gunicorn's configuration: one gevent worker, which keeps the model in child processes of its own.
 
-Names that are settings of gunicorn take effect by being assigned here, so everything that is not meant as one begins
-with an underscore. (``import config`` would set gunicorn's ``config`` to a module, and end the boot.)
+A name that is a setting of gunicorn takes effect when it is assigned here, so all other names begin with an underscore.
+(``import config`` would set gunicorn's setting ``config`` to a module, and the boot would fail.)
 """
 
 import os as _os
@@ -11,7 +11,7 @@ from pathlib import Path as _Path
 from typing import Any as _Any
 
 _CHECKOUT = str(_Path(__file__).resolve().parent)
-# So that it works from any directory, with -c /path/to/gunicorn.conf.py: this file needs config.py, gunicorn wsgi.py.
+# Make it work from any directory, with -c /path/to/gunicorn.conf.py: the imports here and wsgi.py are in the checkout.
 _sys.path.insert(0, _CHECKOUT)
 
 from config import SettingsError as _SettingsError  # noqa: E402
@@ -27,27 +27,27 @@ except _SettingsError as _error:
     raise SystemExit(str(_error)) from None
 
 bind = _settings.bind
-# A Unix socket is for its user and group alone: whoever may open it is taken for the proxy.
+# Only its user and group may open a Unix socket: whoever opens it is trusted as the proxy.
 umask = 0o117
-# gevent's, with bounds on what a client may take its time with.
+# gevent's worker, with a time limit on each wait for a client.
 worker_class = "glm_api.server.worker.Worker"
-# One pipeline, one queue in front of it. More machines, not more workers, serve more requests.
+# There is one pipeline with one queue. To serve more requests, add machines, not workers.
 workers = 1
 # Every request that waits or streams holds a connection; some more are kept for /health.
 worker_connections = _settings.queue_size + 1100
 # The app is loaded after the fork, where gevent has patched the standard library.
 preload_app = False
-# A worker that is replaced takes its pipeline process, with the running answer and all cached prompts, along.
+# Replacing the worker would end its pipeline process, with the running answer and all cached prompts.
 max_requests = 0
 # The worker only passes tokens on and is never busy for long, unless ggml's threads starve it.
 timeout = 120
-# glm_api.lifecycle takes the last two seconds to end what still runs with a proper error, before the master kills.
+# glm_api.lifecycle needs the last two seconds to end running requests with an error, before the worker is killed.
 graceful_timeout = int(_settings.graceful_timeout) + 2
 keepalive = 5
-# Nothing needs it, and it would be one more way in.
+# Nothing uses the control socket, and an attacker might.
 control_socket_disable = True
-# glm_api.middleware.access_log writes one line a request, when its stream is over; gunicorn's would come too early and
-# know too little.
+# glm_api.middleware.access_log writes one line a request, at the end of its stream; gunicorn would write too early, and
+# knows too little.
 accesslog = None
 
 
@@ -78,16 +78,16 @@ logconfig_dict = {
 
 
 def post_fork(server: _Any, worker: _Any) -> None:
-    """Let signals that mean the end take effect from the first moment of a worker.
+    """Make the worker obey signals that end it from its first moment.
 
-    It inherits the master's handlers, which only put a signal into the master's queue, and keeps them until it has set
-    its own. The master tells a worker only once to end, and kills it when the grace is over.
+    It inherits the master's handlers, which only put a signal into the master's queue, and keeps them until it sets its
+    own. The master sends a signal only once, and kills the worker when the grace period is over.
     """
     endings = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGQUIT)
     for number in endings:
         _signal.signal(number, _signal.SIG_DFL)
-    # This process' copy of the queue holds what came before this line. Whatever was meant for the master before the
-    # fork ends its workers too.
+    # This process' copy of the queue holds the signals that came before this line. A signal that came before the fork
+    # was meant for the master, but it ends the worker too.
     while not server.SIG_QUEUE.empty():
         number = server.SIG_QUEUE.get_nowait()
         if number in endings:

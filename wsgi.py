@@ -10,7 +10,7 @@ from glm_api.lifecycle import settings_loader
 try:
     settings = settings_loader.load(os.environ)
 except SettingsError as error:
-    # One clean exit with the lines and no traceback; gunicorn.conf.py has usually said the same before.
+    # Exit with the lines instead of a traceback. Usually gunicorn.conf.py has failed before, with the same lines.
     raise SystemExit(str(error)) from None
 
 for level, remark in remarks(os.environ, settings):

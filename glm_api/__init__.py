@@ -16,9 +16,9 @@ __version__ = "0.1.0"
 
 
 def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
-    """The application, over the backend of ``settings`` or another ``backend``, which somebody else starts."""
-    # Imported here because the children of the pipeline import this package too: they start in half the time without
-    # all that only the web side needs.
+    """Return the application. ``backend`` replaces the one that ``settings`` choose; neither is started here."""
+    # Imported here, because the child processes import this package too: they start in half the time without the web
+    # side.
     from flask import Flask
     from flask.json.provider import DefaultJSONProvider
 
@@ -29,7 +29,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
 
     app = Flask(__name__, static_folder=None)
     json = DefaultJSONProvider(app)
-    # Keys in the order that they are given in, Chinese as it is.
+    # Keep the order of keys, and Chinese characters as they are.
     json.ensure_ascii = json.sort_keys = False
     app.config["GLM_SETTINGS"] = settings
     app.config["GLM_VERSION"] = __version__
@@ -56,7 +56,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
 
 
 def backend_of(settings: Settings) -> Backend:
-    """The backend that ``settings`` ask for, set up; whoever serves starts it."""
+    """Return the backend that ``settings`` choose, configured but not started."""
     if settings.backend == "openai":
         from glm_api.upstream.client import Engine
 
@@ -68,7 +68,7 @@ def backend_of(settings: Settings) -> Backend:
 
 
 def pipeline_settings(settings: Settings) -> PipelineSettings:
-    """What the pipeline reads of the settings."""
+    """Return the pipeline's part of the settings."""
     from glm_api.pipeline.cpus import child_environment, usable_cpus
     from glm_api.pipeline.pipeline import PipelineSettings
 
@@ -85,7 +85,7 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
 
 
 def _blueprints_of(settings: Settings) -> list[Blueprint]:
-    """The routes that depend on the backend."""
+    """Return the blueprints that depend on the backend."""
     if settings.backend == "openai":
         from glm_api.upstream.routes import blueprint
 

@@ -21,6 +21,6 @@ pipeline = cast("Pipeline", _backend)
 
 
 def server_version() -> str:
-    """The version of this server."""
+    """Return the version of this server."""
     version: str = current_app.config["GLM_VERSION"]
     return version

@@ -1,8 +1,8 @@
 """Errors: every error answer has the OpenAI error envelope as its body.
 
-``{"error": {"message", "type", "param", "code"}}``, all four keys always there; a few errors add facts of their own.
-Requests are refused by raising `ApiError`; what the pipeline refuses or fails at is a `PipelineError`, which
-`from_pipeline` maps; werkzeug's own (404, 405, 413 ...) and anything unforeseen are caught by the handlers here.
+``{"error": {"message", "type", "param", "code"}}`` always has these four keys; a few errors have more. To refuse a
+request, raise `ApiError`. The backend raises `PipelineError`, and werkzeug has errors of its own (404, 405, 413 ...).
+The handlers here convert both, and any unforeseen exception.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ SERVER_ERROR = "server_error"
 # Tells OpenAI's SDKs not to send the same request again by themselves.
 NO_RETRY = {"x-should-retry": "false"}
 
-# Seconds. Whoever holds connections by sending slowly loses them sooner or later; nobody knows when.
+# In seconds. Clients that hold connections by sending slowly lose them sooner or later; nobody knows when.
 OVERLOADED_RETRY_AFTER = 5
 
-# nginx's word for a client that left before its answer; nobody receives it, logs and metrics count it.
+# nginx's status for a client that left before its answer. Nobody receives it; logs and metrics show it.
 CLIENT_CLOSED_REQUEST = 499
 
 # Endpoints that OpenAI offers and this server does not, by path prefix.
@@ -87,7 +87,7 @@ class ApiError(Exception):
         self.details = dict(details or {})
 
     def body(self) -> dict[str, Any]:
-        """The envelope."""
+        """Return the envelope."""
         known = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return {"error": {**known, **self.details}}
 
@@ -117,7 +117,7 @@ def from_pipeline(error: PipelineError) -> ApiError:
         case DeadlineExceeded():
             return ApiError(504, error.message, type=SERVER_ERROR, code="timeout")
         case AnswerError():
-            # The pipeline has tried again as often as it may; more of the same would only cost the caller time.
+            # The pipeline has already tried several times; another request would only cost the caller time.
             return ApiError(400, error.message, code="invalid_answer", headers=NO_RETRY)
         case ClientGone():
             return ApiError(CLIENT_CLOSED_REQUEST, error.message, code="client_closed_request")
@@ -144,7 +144,7 @@ def broken_body() -> ApiError:
 
 
 def overloaded(message: str) -> ApiError:
-    """Return the error for a request that the server has no room for now, but may have soon: 503."""
+    """Return the error for a request for which the server has no room now, but may have soon: 503."""
     headers = {"Retry-After": str(OVERLOADED_RETRY_AFTER)}
     return ApiError(503, message, type="unavailable_error", code="overloaded", headers=headers)
 
@@ -187,7 +187,7 @@ def _absence() -> str:
 
 
 def respond(error: ApiError) -> Response:
-    """``error`` as an answer; kept in ``g.error`` for logs and metrics."""
+    """Return the response for ``error``, and keep the error in ``g.error`` for logs and metrics."""
     g.error = error
     response = jsonify(error.body())
     response.status_code = error.status

@@ -3,8 +3,9 @@
 ``gunicorn.conf.py`` calls this, in the master and in the worker, and ``wsgi.py`` in the worker. The master imports this
 module, and whatever it imports with it stays unpatched by gevent in the worker: nothing else of the application.
 
-gunicorn calls no hook when a worker is told to finish, and kills it at ``graceful_timeout``. So the worker's signal
-handler is wrapped here: new work is refused at once, and shortly before the end whatever still runs gets its error.
+gunicorn calls no hook when it tells a worker to finish, and kills the worker at ``graceful_timeout``. So the worker's
+signal handler is wrapped here: new requests are refused at once, and running requests end with an error shortly before
+the worker is killed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What it takes to write the last frames of all streams, in seconds, and the most of the grace that it may use up.
+# Time to write the last frames of all streams, in seconds, and the largest share of the grace period that it may take.
 _CLOSING_SECONDS = 2.0
 _CLOSING_SHARE = 0.2
 
@@ -59,7 +60,7 @@ settings_loader = SettingsLoader()
 
 
 class Worker(Protocol):
-    """The part of gunicorn's worker that is used."""
+    """The part of gunicorn's worker that is used here."""
 
     cfg: Any
     wsgi: Any
@@ -69,7 +70,7 @@ class Worker(Protocol):
 
 
 def worker_started(worker: Worker) -> None:
-    """The application is loaded and the worker is about to serve: start its backend, without waiting for it."""
+    """Start the backend, without waiting for it. The worker has loaded the application and is about to serve."""
     backend: Backend = worker.wsgi.extensions["glm_backend"]
     told_to_finish = threading.Event()
 
@@ -87,14 +88,14 @@ def worker_started(worker: Worker) -> None:
 
 
 def _end_in_time(backend: Backend, told_to_finish: threading.Event, grace: float) -> None:
-    """Once told, wait for most of the ``grace`` (seconds), then end what still runs with a proper error."""
+    """Wait for the signal, then for most of ``grace`` (seconds); then end the requests that still run with an error."""
     told_to_finish.wait()
     time.sleep(grace - min(_CLOSING_SECONDS, _CLOSING_SHARE * grace))
     backend.stop()
 
 
 def worker_stopped(worker: Worker) -> None:
-    """The worker ends: so does its backend."""
+    """Stop the backend, because the worker ends."""
     if worker.wsgi is not None:
         backend: Backend = worker.wsgi.extensions["glm_backend"]
         backend.stop()

@@ -1,7 +1,7 @@
-"""Models of the Hugging Face Hub: how they are named in ``GLM_MODEL``, and their download before the server starts.
+"""Models of the Hugging Face Hub: their names in ``GLM_MODEL``, and their download before the server starts.
 
-gunicorn's master downloads, once; its workers find the result here after the fork. huggingface_hub itself runs in a
-process of its own (``hub.download``), so that the master stays free of what a worker patches.
+gunicorn's master downloads a model once, and its workers find the result here after the fork. huggingface_hub runs in a
+process of its own (``hub.download``), because whatever the master imports stays unpatched by gevent in the worker.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any, Final, Self
 
 PREFIX: Final = "hf:"
 SYNTAX: Final = "hf:OWNER/REPO[@REVISION]/FILE"
-# What ends a server also ends its download.
+# The signals that end a server also end its download.
 _ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[1]
-# As the Hub has them: no dot or hyphen at either end, nor two in a row.
+# The Hub's rule for names: no dot or hyphen at either end, nor two in a row.
 _NAME: Final = r"\w+(?:[.-]\w+)*"
 _PATTERN: Final = re.compile(
     rf"{PREFIX}(?P<repo>{_NAME}/{_NAME})(?:@(?P<revision>{_NAME}))?/(?P<path>[^\s\\]+)", flags=re.ASCII
@@ -43,7 +43,7 @@ class HubFile:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read ``hf:OWNER/REPO/FILE`` or ``hf:OWNER/REPO@REVISION/FILE``; None when it is neither."""
+        """Parse ``hf:OWNER/REPO/FILE`` or ``hf:OWNER/REPO@REVISION/FILE``; return None if ``text`` is neither."""
         match = _PATTERN.fullmatch(text)
         if match is None or not text.isprintable() or {"", ".", ".."} & set(match["path"].split("/")):
             return None
@@ -55,17 +55,17 @@ class HubFile:
 
 
 class HubError(Exception):
-    """A file of the Hub cannot be had. The message is one line that goes on after the variable's name."""
+    """A file of the Hub is not available. The message is one line, which follows the name of the variable."""
 
 
-# Where to get a file from: `fetched` or `fetch`. The mapping is the environment, with HF_HOME and the like.
+# `fetched` or `fetch`: returns the path of a file. The mapping is the environment, with HF_HOME and the like.
 Fetch = Callable[[HubFile, Mapping[str, str]], Path]
 
 _paths: dict[HubFile, Path] = {}
 
 
 def fetched(file: HubFile, environ: Mapping[str, str]) -> Path:
-    """Where ``file`` is, if this process or the one that it was forked from has downloaded it. Raises `HubError`."""
+    """Return the path of ``file``, which this process or its parent has downloaded. Raises `HubError`."""
     path = _paths.get(file)
     if path is None or not path.exists():
         raise HubError(f"names {file}, which is downloaded when gunicorn starts with gunicorn.conf.py, or gets HUP")
@@ -73,9 +73,10 @@ def fetched(file: HubFile, environ: Mapping[str, str]) -> Path:
 
 
 def fetch(file: HubFile, environ: Mapping[str, str]) -> Path:
-    """Where ``file`` is, downloaded if need be: with a progress bar on a terminal, from where it was stopped before.
+    """Return the path of ``file``; download it first if necessary, with a progress bar if standard error is a terminal.
 
-    Raises `HubError`, also when this process is told to end meanwhile. Only for the main thread.
+    A download that was stopped is resumed. Raises `HubError`, also if a signal ends this process meanwhile. Call it in
+    the main thread.
     """
     path = _paths.get(file)
     if path is None or not path.exists():
@@ -94,7 +95,7 @@ def _run(file: HubFile, environ: Mapping[str, str]) -> Path:
         env={"HF_HUB_DISABLE_TELEMETRY": "1", **os.environ, **environ, "PYTHONPATH": search_path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        # Ctrl-C comes here alone.
+        # So that Ctrl-C reaches this process only.
         process_group=0,
     )
     with _ending(process) as told_to_end:
@@ -112,14 +113,14 @@ def _run(file: HubFile, environ: Mapping[str, str]) -> Path:
 
 @contextmanager
 def _ending(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """While inside, a signal that ends this process ends ``process`` first. Yields the signals that have come."""
+    """In the block, a signal that ends this process ends ``process`` first. Yields the list of signals received."""
     come: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
         come.append(number)
         process.terminate()
         before = handlers[number]
-        # gunicorn's own, on HUP: it must hear of the signal too. Python's would only raise KeyboardInterrupt.
+        # At a reload, gunicorn's own handler must get the signal too. Python's would only raise KeyboardInterrupt.
         if callable(before) and before is not signal.default_int_handler:
             before(number, frame)
 

@@ -1,11 +1,11 @@
-"""Downloads one file of the Hugging Face Hub: ``python -m hub.download OWNER/REPO REVISION FILE``.
+"""Download one file of the Hugging Face Hub: ``python -m hub.download OWNER/REPO REVISION FILE``.
 
-Started by `hub.fetch`, and the only module that imports huggingface_hub. It prints one line of JSON,
+`hub.fetch` starts this program, the only module that imports huggingface_hub. It prints one line of JSON,
 ``{"path": ...}`` or ``{"error": ...}``; the progress bar and huggingface_hub's warnings go to standard error.
 
-hf_hub_download alone would do, but it begins anew when it was stopped, and hashes nothing. So the blob is fetched here
-into huggingface_hub's cache, under its own name only when it is complete and has the right SHA-256; hf_hub_download
-then finds it there and does the rest.
+hf_hub_download alone would do, but it does not resume a download and does not check the hash. So the blob is downloaded
+here into huggingface_hub's cache, and gets its final name only when it is complete and has the right SHA-256;
+hf_hub_download then finds it there and does the rest.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class DownloadError(Exception):
-    """The file cannot be had. The message goes on after "names hf:..., but"."""
+    """The file is not available. The message follows "names hf:..., but"."""
 
 
 def main() -> None:
-    """Download what the command line names and print the result."""
-    # What the parent sends to stop it. The stack is unwound, so that the progress bar ends its line.
+    """Download the file that the command line names, and print the result."""
+    # The parent sends this signal to stop the download. Unwinding the stack lets the progress bar end its line.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
-    # On a terminal with `stty tostop` the progress bar, drawn from the background, would stop this process.
+    # With `stty tostop` a terminal stops background processes that write to it, as the progress bar does.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     repo, revision, path = sys.argv[1:]
@@ -57,9 +57,9 @@ def main() -> None:
 
 
 def download(repo: str, revision: str, path: str) -> str:
-    """The path of the file in the cache, downloaded if need be. Raises `DownloadError`."""
+    """Return the path of the file in the cache; download it first if necessary. Raises `DownloadError`."""
     cached = try_to_load_from_cache(repo, path, revision=revision)
-    # A commit does not change, so the Hub need not be asked.
+    # A commit does not change, so there is nothing to ask the Hub.
     if isinstance(cached, str) and (constants.is_offline_mode() or _COMMIT.fullmatch(revision)):
         return cached
     if constants.is_offline_mode():
@@ -80,7 +80,7 @@ def _download_current(repo: str, revision: str, path: str) -> str:
     metadata = get_hf_file_metadata(hf_hub_url(repo, path, revision=revision))
     if metadata.etag is None or metadata.commit_hash is None:
         raise DownloadError(f"{constants.ENDPOINT} does not answer as the Hub does: check HF_ENDPOINT")
-    # Large files have their SHA-256 for an ETag. A small one, which is in git itself, is left to hf_hub_download.
+    # The ETag of a large file is its SHA-256. A small file, which is in git itself, is left to hf_hub_download.
     if _SHA256.fullmatch(metadata.etag):
         _fetch_blob(repo, path, metadata.etag, metadata)
     found = hf_hub_download(repo, path, revision=revision)
@@ -90,9 +90,9 @@ def _download_current(repo: str, revision: str, path: str) -> str:
 
 
 def _fetch_blob(repo: str, path: str, sha256: str, metadata: HfFileMetadata) -> None:
-    """Put the file's content into the cache, if it is not there; a partial one from before is completed.
+    """Download the content of the file into the cache unless it is there; resume an earlier download.
 
-    Raises `DownloadError` for a wrong checksum, and whatever `http_get` and the disk raise.
+    Raises `DownloadError` for a wrong checksum, and the errors of `http_get` and of the disk.
     """
     cache = Path(constants.HF_HUB_CACHE).expanduser()
     folder = repo_folder_name(repo_id=repo, repo_type="model")
@@ -102,7 +102,7 @@ def _fetch_blob(repo: str, path: str, sha256: str, metadata: HfFileMetadata) -> 
         return
     for file in (blob, lock):
         file.parent.mkdir(parents=True, exist_ok=True)
-    # hf_hub_download's own lock: of two servers that start at once, one waits for the other's download.
+    # hf_hub_download's own lock: if two servers start at once, one waits for the download of the other.
     with WeakFileLock(lock):
         if blob.exists():
             return
@@ -119,11 +119,11 @@ def _fetch_blob(repo: str, path: str, sha256: str, metadata: HfFileMetadata) -> 
 
 
 def _complete(partial: Path, repo: str, path: str, metadata: HfFileMetadata) -> None:
-    """Append to ``partial`` what it lacks. The bar is drawn on a terminal only, so others get a line."""
+    """Append the missing rest to ``partial``. Without a terminal there is no progress bar, so a line tells of it."""
     with partial.open("ab") as output:
         held = output.tell()
         if metadata.size is not None and held > metadata.size:
-            # No beginning of this file.
+            # It is not a part of this file.
             output.truncate(0)
             held = 0
         if held == metadata.size:
@@ -132,15 +132,15 @@ def _complete(partial: Path, repo: str, path: str, metadata: HfFileMetadata) -> 
             size = "" if metadata.size is None else f", {metadata.size / 1e6:,.0f} MB"
             begun = f", from {held / 1e6:,.0f} MB on" if held else ""
             print(f"Downloading {path} of {repo}{size}{begun}.", file=sys.stderr, flush=True)
-        # By way of the Hub, not of the signed address that it redirects to: that one must not get the token, and would
-        # be shown in huggingface_hub's warnings.
+        # The Hub's own URL, not the signed one to which it redirects: that one must not get the token, and
+        # huggingface_hub's warnings would show it.
         url = hf_hub_url(repo, path, revision=metadata.commit_hash)
         headers = build_hf_headers()
         http_get(url, output, resume_size=held, headers=headers, expected_size=metadata.size, displayed_filename=path)
 
 
 def explain(error: Exception, repo: str, revision: str, path: str) -> str:
-    """One line for ``error``, which says what to do. Texts that might hold the token are left out."""
+    """Return one line for ``error`` that says what to do. It leaves out texts that might contain the token."""
     endpoint = constants.ENDPOINT
     match error:
         case GatedRepoError():

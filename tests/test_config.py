@@ -131,7 +131,7 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(name: str, value: str
 
 
 @pytest.mark.parametrize("value", [",", " , ,", ",,"])
-@pytest.mark.parametrize("name", [name for name, row in VARIABLES.items() if "by commas" in row.values])
+@pytest.mark.parametrize("name", [name for name, row in VARIABLES.items() if "comma-separated" in row.values])
 def test_a_list_without_an_entry_is_an_error(name: str, value: str) -> None:
     assert error_lines(**{name: value}) == [
         f"{name} holds nothing but commas: give at least one entry, or leave the setting out."

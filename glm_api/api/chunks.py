@@ -1,8 +1,8 @@
-"""The chunks of a streamed completion, for every form of choice.
+"""The chunks of a streamed completion.
 
-A chunk costs the web process time that ggml's spinning threads need, so the common ones are not dumped by a schema:
-all that stays the same is rendered once a choice, and a text only gets its JSON string put in between. Texts that came
-together become one chunk.
+A chunk costs CPU time that the model's threads need. So most chunks are not dumped by a schema: what stays the same is
+rendered once for each choice, and for a text only its JSON string is put in between. Texts that come together become
+one chunk.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from glm_api.errors import ApiError
 from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text
 from glm_api.pipeline.generation import Generation
 
-# str.splitlines breaks lines here, and so do the clients that are built on it; JSON leaves them as they are.
+# str.splitlines breaks lines at these characters, and so do clients that use it. JSON does not escape them.
 _LINE_BREAKS = re.compile("[\x85\u2028\u2029]")
 
 
 def json_string(text: str) -> str:
-    """``text`` as a JSON string in which no client finds the end of a line."""
+    """Return ``text`` as a JSON string in which no client finds a line break."""
     if text.isascii() or not _LINE_BREAKS.search(text):
         return encode_basestring(text)
     return encode_basestring_ascii(text)
 
 
 def joined(batch: list[Event]) -> list[Event]:
-    """``batch`` with the texts that stand in a row as one."""
+    """Return ``batch`` with consecutive texts joined into one event."""
     if len(batch) == 1:
         return batch
     events: list[Event] = []
@@ -61,36 +61,36 @@ class ChunkStream(ABC):
 
     @abstractmethod
     def text_choice(self) -> tuple[str, str]:
-        """The JSON of a choice with a text, before and after the text."""
+        """Return the JSON of a choice with a text: the part before the text and the part after it."""
 
     @abstractmethod
     def opening(self) -> str:
-        """The chunks that begin an answer."""
+        """Return the chunks that begin an answer."""
 
     @abstractmethod
     def last_choice(self, reason: str) -> dict[str, Any]:
-        """The choice that ends an answer for ``reason``."""
+        """Return the choice that ends an answer, with ``reason`` as its finish reason."""
 
     @abstractmethod
     def empty_choice(self) -> dict[str, Any]:
-        """A choice that says nothing."""
+        """Return a choice without content, for chunks that carry something else."""
 
     def rare(self, event: Event) -> str:
-        """The chunk of an event that only some endpoints have."""
+        """Return the chunk for an event that only some endpoints send; by default nothing."""
         return ""
 
     @property
     def index(self) -> int:
-        """Of the answer that is being sent."""
+        """Index of the answer that is being sent."""
         return len(self._answers) - 1
 
     def render(self, batch: list[Event]) -> bytes:
-        """The chunks for events that came together."""
+        """Return the chunks for events that came together."""
         chunks = [self.text(event.text) if type(event) is Text else self._other(event) for event in joined(batch)]
         return "".join(chunks).encode()
 
     def text(self, text: str) -> str:
-        """The chunk of a text."""
+        """Return the chunk for a text."""
         return f"{self._before_text}{json_string(text)}{self._after_text}"
 
     def _other(self, event: Event) -> str:
@@ -118,17 +118,17 @@ class ChunkStream(ABC):
         return self.chunk(self.last_choice(answer.reason), {"timings": timings([answer], self._generation.queue_ms)})
 
     def chunk(self, choice: dict[str, Any], more: dict[str, Any] | None = None) -> str:
-        """A chunk with ``choice``. ASCII, for the reason that `json_string` has."""
+        """Return a chunk with ``choice`` and the keys ``more``, in ASCII: no client finds a line break in it."""
         rest = json.dumps({"choices": [choice], **(more or {})}, separators=(",", ":"))
         return f"{self._head}{rest[1:-1]}{self._tail}"
 
     def end(self) -> bytes:
-        """The token counts, where they were asked for, and the end of the stream."""
+        """Return the end of the stream, after a chunk with the token counts if the client requested them."""
         if not self._include_usage:
             return DONE
         rest = json.dumps({"choices": [], "usage": usage(self._answers, self._choices)}, separators=(",", ":"))
         return f"{self._head}{rest[1:]}\n\n".encode() + DONE
 
     def fail(self, error: ApiError) -> bytes:
-        """The error, and the end of the stream."""
+        """Return the error and the end of the stream."""
         return data(error.body()) + DONE

@@ -1,4 +1,4 @@
-"""Parts of a conversation that several endpoints share: its tools, its JSON instruction, its image."""
+"""Steps that several endpoints share on the way from a request to a conversation: tools, JSON instruction, image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from glm_api.context import pipeline
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Conversation, Message
 
-# In the words that the bundled demo model has learnt; large models understand any.
+# The bundled demo model was trained on these words; large models understand any.
 JSON_INSTRUCTION = "Respond with a single JSON object and nothing else."
 SCHEMA_INSTRUCTION = f"{JSON_INSTRUCTION} It must match this JSON schema:\n{{}}"
 
@@ -53,7 +53,10 @@ def with_tools(
 
 
 def instructed(messages: tuple[Message, ...], format: ResponseFormat) -> tuple[Message, ...]:
-    """``messages`` with what ``format`` demands at the end of the system's text: no grammar holds the model to it."""
+    """Return ``messages`` with an instruction for ``format`` at the end of the system message.
+
+    The model learns of the format only by this instruction: no grammar constrains its output.
+    """
     schema = format.demanded_schema
     if schema is None:
         return messages
@@ -71,9 +74,9 @@ def _as_text(schema: dict[str, Any]) -> str:
 
 
 def shown_image(conversation: Conversation, param: str) -> bytes | None:
-    """The one image that the conversation shows. Raises `ApiError` where there are more, or the model sees none.
+    """Return the image of the conversation, or None. ``param`` is the name of the array that held the messages.
 
-    ``param`` is the name of the array that the messages came in.
+    Raises `ApiError` if there are several images, or if the model does not accept images.
     """
     shown = [message for message in conversation.messages if message.image is not None]
     if not shown:

@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document. Each request works as it stands."""
+"""Examples for the OpenAPI document. Each request works as it is."""
 
 from __future__ import annotations
 

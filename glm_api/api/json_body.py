@@ -1,7 +1,8 @@
-"""Read a request's JSON body and load it with a schema; every fault becomes an error that names it, mostly 400.
+"""Read the JSON body of a request and load it with a schema; each fault is an `ApiError`, mostly with status 400.
 
-The order: media type (415), size (413, by werkzeug while it reads), number of values, UTF-8, JSON, an object, depth and
-characters, then the schema. The first fault that a schema finds is reported, with the dotted path of the value.
+Checked in this order: media type (415), size (413, by werkzeug while it reads), number of values, UTF-8, JSON, an
+object, depth and characters, then the schema. Of the faults that a schema finds the first is reported, with the dotted
+path of the value.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from glm_api.api.fields import CodedMessage, json_type
 from glm_api.errors import ApiError, broken_body, invalid
 
 MAX_DEPTH = 64
-# Reading many tiny values holds up everybody else. A text with so many of these signs would fit no model's context.
+# Reading many tiny values delays all other requests. A text with so many commas and brackets fits no model's context.
 MAX_VALUES = 2**18
-# A schema takes a hundred times as long for an object as for a number in an array.
+# A schema takes a hundred times longer to load an object than a number in an array.
 MAX_CONTAINERS = 2**14
-# The way to a value, innermost first; only written out when there is something to say about it.
+# The keys and indices that lead to a value, innermost first; `dotted` formats it, for errors only.
 Path: TypeAlias = "tuple[Path, str | int] | None"
 Container: TypeAlias = "tuple[Path, dict[str, Any] | list[Any]]"
 JSON_TYPE = re.compile(r"application/(?:[^;\s]+\+)?json", re.IGNORECASE)
@@ -33,7 +34,7 @@ _UNPRINTABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def read_json(request: Request) -> dict[str, Any]:
-    """The JSON object that ``request`` carries. Raises `ApiError` (400, 415) and werkzeug's 413."""
+    """Return the JSON object in the body of ``request``. Raises `ApiError` (400, 415) and werkzeug's 413."""
     if not JSON_TYPE.fullmatch(request.mimetype):
         got = request.mimetype or "no Content-Type"
         raise ApiError(
@@ -43,10 +44,10 @@ def read_json(request: Request) -> dict[str, Any]:
         )
     raw = request.get_data(cache=False)
     if request.content_length is not None and len(raw) < request.content_length:
-        # The client has stopped sending; it may hear the answer all the same.
+        # The client has stopped sending, but may still read the response.
         raise broken_body()
     if request.content_length is None and len(raw) == request.max_content_length:
-        # werkzeug cuts a chunked body off at the limit without a word.
+        # werkzeug silently truncates a chunked body at the limit.
         raise RequestEntityTooLarge
     if not raw.strip():
         raise invalid("The request body is empty: send a JSON object.", code=None)
@@ -61,7 +62,7 @@ def _parse(raw: bytes) -> object:
     if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise invalid(f"The request body holds too many values: at most {MAX_VALUES} are accepted.", code=None)
     try:
-        # Some Windows tools put a byte order mark in front; RFC 8259 lets a parser ignore it.
+        # Some Windows tools send a byte order mark first; RFC 8259 allows a parser to ignore it.
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise invalid(f"The request body is not UTF-8 (byte {error.start}).", code=None) from None
@@ -72,7 +73,7 @@ def _parse(raw: bytes) -> object:
             f"The request body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno}).", code=None
         ) from None
     except ValueError as error:
-        # A constant that is not JSON, or a number with more digits than Python converts.
+        # The body has NaN or Infinity, or a number with more digits than Python converts.
         raise invalid(f"The request body is not valid JSON: {error}.", code=None) from None
     except RecursionError:
         raise _too_deep() from None
@@ -87,10 +88,10 @@ def _too_deep() -> ApiError:
 
 
 def check_values(document: dict[str, Any]) -> None:
-    """Refuse what JSON can spell but nobody can use, at any depth. Raises `ApiError` with the path.
+    """Refuse values that are valid JSON but unusable, at any depth. Raises `ApiError` with the path of the value.
 
-    That is: more than `MAX_DEPTH` levels, more than `MAX_CONTAINERS` objects and arrays, lone surrogates (no Unicode
-    text has them), NUL characters, and numbers too large for a double.
+    These are: more than `MAX_DEPTH` levels, more than `MAX_CONTAINERS` objects and arrays, lone surrogates (which are
+    not Unicode text), NUL characters, and numbers too large for a double.
     """
     containers: list[Container] = [(None, document)]
     found = 1
@@ -107,7 +108,7 @@ def check_values(document: dict[str, Any]) -> None:
 
 
 def _checked(path: Path, container: dict[str, Any] | list[Any]) -> Iterator[Container]:
-    """The containers right inside ``container``, whose keys and other values are checked."""
+    """Yield the objects and arrays directly inside ``container``; check its keys and its other values."""
     if isinstance(container, dict):
         for key in container:
             _check_text(key, path)
@@ -136,7 +137,7 @@ def _check_text(text: str, path: Path) -> None:
 
 
 def dotted(path: Path) -> str | None:
-    """``path`` as errors give it, such as ``messages.0.content``; None for the body itself."""
+    """Return ``path`` in the form for errors, such as ``messages.0.content``; None for the body itself."""
     names: list[str] = []
     while path is not None:
         path, name = path
@@ -145,7 +146,7 @@ def dotted(path: Path) -> str | None:
 
 
 class BodyParser(FlaskParser):
-    """webargs' parser with this server's strictness about JSON and its envelope for what a schema refuses."""
+    """webargs' parser, with `read_json` in place of its own JSON reader and `ApiError` for its own errors."""
 
     DEFAULT_VALIDATION_STATUS = 400
 
@@ -161,7 +162,7 @@ class BodyParser(FlaskParser):
         error_status_code: int | None,
         error_headers: Mapping[str, str] | None,
     ) -> NoReturn:
-        # webargs has put the messages under the name of the location.
+        # webargs puts the messages under the name of the location.
         assert isinstance(error.messages, dict)
         raise from_validation(error.messages["json"])
 

@@ -1,8 +1,8 @@
 """Check the JSON schemas in requests, without compiling them.
 
-The web process only walks over a schema: references are followed within the document, nothing is ever retrieved, and
-what depends on the whole (a circle of references) is counted, not tried. Only what the drafts call a schema is looked
-at as one: a property may be named ``$ref``, and an ``enum`` may hold anything.
+The web process only walks through a schema: it follows references within the document, retrieves nothing, and counts
+how often references apply instead of evaluating them. It takes for a subschema only what the drafts call one: a
+property may be named ``$ref``, and an ``enum`` may hold anything.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from marshmallow import ValidationError
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
-# How many schemas may apply to one and the same value, by references and by allOf and the like.
+# Maximum number of schemas that apply to the same value, by references and by allOf and the like.
 MAX_EXPANSION = 10_000
-# In all patterns of a schema, each of which counts for PATTERN_CHARACTERS more: some take time by the square of it.
+# Maximum for all patterns of a schema together. Each pattern counts PATTERN_CHARACTERS more than its length. Some take
+# time that grows with the square of it.
 MAX_PATTERN_CHARACTERS = 16 * 1024
 PATTERN_CHARACTERS = 64
-# In those of them that are not of ECMA-262's language: they are checked in Python, which is much slower.
+# The same for the patterns that are not ECMA-262: they are checked in Python, which is much slower.
 MAX_FOREIGN_CHARACTERS = 2 * 1024
 
 LATEST = "https://json-schema.org/draft/2020-12/schema"
@@ -36,7 +37,7 @@ _DRAFT_2019 = "https://json-schema.org/draft/2019-09/schema"
 
 Node: TypeAlias = dict[str, Any]
 
-# The keywords that hold a schema or a list of schemas, and those that hold schemas by name.
+# The keywords whose value is a schema or a list of schemas, and those whose value is an object of named schemas.
 _SCHEMAS = {"allOf", "anyOf", "oneOf", "not", "items", "additionalItems", "additionalProperties"}
 _NAMED = {"properties", "patternProperties", "definitions"}
 _SCHEMAS_6 = _SCHEMAS | {"contains", "propertyNames"}
@@ -50,13 +51,13 @@ KEYWORDS: dict[str, tuple[set[str], set[str]]] = {
     _DRAFT_6: (_SCHEMAS_6, _NAMED | {"dependencies"}),
     DRAFT_4: (_SCHEMAS, _NAMED | {"dependencies"}),
 }
-# What these hold applies to the same value as the schema that they stand in.
+# The schemas in these keywords apply to the same value as the schema that has the keyword.
 _IN_PLACE = {"allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies"}
 _INDEX = re.compile(r"(?:0|[1-9][0-9]{0,5})\Z")
 
 
 class _Kind(Enum):
-    """What stands at a keyword."""
+    """What the value of a keyword is."""
 
     SCHEMAS = auto()
     NAMED = auto()
@@ -76,14 +77,15 @@ _KINDS = {
     for draft, (schemas, named) in KEYWORDS.items()
 }
 
-# In Rust: some agents send a hundred tools with every request, and Python takes half a millisecond for each subschema.
+# Written in Rust: some agents send a hundred tools with each request, and jsonschema, which is written in Python, takes
+# half a millisecond for each subschema.
 _META = {
     draft: jsonschema_rs.validator_for({"$schema": draft, "$ref": draft}, validate_formats=False, offline=True)
     for draft in KEYWORDS
 }
-# Reads the pattern and compiles nothing.
+# Parses a pattern without compiling it.
 _ECMA_262 = jsonschema_rs.validator_for({"format": "regex"}, validate_formats=True, offline=True)
-# Python programs (pydantic's) begin patterns with flags, which ECMA-262 has not.
+# Python programs (those with pydantic) begin patterns with flags, which ECMA-262 does not have.
 _FLAGS = re.compile(r"\A\(\?[aimsux]+\)")
 _HUGE_COUNT = re.compile(r"\{[0-9]*,?[0-9]{10}")
 _BEYOND_ASCII = r"(?:\\u[0-9a-fA-F]{4}|\\x[89a-fA-F][0-9a-fA-F]|\\?[^\x00-\x7f])"
@@ -93,14 +95,14 @@ _CHARACTERS = re.compile(
 
 
 def check_schema(schema: Node) -> None:
-    """Refuse a JSON schema that is none, is too large, or refers to what is not in it. Raises `ValidationError`."""
+    """Raise `ValidationError` for a JSON schema that is invalid, too large, or refers to something outside of it."""
     _checked(schema)
 
 
 def check_answer_schema(schema: Node) -> None:
-    """The same for a schema that answers are going to be checked against, in Python. Raises `ValidationError`."""
+    """Check a schema as `check_schema` does, and for use in Python: answers will be checked against it."""
     document = _checked(schema)
-    # jsonschema looks for the names that no pattern fits with all of them at once.
+    # For additionalProperties, jsonschema joins all patterns of a patternProperties to one.
     together = {"|".join(names) for names in document.names_by_pattern}
     patterns = document.patterns | together
     _check_size(patterns)
@@ -110,7 +112,7 @@ def check_answer_schema(schema: Node) -> None:
 
 
 def standalone(schema: Node) -> Node:
-    """``schema``, checked before, without what tools would take for the address or the draft of a part of it."""
+    """Return ``schema``, which was checked, without the keywords that give a part of it an address or another draft."""
     if not any(_identity(node, schema) for node in _Document(schema).nodes):
         return schema
     copied = copy.deepcopy(schema)
@@ -121,7 +123,7 @@ def standalone(schema: Node) -> Node:
 
 
 def check_parameters(schema: Node) -> None:
-    """A tool's parameters: a JSON schema of an object. Raises `ValidationError`."""
+    """Raise `ValidationError` if ``schema`` cannot be the parameters of a tool: a valid JSON schema of an object."""
     if schema.get("type", "object") != "object":
         raise ValidationError('must be a JSON schema of type "object".')
     check_schema(schema)
@@ -158,7 +160,7 @@ def _check_depth(schema: Node) -> None:
 
 
 def _draft(schema: Node) -> str:
-    """The draft that ``schema`` says it is of; empty for none."""
+    """Return the draft that ``schema`` declares, without the final #; empty if that is not a string."""
     name = schema.get("$schema", LATEST)
     return name.removesuffix("#") if isinstance(name, str) else ""
 
@@ -175,7 +177,7 @@ def _shortened(text: str) -> str:
 
 
 def _identity(node: Node, root: Node) -> list[str]:
-    """The keywords of ``node`` that give it an address or, below the root, a draft. A mere anchor is none."""
+    """Return the keywords that give ``node`` an address or, below the root, a draft. An anchor is not an address."""
     name = _id_keyword(root)
     found = [name] if isinstance(node.get(name), str) and not _is_anchor(node[name], root) else []
     return [*found, "$schema"] if "$schema" in node and node is not root else found
@@ -190,16 +192,16 @@ def _is_anchor(id: str, root: Node) -> bool:
 
 
 class _Document:
-    """A schema's parts that are schemas themselves, by their keyword or because a reference leads there.
+    """All subschemas of a schema: those in its keywords, and those to which a reference points.
 
-    Raises `ValidationError` for a reference that does not lead to a place in the document.
+    Raises `ValidationError` for a reference that points to nothing in the document.
     """
 
     def __init__(self, root: Node) -> None:
         self._root = root
         self._kinds = _KINDS[_draft(root)]
         self._id = _id_keyword(root)
-        # Of each schema, by its id(): those in it, or referred to, that apply to the same value.
+        # By the id() of a schema: the schemas in it, or referred to, that apply to the same value.
         self._below: dict[int, list[Node]] = {}
         self._references: list[tuple[Node, str, str]] = []
         self._anchors: dict[str, Node] = {}
@@ -208,12 +210,12 @@ class _Document:
         self.patterns: set[str] = set()
         self.names_by_pattern: list[list[str]] = []
         self._visit(root)
-        # Grows while it is gone through: what a reference leads to may hold references.
+        # The list grows during the loop: the target of a reference may have references itself.
         for node, keyword, target in self._references:
             self._follow(node, keyword, target)
 
     def _visit(self, start: Node) -> None:
-        """Note ``start`` and all schemas in it. Without recursion: this runs for a stranger, at any depth."""
+        """Note ``start`` and all schemas in it, without recursion: a client chooses the depth."""
         pending = [(start, False)]
         while pending:
             node, moved = pending.pop()
@@ -243,7 +245,7 @@ class _Document:
                     self._below[id(node)] += schemas
 
     def _note_id(self, node: Node, value: object) -> bool:
-        """Note an anchor; whether references in ``node`` would begin at an address of its own."""
+        """Note ``value`` if it is an anchor. Return whether it is an address, where references in ``node`` start."""
         if not isinstance(value, str):
             return False
         if _is_anchor(value, self._root):
@@ -282,7 +284,7 @@ class _Document:
                 self._visit(target)
 
     def _at(self, reference: str) -> Any:
-        """What ``reference`` leads to; None: nothing, or null."""
+        """Return the value to which ``reference`` points; None if there is none, or if it is null."""
         if reference == "#":
             return self._root
         if not reference.startswith("#/"):
@@ -298,10 +300,10 @@ class _Document:
         return place
 
     def check_expansion(self) -> None:
-        """Refuse what would be evaluated without an end, or so often that it comes to the same."""
+        """Raise `ValidationError` for references whose evaluation would not end, or would take practically for ever."""
         if not self._references:
             return
-        # Of each schema that is done: how many schemas apply where it applies, and by how many steps.
+        # By the id() of a finished schema: how many schemas apply where it applies, and the longest chain of them.
         done: dict[int, tuple[int, int]] = {}
         begun: set[int] = set()
         pending = [node for node in self.nodes if self._below[id(node)]]
@@ -354,10 +356,10 @@ def _is_ecma(pattern: str) -> bool:
 
 
 def _compiles(pattern: str) -> bool:
-    """Whether Python's re takes ``pattern``, in a time that grows with its length only.
+    """Return whether Python's re accepts ``pattern``, in a time that depends on its length alone.
 
-    Python goes through a set's ranges character by character (the largest one takes milliseconds), and slowly where
-    case does not count. So characters beyond ASCII are replaced first, by the last one of ASCII, and the flag i by s.
+    Python expands the ranges of a set character by character (the largest range takes milliseconds), and is slow if
+    case is ignored. So characters beyond ASCII are replaced first, by the last character of ASCII, and the flag i by s.
     """
     try:
         with warnings.catch_warnings():
@@ -375,7 +377,7 @@ def _simplified(found: re.Match[str]) -> str:
     if found["flags"]:
         return text.replace("i", "s")
     if text in (r"\N", r"\U"):
-        # A character by its name or by eight digits, which no other language has: not taken.
+        # A character by its name or by eight digits: no other language has these, so they are refused.
         return r"\Q"
     return "\x7f" if re.fullmatch(_BEYOND_ASCII, text) else text
 

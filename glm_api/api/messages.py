@@ -1,7 +1,7 @@
-"""The messages of a request: validated by role, and converted into the pipeline's messages.
+"""The messages of a request: validate them by role, and convert them into the pipeline's messages.
 
-``developer`` is ``system``. The legacy pair ``function_call`` / role ``function`` becomes a tool call and its result,
-matched by name; everything else about calls and results is for the model family's format to judge.
+``developer`` means the same as ``system``. The legacy pair ``function_call`` and role ``function`` becomes a tool call
+and its result, matched by name. All other rules for calls and results are checked by the format of the model family.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "jpg": b"\xff\xd8\xff", "jpeg": b"\x
 
 @dataclass(frozen=True, slots=True)
 class MessageContent:
-    """What a message says: its text parts joined, and the file of the image that it shows."""
+    """The content of a message: its text parts joined, and the file of its image."""
 
     text: str = ""
     image: bytes | None = None
@@ -41,7 +41,7 @@ class MessageContent:
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """A part of a content array that is text."""
+    """A text part of a content array."""
 
     text: str
 
@@ -55,7 +55,7 @@ class ImageUrl:
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
-    """A part of a content array that is an image."""
+    """An image part of a content array."""
 
     image_url: ImageUrl
 
@@ -66,7 +66,7 @@ class ImagePart:
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """The Responses API's form of the same."""
+    """An image part in the form of the Responses API."""
 
     image_url: bytes
 
@@ -76,7 +76,7 @@ class InputImage:
 
 
 def decode_data_uri(uri: str) -> bytes:
-    """The PNG or JPEG file in a ``data:`` URI. Raises `ValidationError`."""
+    """Return the PNG or JPEG file in a ``data:`` URI. Raises `ValidationError`."""
     match = _DATA_URI.match(uri)
     if match is None:
         if uri.startswith(("http://", "https://")):
@@ -95,7 +95,7 @@ def decode_data_uri(uri: str) -> bytes:
 
 
 class DataUri(String):
-    """A ``data:`` URI of an image, loaded into the file's bytes."""
+    """A ``data:`` URI of an image; loaded into the bytes of the file."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         return decode_data_uri(super()._deserialize(value, *args, **kwargs))
@@ -110,7 +110,7 @@ class TextPartSchema(RequestSchema):
 
 
 class RefusalPartSchema(RequestSchema):
-    """A refusal that an assistant gave: text like any other."""
+    """A refusal by the assistant, which is read as text."""
 
     loads = TextPart
     type = Choice("refusal", required=True)
@@ -118,7 +118,7 @@ class RefusalPartSchema(RequestSchema):
 
 
 class ImageUrlSchema(RequestSchema):
-    """Where an image is."""
+    """The URL of an image."""
 
     loads = ImageUrl
     url = DataUri(required=True, metadata={"description": "`data:image/png;base64,...` or JPEG, at most 10 MiB."})
@@ -142,7 +142,7 @@ REFUSED_PARTS = {
 
 
 class ContentField(Union):
-    """A string, or an array of parts whose texts are joined."""
+    """The content of a message: a string, or an array of ``parts``; loaded into `MessageContent`."""
 
     def __init__(self, parts: Mapping[str, type[RequestSchema]], **kwargs: Any) -> None:
         part = DiscriminatedUnion("type", parts, refusals=REFUSED_PARTS)
@@ -166,7 +166,7 @@ ASSISTANT_PARTS = {"text": TextPartSchema, "refusal": RefusalPartSchema}
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """Name and arguments of a call."""
+    """Name and arguments of a function call."""
 
     name: str
     arguments: str = "{}"
@@ -182,7 +182,7 @@ class CallEntry:
 
 @dataclass(frozen=True, slots=True)
 class IncomingMessage:
-    """A message as a request holds it. ``function_call`` and ``name`` belong to the legacy form."""
+    """A message of a request. ``function_call`` and ``name`` belong to the legacy form."""
 
     role: str
     content: MessageContent | None = None
@@ -193,7 +193,7 @@ class IncomingMessage:
 
 
 class FunctionCallSchema(RequestSchema):
-    """A call of a function."""
+    """A function call."""
 
     loads = FunctionCall
     name = Matching(NAME_PATTERN, NAME_RULE, required=True)
@@ -201,7 +201,7 @@ class FunctionCallSchema(RequestSchema):
 
 
 class ToolCallSchema(RequestSchema):
-    """A call that the assistant made."""
+    """A tool call by the assistant."""
 
     loads = CallEntry
     id = String(required=True, min=1, max=256)
@@ -210,28 +210,28 @@ class ToolCallSchema(RequestSchema):
 
 
 class MessageSchema(RequestSchema):
-    """What all messages share."""
+    """Base of the message schemas."""
 
     loads: ClassVar[type[Any]] = IncomingMessage
     name = String(max=64, load_default=None, metadata={"description": "Accepted without effect."})
 
 
 class SystemMessageSchema(MessageSchema):
-    """Instructions; `developer` is the same as `system`."""
+    """A system message; `developer` means the same as `system`."""
 
     role = Choice("system", "developer", required=True)
     content = ContentField(TEXT_PARTS, required=True)
 
 
 class UserMessageSchema(MessageSchema):
-    """The user's text, and an image for a model with vision."""
+    """A message of the user: text, and an image if the model accepts images."""
 
     role = Choice("user", required=True)
     content = ContentField(USER_PARTS, required=True)
 
 
 class AssistantMessageSchema(MessageSchema):
-    """What the model said, and the tools that it called."""
+    """A message of the model: text, tool calls, or both."""
 
     role = Choice("assistant", required=True)
     content = ContentField(ASSISTANT_PARTS, load_default=None)
@@ -268,12 +268,12 @@ MESSAGE_SCHEMAS: dict[str, type[MessageSchema]] = {
 
 
 def messages_field() -> Array:
-    """The field ``messages``."""
+    """Return the field ``messages``."""
     return Array(DiscriminatedUnion("role", MESSAGE_SCHEMAS), min=1, max=MAX_MESSAGES, required=True)
 
 
 def to_messages(incoming: Iterable[IncomingMessage]) -> tuple[Message, ...]:
-    """The pipeline's messages. Raises `ApiError` for what a single message's schema cannot see."""
+    """Return the pipeline's messages. Raises `ApiError` for faults that the schema of a single message cannot find."""
     unanswered: dict[str, str] = {}
     return tuple(_to_message(message, position, unanswered) for position, message in enumerate(incoming))
 

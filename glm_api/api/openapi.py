@@ -22,7 +22,7 @@ ERRORS = {
     400: "The request is invalid; `param` names the faulty parameter.",
     401: "The API key is missing or unknown (only if the server requires API keys).",
     403: "The server does not answer to the name in the `Host` header (see `GLM_ALLOWED_HOSTS`).",
-    404: "Not found; `model_not_found` for an unknown model (to generate: only if the server is strict about names).",
+    404: "The model does not exist (`model_not_found`); to a request to generate, only with `GLM_STRICT_MODEL`.",
     408: "The request body took too long to arrive.",
     413: "The request body is too large.",
     415: "The `Content-Type` header does not declare JSON.",
@@ -64,7 +64,7 @@ class ErrorSchema(Schema):
 
 
 class AnyOf(fields.Raw):
-    """A value in an answer, described by one of these schemas and sent unchanged."""
+    """A value of a response that one of ``schemas`` describes; it is sent unchanged."""
 
     def __init__(self, *schemas: type[Schema], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -72,7 +72,7 @@ class AnyOf(fields.Raw):
 
 
 class EventData(fields.Raw):
-    """The data of a server-sent event: JSON described by one of these schemas, or ``end``."""
+    """The data of a server-sent event: JSON that one of ``schemas`` describes, or the string ``end``."""
 
     def __init__(self, *schemas: type[Schema], end: str | None = None, **kwargs: Any) -> None:
         super().__init__(required=True, **kwargs)
@@ -81,19 +81,19 @@ class EventData(fields.Raw):
 
 
 class EventSchema(Schema):
-    """A server-sent event; it may have other fields beside its data, such as a name."""
+    """A server-sent event; it may have more fields than its data, such as a name."""
 
     class Meta:
         unknown = EXCLUDE
 
 
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
-    """flask-smorest's blueprint with this server's body parser, and with types."""
+    """flask-smorest's blueprint, with this server's body parser and with type hints."""
 
     ARGUMENTS_PARSER = BodyParser()
 
     def arguments(self, schema: type[Schema], **kwargs: Any) -> Callable[[View], View]:
-        """Load the request's JSON body with ``schema``; the view gets the result."""
+        """Load the JSON body of the request with ``schema``, and pass the result to the view."""
         # Pass an instance: given a class, webargs would build a schema for every request, which is slower
         # than loading with it.
         decorate: Callable[[View], View] = super().arguments(schema(), **kwargs)
@@ -151,7 +151,7 @@ def unique(schemas: Mapping[str, type[Schema]]) -> list[type[Schema]]:
 
 
 class Api(flask_smorest.Api):  # type: ignore[misc]
-    """flask-smorest's document, with the envelope for errors."""
+    """flask-smorest's OpenAPI document, with the error envelope as the body of errors."""
 
     ERROR_SCHEMA = ErrorSchema
     DEFAULT_ERROR_RESPONSE_NAME = None

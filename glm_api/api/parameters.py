@@ -1,4 +1,4 @@
-"""The parameters of every endpoint that generates: model, sampling, stop strings, streaming."""
+"""The parameters of all endpoints that generate: model, sampling, stop strings, streaming."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from glm_api.errors import invalid
 from glm_api.pipeline.job import Sampling
 
 DEFAULTS = Sampling()
-# New tokens of an answer to a conversation.
+# Maximum number of new tokens in an answer to a conversation.
 DEFAULT_MAX_TOKENS = 2048
 
 MAX_CHOICES = 4
@@ -20,20 +20,20 @@ MAX_STOP_LENGTH = 256
 # A temperature or top_p below this is meant to be none. The engine calculates with 32-bit floats: dividing by much
 # less overflows them, and the least numbers of JSON are 0 to them, which means something else.
 GREEDY_BELOW = 1e-3
-# The engine divides by it as a 32-bit float, which must not be 0.
+# The engine divides by it as a 32-bit float, so it must not round to 0.
 MIN_PENALTY = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """``include_usage``: a last chunk with the token counts."""
+    """With ``include_usage`` a stream ends with a chunk that has the token counts."""
 
     include_usage: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """Base of the requests that generate."""
+    """Base of all requests that generate."""
 
     model: str | None = None
     temperature: float = DEFAULTS.temperature
@@ -57,13 +57,13 @@ class Parameters:
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The strings that end an answer."""
+        """The stop strings."""
         return (self.stop,) if isinstance(self.stop, str) else self.stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionParameters(Parameters):
-    """Base of the requests that are answered with choices."""
+    """Base of the requests that are answered with choices: chat and text completions."""
 
     n: int = 1
     stream_options: StreamOptions | None = None
@@ -75,7 +75,7 @@ class CompletionParameters(Parameters):
         return self.stream_options is not None and self.stream_options.include_usage
 
     def check_streaming(self) -> None:
-        """Refuse what only a stream can honour when none is asked for. Raises `ApiError`."""
+        """Raise `ApiError` if a request that does not stream has parameters of a stream."""
         if self.stream:
             return
         if self.stream_options is not None:
@@ -85,7 +85,7 @@ class CompletionParameters(Parameters):
 
 
 class StreamOptionsSchema(RequestSchema):
-    """What a stream contains beside the answer."""
+    """What a stream contains in addition to the answer."""
 
     loads = StreamOptions
     include_usage = Boolean(
@@ -94,7 +94,7 @@ class StreamOptionsSchema(RequestSchema):
 
 
 class ParametersSchema(RequestSchema):
-    """The parameters of every endpoint that generates."""
+    """The parameters of all endpoints that generate."""
 
     loads: ClassVar[type[Any]] = Parameters
     model = String(

@@ -12,7 +12,7 @@ from glm_api.api.messages import NAME_PATTERN, NAME_RULE
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """The schema that an answer must fit, and what to tell the model of it."""
+    """The JSON schema that an answer must match, and how to describe it to the model."""
 
     name: str
     schema: dict[str, Any] | None = None

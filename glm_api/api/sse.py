@@ -1,7 +1,7 @@
 """Server-sent events: format one, and stream them as a response.
 
-`send` is for whatever is streamed, by this server's pipeline or an engine elsewhere. The work is closed by the stream
-and by ``Response.call_on_close``, because a stream that never starts does not run its ``finally``.
+`send` streams the answers of every backend. The stream gives the request's place in the queue back at its end;
+``Response.call_on_close`` does so too, because a stream that never starts does not run its ``finally``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DONE = b"data: [DONE]\n\n"
 SSE_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
-    # nginx holds a stream back until it is over unless told so.
+    # Tells nginx not to buffer the stream.
     "X-Accel-Buffering": "no",
 }
 
@@ -31,20 +31,23 @@ Batch = TypeVar("Batch", contravariant=True)
 
 
 class Stream(Protocol[Batch]):
-    """Turns what arrives for one request into the bytes of its stream."""
+    """Renders what a backend sends for one request as the bytes of a stream."""
 
     def render(self, batch: Batch) -> bytes:
-        """The bytes for what came together; may be empty."""
+        """Return the bytes for a batch, which came together; they may be empty."""
 
     def end(self) -> bytes:
-        """The last bytes when all has arrived."""
+        """Return the last bytes of a complete stream."""
 
     def fail(self, error: ApiError) -> bytes:
-        """The last bytes of a stream that failed under way."""
+        """Return the last bytes of a stream that fails."""
 
 
 def send(batches: Iterator[Any], stream: Stream[Any], release: Callable[[], None]) -> Response:
-    """The stream of ``batches``, a ping for each empty one; ``release`` is called at its end, maybe several times."""
+    """Return a response that streams ``batches``, with a ping for each empty one.
+
+    ``release`` is called at the end of the stream, possibly several times.
+    """
     response = Response(_chunks(batches, stream, release, g.record, current_app.logger), headers=SSE_HEADERS)
     response.call_on_close(release)
     return response
@@ -66,7 +69,7 @@ def _chunks(
     except ClientGone as error:
         record.error = from_pipeline(error)
     except GeneratorExit:
-        # The server could not write: this is how it learns of a client that left if nothing else told it.
+        # The server could not write to the client. Usually a client that leaves is noticed earlier.
         record.error = from_pipeline(ClientGone("The client closed the connection."))
         raise
     except PipelineError as error:
@@ -84,5 +87,5 @@ def _chunks(
 
 
 def data(payload: object) -> bytes:
-    """``payload`` as one server-sent event. ASCII: clients that split lines by Unicode's rules would cut it apart."""
+    """Return ``payload`` as one server-sent event, in ASCII: some clients break lines at Unicode's line separators."""
     return b"data: " + json.dumps(payload, separators=(",", ":")).encode() + b"\n\n"

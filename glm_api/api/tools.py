@@ -1,6 +1,6 @@
-"""The tools that a request declares, and which of them the model may call.
+"""The tools that a request declares, and the choice of those that the model may call.
 
-The legacy ``functions`` and ``function_call`` are read into the same.
+The legacy ``functions`` and ``function_call`` are converted into the same.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ToolEntry:
 
 
 class ToolSchema(RequestSchema):
-    """A tool: always a function."""
+    """A tool, which is always a function."""
 
     loads = ToolEntry
     type = Choice("function", required=True)
@@ -74,7 +74,7 @@ class NamedFunction:
 
 
 class NamedFunctionSchema(RequestSchema):
-    """The name of a declared function."""
+    """The function that must be called."""
 
     loads = NamedFunction
     name = Matching(NAME_PATTERN, NAME_RULE, required=True)
@@ -96,12 +96,12 @@ class NamedToolSchema(RequestSchema):
 
 
 def tools_field() -> Array:
-    """The field ``tools``."""
+    """Return the field ``tools``."""
     return Array(NestedObject(ToolSchema), max=MAX_TOOLS, load_default=())
 
 
 def functions_field() -> Array:
-    """The legacy field ``functions``."""
+    """Return the legacy field ``functions``."""
     return Array(
         NestedObject(FunctionSchema),
         max=MAX_TOOLS,
@@ -111,7 +111,7 @@ def functions_field() -> Array:
 
 
 def tool_choice_field() -> Union:
-    """The field ``tool_choice``."""
+    """Return the field ``tool_choice``."""
     return Union(
         string=Choice("none", "auto", "required"),
         object=NestedObject(NamedToolSchema),
@@ -121,7 +121,7 @@ def tool_choice_field() -> Union:
 
 
 def function_call_field() -> Union:
-    """The legacy field ``function_call``."""
+    """Return the legacy field ``function_call``."""
     return Union(
         string=Choice("none", "auto"),
         object=NestedObject(NamedFunctionSchema),
@@ -131,7 +131,10 @@ def function_call_field() -> Union:
 
 
 def to_tools(entries: Iterable[FunctionEntry], param: str) -> tuple[Tool, ...]:
-    """The pipeline's tools. Raises `ApiError` when two have one name; ``param`` is a path with {} for the index."""
+    """Return the pipeline's tools. Raises `ApiError` if two have the same name.
+
+    ``param`` is the path of a name, with {} in place of the tool's index.
+    """
     tools = tuple(entry.to_tool() for entry in entries)
     seen: set[str] = set()
     for index, tool in enumerate(tools):
@@ -143,7 +146,7 @@ def to_tools(entries: Iterable[FunctionEntry], param: str) -> tuple[Tool, ...]:
 
 
 def to_choice(chosen: str | NamedTool | NamedFunction | None, tools: tuple[Tool, ...], param: str) -> ToolChoice:
-    """The pipeline's choice. Raises `ApiError` for one that the declared tools cannot meet."""
+    """Return the pipeline's tool choice. Raises `ApiError` for a choice that is not possible with ``tools``."""
     match chosen:
         case None | "auto":
             return ToolChoice()

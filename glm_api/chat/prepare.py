@@ -1,4 +1,4 @@
-"""Convert a chat completion request into a job for the pipeline."""
+"""Convert a request for a chat completion into a job for the pipeline."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def _message(answer: Answer, legacy: bool) -> dict[str, Any]:
 
 
 class ChatStream(ChunkStream):
-    """The chunks of a chat completion, as OpenAI sends them."""
+    """The chunks of a chat completion, in OpenAI's form."""
 
     def __init__(self, completion: ChatCompletion, generation: Generation) -> None:
         self._completion = completion

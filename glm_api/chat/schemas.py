@@ -26,7 +26,7 @@ from glm_api.api.tools import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest(CompletionParameters):
-    """A chat completion, as asked for."""
+    """A request for a chat completion."""
 
     messages: tuple[IncomingMessage, ...]
     max_tokens: int = DEFAULT_MAX_TOKENS
@@ -59,7 +59,7 @@ class JsonObjectFormatSchema(RequestSchema):
 
 
 class JsonSchemaFormatSchema(RequestSchema):
-    """JSON that fits a schema."""
+    """JSON that matches a schema."""
 
     loads = ResponseFormat
     type = Choice("json_schema", required=True)
@@ -70,7 +70,7 @@ FORMATS = {"text": TextFormatSchema, "json_object": JsonObjectFormatSchema, "jso
 
 
 class ChatRequestSchema(CompletionParametersSchema):
-    """A chat completion, as asked for. Unknown parameters are ignored."""
+    """A request for a chat completion. Unknown parameters are ignored."""
 
     loads = ChatRequest
     messages = messages_field()
@@ -109,11 +109,11 @@ class ChatRequestSchema(CompletionParametersSchema):
     best_of = Unsupported(1)
 
 
-# --- answers ------------------------------------------------------------------------------------------------------
+# --- responses ----------------------------------------------------------------------------------------------------
 
 
 class CalledFunctionSchema(Schema):
-    """The called function and its arguments."""
+    """A function that the model called, and its arguments."""
 
     name = fields.String(required=True)
     arguments = fields.String(required=True, metadata={"description": "A JSON object, as a string."})
@@ -141,7 +141,7 @@ FINISH_REASONS = ("stop", "length", "tool_calls", "function_call")
 
 
 class ChoiceSchema(Schema):
-    """One answer."""
+    """One of the answers."""
 
     index = fields.Integer(required=True)
     message = fields.Nested(AnswerMessageSchema, required=True)
@@ -157,14 +157,14 @@ class ChatCompletionSchema(BodySchema):
 
 
 class FunctionDeltaSchema(Schema):
-    """First the name, then pieces of the arguments."""
+    """The name in the first chunk, then pieces of the arguments."""
 
     name = fields.String()
     arguments = fields.String(required=True)
 
 
 class ToolCallDeltaSchema(Schema):
-    """``id``, ``type`` and the name come once, with empty arguments; then pieces of the arguments."""
+    """A piece of a tool call: first ``id``, ``type``, the name and empty arguments; then pieces of the arguments."""
 
     index = fields.Integer(required=True)
     id = fields.String()
@@ -173,7 +173,7 @@ class ToolCallDeltaSchema(Schema):
 
 
 class DeltaSchema(Schema):
-    """What is new."""
+    """What a chunk adds to a message."""
 
     role = fields.String(validate=validate.Equal("assistant"))
     content = fields.String()
@@ -182,7 +182,7 @@ class DeltaSchema(Schema):
 
 
 class ChunkChoiceSchema(Schema):
-    """What is new in one answer."""
+    """What a chunk adds to one of the answers."""
 
     index = fields.Integer(required=True)
     delta = fields.Nested(DeltaSchema, required=True)

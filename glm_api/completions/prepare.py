@@ -1,4 +1,4 @@
-"""Convert a completion request into a job for the pipeline."""
+"""Convert a request for a text completion into a job for the pipeline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from glm_api.pipeline.model_info import OutputSpec
 
 
 def prepare_job(request: CompletionRequest) -> tuple[Job, list[str]]:
-    """Return the job that ``request`` asks for, and the echo that goes in front of each choice (mostly empty).
+    """Return the job that ``request`` asks for, and the echo that goes in front of each choice, which may be empty.
 
     Raises `ApiError`, and `PipelineError` from the tokenizer.
     """

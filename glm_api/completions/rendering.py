@@ -1,4 +1,4 @@
-"""Render the events of a completion as one JSON body or as the chunks of a stream."""
+"""Render the events of a text completion as one JSON body or as the chunks of a stream."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.api.parameters import CompletionParameters, CompletionParametersSchema
 
 MAX_PROMPTS = 16
-# As in OpenAI's API; chat completions have another.
+# The default of OpenAI's API; chat completions have another one.
 DEFAULT_MAX_TOKENS = 16
 
 PromptInput = str | list[int]
@@ -25,7 +25,7 @@ _IDS = TokenIds(min=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest(CompletionParameters):
-    """A completion, as asked for."""
+    """A request for a text completion."""
 
     prompt: tuple[PromptInput, ...]
     max_tokens: int = DEFAULT_MAX_TOKENS
@@ -78,7 +78,7 @@ def _at(index: int, prompt: object) -> list[int]:
 
 
 class CompletionRequestSchema(CompletionParametersSchema):
-    """A completion, as asked for. Unknown parameters are ignored."""
+    """A request for a text completion. Unknown parameters are ignored."""
 
     loads = CompletionRequest
     prompt = PromptsField(required=True)
@@ -93,7 +93,7 @@ class CompletionRequestSchema(CompletionParametersSchema):
 
 
 class CompletionChoiceSchema(Schema):
-    """One answer."""
+    """One of the answers."""
 
     index = fields.Integer(required=True)
     text = fields.String(required=True)
@@ -109,7 +109,7 @@ class CompletionSchema(BodySchema):
 
 
 class CompletionChunkChoiceSchema(Schema):
-    """What is new in one answer."""
+    """What a chunk adds to one of the answers."""
 
     index = fields.Integer(required=True)
     text = fields.String(required=True)
@@ -125,6 +125,6 @@ class CompletionChunkSchema(ChunkSchema):
 
 
 class CompletionEventSchema(EventSchema):
-    """A server-sent event of a streamed completion."""
+    """A server-sent event of a streamed text completion."""
 
     data = EventData(CompletionChunkSchema, ErrorSchema, end="[DONE]")

@@ -1,1 +1,1 @@
-"""Logging: how a line gets to standard error, and what it tells of an exception."""
+"""Logging: write lines to standard error, and describe exceptions in them."""

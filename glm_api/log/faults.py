@@ -1,7 +1,7 @@
-"""The log line of an unforeseen exception: its type and places, and nothing that a client sent.
+"""Describe an unforeseen exception for the log: its type and places, and nothing that a client sent.
 
-The message of an exception is somebody's data more often than not: a ``KeyError`` is the key, a ``UnicodeError`` holds
-the text. So it is left out, but for types whose messages name files, modules, attributes and the like.
+The message of an exception often contains a client's data: a ``KeyError`` has the key, a ``UnicodeError`` the text. So
+the message is left out, except for types whose messages name files, modules, attributes and the like.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-# The innermost places of each exception; those around them are the web framework's.
+# Only the innermost places of an exception are shown; the outer ones are those of the web framework.
 PLACES = 10
-# An exception may have come of another, and so on.
+# Maximum length of the chain of exceptions, each of which caused the one before.
 CAUSES = 3
 MESSAGE_CHARACTERS = 300
 
@@ -28,7 +28,7 @@ Tell = Callable[[str, BaseException], None]
 
 
 def describe(error: BaseException) -> str:
-    """Such as ``KeyError at glm_api/chat/routes.py:12 in create <- flask/app.py:880 in run, after OSError ...``."""
+    """Return a line such as ``KeyError at glm_api/chat/routes.py:12 in create <- flask/app.py:880 in run``."""
     return ", after ".join(_describe_one(link) for link in islice(_chain(error), CAUSES))
 
 
@@ -44,7 +44,7 @@ def _describe_one(error: BaseException) -> str:
         for frame, line in traceback.walk_tb(error.__traceback__)
     ]
     name = type(error).__name__
-    # A bare RuntimeError is what the checks of chatglm_cpp raise; they tell their source line.
+    # chatglm_cpp's checks raise a RuntimeError itself, with their source line as the message.
     if isinstance(error, (OSError, ImportError, AttributeError, NameError)) or type(error) is RuntimeError:
         name += f" ({' '.join(str(error).split())[:MESSAGE_CHARACTERS]})"
     if not places:
@@ -59,7 +59,7 @@ def _short(path: str) -> str:
 
 
 def catch(tell: Tell) -> None:
-    """Give what nobody catches, and Python would print with all its text, to ``tell`` with a few words of where."""
+    """Pass uncaught exceptions, which Python would print with their message, to ``tell`` with a note of where."""
 
     def in_thread(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None:

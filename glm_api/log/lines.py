@@ -1,10 +1,11 @@
-"""Format messages as lines and write them to standard error without blocking anybody.
+"""Format messages as lines, and write them to standard error without blocking.
 
-Whoever reads standard error may be slow, or stop: a write would then block, and with it the event loop, ``/health``
-too. So a thread of the operating system writes, from a queue of `MOST_BYTES`. What comes while that is full is dropped,
-counted, and told of in the first line that there is room for again.
+The reader of standard error may be slow or stop reading. A write would then block, and with it the event loop and
+``/health``. So a thread of the operating system writes, from a queue of `MOST_BYTES`. Lines that come while the queue
+is full are dropped and counted; the next line that finds room is preceded by their number.
 
-gunicorn's master imports this module, and what it imports stays unpatched by gevent: nothing of the application.
+gunicorn's master imports this module, and whatever it imports with it stays unpatched by gevent: nothing else of the
+application.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from pythonjsonlogger.json import JsonFormatter as _JsonFormatter
 from glm_api.log import faults
 
 MOST_BYTES = 2**20
-# At the end of a process, for what is still to be written.
+# Maximum wait, at the end of a process, for the lines that are not written yet.
 LAST_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
-# gevent replaces these by its own; a blocking write needs the real ones.
+# The originals of what gevent replaces: a blocking write needs them.
 _start_thread: Any = get_original("_thread", "start_new_thread")
 _allocate_lock: Any = get_original("_thread", "allocate_lock")
 _poll: Any = get_original("select", "poll")
 
 
 class TextFormatter(logging.Formatter):
-    """One line a message, whatever is in it: nobody can write a line of their own into the log."""
+    """One line a message: control characters are escaped, so that nobody can add lines of their own to the log."""
 
     def format(self, record: logging.LogRecord) -> str:
         record.message = record.getMessage()
@@ -56,7 +57,7 @@ class JsonFormatter(_JsonFormatter):
 class LineWriter:
     """Writes lines to the file descriptor ``fd`` in their order, from a thread that may block.
 
-    Its methods are called by one thread at a time; handlers see to that.
+    Its methods must be called by one thread at a time; logging handlers have a lock for that.
     """
 
     def __init__(self, fd: int) -> None:
@@ -64,30 +65,30 @@ class LineWriter:
         self.begin()
 
     def begin(self) -> None:
-        """Begin anew, as a process does that was forked: threads stay behind, and lines are their writer's business."""
+        """Begin anew, also in a forked process: it inherits no threads, and the parent writes the queued lines."""
         self.untold = 0
         self._dropped = 0
         self._full = False
         self._lines: SimpleQueue[Any] = SimpleQueue()
         self._running = False
-        # Each is changed by one thread only.
+        # Only one thread changes each of these.
         self._taken = 0
         self._written = 0
         self._failed = 0
 
     @property
     def dropped(self) -> int:
-        """How many lines were not written since the process began."""
+        """The number of lines that were dropped since the process began."""
         return self._dropped + self._failed
 
     def has_room(self) -> bool:
-        """Whether a line may be put. When the queue was full, only after half of it is written."""
+        """Return whether there is room for a line. A full queue has room again when half of it is written."""
         waiting = self._taken - self._written
         self._full = waiting >= (MOST_BYTES / 2 if self._full else MOST_BYTES)
         return not self._full
 
     def put(self, line: str) -> None:
-        """Have ``line`` written; never blocks."""
+        """Queue ``line`` for writing; never blocks."""
         data = f"{line}\n".encode(errors="backslashreplace")
         self._taken += len(data)
         self._lines.put(data)
@@ -96,7 +97,7 @@ class LineWriter:
             _start_thread(self._run, (self._lines,))
 
     def drop(self) -> None:
-        """Count a line that there is no room for."""
+        """Count a line for which there is no room."""
         self._dropped += 1
         self.untold += 1
 
@@ -109,7 +110,7 @@ class LineWriter:
             done.acquire(timeout=seconds)
 
     def _run(self, lines: SimpleQueue[Any]) -> None:
-        # Signals are for the main thread, which waits for them.
+        # Signals are handled by the main thread.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             item = lines.get()
@@ -117,7 +118,7 @@ class LineWriter:
                 try:
                     self._write(item)
                 except OSError:
-                    # Nobody reads any more, and nobody will.
+                    # The reader is gone for good.
                     self._failed += 1
                 self._written += len(item)
             else:
@@ -129,19 +130,19 @@ class LineWriter:
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError:
-                # Another process that has the same terminal or pipe made it non-blocking for all.
+                # Another process with the same terminal or pipe has made it non-blocking for all.
                 writable = _poll()
                 writable.register(self._fd, select.POLLOUT)
                 writable.poll()
 
 
-# One for the process: a reload of the configuration makes a new handler.
+# One for the process, because a reload of the configuration makes a new handler.
 stderr = LineWriter(2)
 os.register_at_fork(after_in_child=stderr.begin)
 
 
 class StderrHandler(logging.Handler):
-    """Hands lines to the `LineWriter` of standard error."""
+    """Passes lines to the `LineWriter` of standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -156,7 +157,7 @@ class StderrHandler(logging.Handler):
         stderr.put(line)
 
     def flush(self) -> None:
-        """Wait a moment for what is not written yet. Called at the end of the process."""
+        """Wait at most `LAST_SECONDS` for the lines that are not written yet. Called at the end of the process."""
         if stderr.has_room():
             self._tell_of_dropped()
         stderr.flush(LAST_SECONDS)
@@ -172,7 +173,7 @@ class StderrHandler(logging.Handler):
 
 
 def log_faults() -> None:
-    """Put what Python, gevent and the warnings module would print into the log. Called in the worker."""
+    """Log what Python, gevent and the warnings module would print. Called in the worker."""
 
     def tell(what: str, error: BaseException) -> None:
         logger.error("%s", what, exc_info=error)

@@ -1,7 +1,7 @@
-"""The access log: one line a request, written when its last byte is out (for a stream, at its end).
+"""The access log: one line a request, written after its last byte (for a stream, at its end).
 
-How a line looks (text or JSON, its time stamp, its escaping) is set up in ``gunicorn.conf.py``, for gunicorn's own
-lines too, and done in `glm_api.log.lines`. Here is what it says. Prompts and answers are in it only with
+This module chooses the content of a line. ``gunicorn.conf.py`` configures the form (text or JSON, time stamp,
+escaping), for gunicorn's own lines too, and `glm_api.log.lines` formats them. Prompts and answers are logged only with
 ``GLM_LOG_PROMPTS``, keys never.
 """
 
@@ -29,7 +29,7 @@ def register(app: Flask, settings: Settings) -> None:
     describe = describe_briefly if settings.log_format == "json" else describe_fully
 
     def log(_: Flask, record: RequestRecord) -> None:
-        # Asked every few seconds by machines.
+        # Monitoring requests these every few seconds.
         level = logging.DEBUG if record.route in MONITORING_PATHS else logging.INFO
         if logger.isEnabledFor(level):
             fields = log_fields(record)

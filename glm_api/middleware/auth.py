@@ -1,8 +1,8 @@
-"""API keys. Without any key in the settings, everybody may call the server.
+"""API keys. If the settings have none, everybody may call the server.
 
-Keys come from ``GLM_API_KEYS`` and from the file ``GLM_API_KEYS_FILE``, which is read again when it changes, so that
-keys are given out and taken back without a restart. A file that vanishes or breaks takes nobody's key away. At boot
-`config` refuses settings that name keys and hold none.
+Keys come from ``GLM_API_KEYS`` and from the file ``GLM_API_KEYS_FILE``, which is read again when it changes: keys are
+added and revoked without a restart. If the file vanishes or becomes invalid, its last valid keys stay valid. At boot
+`config` refuses a setting for keys that holds none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from glm_api.errors import ApiError
 
 logger = logging.getLogger(__name__)
 
-# Probes, the version, and the pages with what they are made of; everything that tells of models or work needs a key.
+# Open are probes, the version, and the pages with their assets. What tells of models or requests needs a key.
 OPEN_BLUEPRINTS = frozenset({"pages"})
 PROBE_ENDPOINTS = frozenset({"probes.health", "probes.livez"})
 OPEN_ENDPOINTS = PROBE_ENDPOINTS | {"probes.version", "api-docs.openapi_json"}
@@ -29,7 +29,7 @@ METRICS_ENDPOINT = "metrics"
 
 
 class KeyFile:
-    """The keys of a file that may change, see `config.read_key_file`."""
+    """The keys in a file that may change; `config.read_key_file` reads it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -37,7 +37,7 @@ class KeyFile:
         self._digests: frozenset[bytes] = frozenset()
 
     def digests(self) -> frozenset[bytes]:
-        """The digests of the keys, read anew if the file has changed; the last good ones if it is unreadable now."""
+        """Return the digests of the keys; read a changed file again, and keep the last valid keys if it is invalid."""
         try:
             stat = os.stat(self._path)
             version: tuple[int, ...] = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
@@ -52,7 +52,7 @@ class KeyFile:
         try:
             keys = read_key_file(self._path)
         except (OSError, ValueError) as error:
-            # A file that is being written anew is empty for a moment.
+            # A file that is being rewritten is empty for a moment.
             reason = error.strerror if isinstance(error, OSError) else str(error)
             kept = "the keys that it held before stay valid" if self._digests else "it lets nobody in"
             logger.warning("GLM_API_KEYS_FILE cannot be read (%s); %s.", reason, kept)
@@ -62,14 +62,14 @@ class KeyFile:
 
 
 class Keys:
-    """All keys of ``settings``."""
+    """All keys of the settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._digests = frozenset(map(_digest, settings.api_keys))
         self._file = KeyFile(settings.api_keys_file) if settings.api_keys_file is not None else None
 
     def accept(self, key: str) -> bool:
-        """Whether ``key`` is one of them; takes as long for a wrong key as for a right one."""
+        """Return whether ``key`` is valid, in the same time for a wrong key as for a right one."""
         known: Iterable[bytes] = self._digests | (self._file.digests() if self._file is not None else frozenset())
         given = _digest(key)
         found = False
@@ -79,7 +79,7 @@ class Keys:
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Ask for a key on every route of ``app`` that is not open."""
+    """Require a key for every route of ``app`` that is not open."""
     if settings.keyless:
         return
     keys = Keys(settings)
@@ -90,7 +90,7 @@ def register(app: Flask, settings: Settings) -> None:
         if request.endpoint is None or request.endpoint in open_endpoints or request.blueprint in OPEN_BLUEPRINTS:
             return
         if request.method == "OPTIONS":
-            # A browser asks what it may send before it sends the key.
+            # A browser sends this request without the key, to learn whether it may send the key.
             return
         key = _given_key()
         if key is None:
@@ -100,7 +100,7 @@ def register(app: Flask, settings: Settings) -> None:
 
 
 def _given_key() -> str | None:
-    # Not `request.authorization`, which takes a key with = in it for parameters.
+    # Not `request.authorization`, which takes a key that contains = for parameters.
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key.strip():
         return key.strip()

@@ -1,4 +1,4 @@
-"""CORS: ``GLM_CORS_ORIGINS`` lists the origins whose pages may call the server. Default none; never with cookies."""
+"""CORS: ``GLM_CORS_ORIGINS`` lists the origins whose pages may call the server, by default none; never with cookies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from flask_cors import CORS
 
 from config import Settings
 
-# What OpenAI's SDKs read of an answer's headers.
+# The response headers that OpenAI's SDKs read.
 EXPOSED = ["x-request-id", "openai-processing-ms", "Retry-After", "x-should-retry"]
 HOURS = 3600
 

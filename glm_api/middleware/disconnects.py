@@ -1,9 +1,9 @@
-"""Detect that a client has closed its connection: while its request waits, during prefill, at any time.
+"""Detect that a client has closed its connection, at any time: while its request waits, during prefill, while decoding.
 
-A WSGI application learns that a client left only when it writes, which a request in the queue or a non-streamed answer
-does not do for minutes. gunicorn hands over the socket (``environ["gunicorn.socket"]``), and gevent's event loop, which
-waits on all sockets anyway, waits on this one too. It costs nothing until something happens, however many there are.
-A client that shuts down its sending side counts as gone.
+A WSGI application notices that a client left only when it writes, and a waiting request or a non-streamed answer writes
+nothing for minutes. gunicorn provides the socket (``environ["gunicorn.socket"]``), and gevent's event loop, which waits
+for all sockets anyway, waits for this one too. A watch costs nothing until its socket is readable. A client that shuts
+down its sending side counts as gone.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _READABLE = 1
 def watch(environ: Mapping[str, Any], on_gone: Callable[[], None]) -> Callable[[], None]:
     """Call ``on_gone`` once, in a greenlet of its own, when the client of this request closes its connection.
 
-    Returns a function that ends the watch; it must be called before the server uses the connection for the next
-    request. Without gunicorn (in tests of the bare application) nothing is watched.
+    Returns a function that ends the watch; call it before the server uses the connection for the next request. Without
+    gunicorn, as in tests, nothing is watched.
     """
     client = environ.get("gunicorn.socket")
     if client is None:
@@ -42,12 +42,12 @@ class _Watch:
         self._watcher.close()
 
     def _readable(self) -> None:
-        """Called by the event loop, where nothing may block: whoever hears of it may take locks and send."""
+        """Start a greenlet: this runs in the event loop, where nothing may block, and ``on_gone`` may take locks."""
         self._watcher.stop()
         gevent.spawn(self._look)
 
     def _look(self) -> None:
-        """The socket is readable: at its end the client is gone, else it has sent its next request already."""
+        """Look at the readable socket: at its end the client is gone, else it has already sent its next request."""
         if not self._ended and _at_end(self._client):
             self._on_gone()
 
@@ -58,5 +58,5 @@ def _at_end(client: socket.socket) -> bool:
     except ConnectionError:
         return True
     except (OSError, ValueError):
-        # A TLS socket cannot be peeked at: such a client is noticed when the answer is written.
+        # A TLS socket cannot be peeked at; its client's absence is noticed when the answer is written.
         return False

@@ -1,8 +1,9 @@
 """``GLM_ALLOWED_HOSTS``: the host names that the server answers to.
 
-A page anywhere can have its own name point to 127.0.0.1 (DNS rebinding). The browser then takes the server for the
-page's own, and lets the page send and read. Only the ``Host`` header tells: it holds the page's name. So where browsers
-on this machine reach a server that asks for no key, it answers under localhost's names and those that are listed only.
+Any website can let its own name point to 127.0.0.1 (DNS rebinding). The browser then takes this server for that site,
+and lets the site's pages send requests and read the responses. Only the ``Host`` header, which has the site's name,
+shows it. So a server that browsers on this machine can reach, and that requires no key, answers only to localhost's
+names and the listed names.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d*)?", re.ASCII)
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Refuse requests to ``app`` that were sent to another name, except probes: they are sent to all kinds of names."""
+    """Refuse requests that were sent to other names, except to probes, which are sent to all kinds of names."""
     allowed = frozenset(settings.allowed_hosts)
     unchecked = not (settings.loopback and settings.keyless)
     if "*" in allowed or (not allowed and unchecked):
@@ -37,6 +38,6 @@ def register(app: Flask, settings: Settings) -> None:
             raise ApiError(
                 403,
                 "This server does not answer to the name in the Host header. If the name is yours, list it: start "
-                f"the server with GLM_ALLOWED_HOSTS={name or 'NAME'} (names, by commas, or * for any).",
+                f"the server with GLM_ALLOWED_HOSTS={name or 'NAME'} (comma-separated names, or * for any).",
                 code="host_not_allowed",
             )

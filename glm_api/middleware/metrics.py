@@ -1,6 +1,6 @@
-"""``GET /metrics`` for Prometheus: vLLM's names with the prefix ``glm_``, for dashboards that need only a new prefix.
+"""``GET /metrics`` for Prometheus: vLLM's names with the prefix ``glm_``, so that dashboards need only another prefix.
 
-Requests are observed when they are over, streams at their end. Running and waiting requests are read at each scrape.
+A request is counted when it is over, a stream at its end. The gauges are read from the backend at each scrape.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from glm_api.log.lines import stderr
 from glm_api.middleware.auth import METRICS_ENDPOINT
 from glm_api.middleware.request_record import RequestRecord, request_over
 
-# From a tiny model to a large one on few CPUs, in seconds.
+# Buckets in seconds, from a tiny model to a large one on few CPUs.
 LONG = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)
 BETWEEN_TOKENS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5)
 
-# Whatever a client sends as its method must not become a label.
+# A client may send anything as its method, which must not become a label.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 REJECTIONS = ("queue_full", "model_loading", "shutting_down", "overloaded")
 PHASES = ("queued", "prefill", "decode")
@@ -112,7 +112,7 @@ class Metrics:
         method = record.method if record.method in METHODS else "other"
         self.http_requests.labels(record.route or "unknown", method, record.final_status).inc()
         error = record.error
-        # A probe may hear the same codes, but asks for no place in the queue.
+        # A probe may get the same codes, but wants no place in the queue.
         if error is not None and error.code in REJECTIONS and record.queue_ms is None and method == "POST":
             self.rejected.labels(error.code).inc()
         if record.final_status == CLIENT_CLOSED_REQUEST:

@@ -1,7 +1,7 @@
-"""Doubled slashes in paths: ``//v1//models`` is ``/v1/models``.
+"""Merge repeated slashes in paths: ``//v1//models`` is ``/v1/models``.
 
-They come from base URLs that end in a slash. werkzeug would redirect, which loses the body of a POST with many clients,
-and leads to wherever the ``Host`` header says.
+They come from base URLs that end in a slash. werkzeug would redirect, to the host in the ``Host`` header, and many
+clients lose the body of a POST at a redirect.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def register(app: Flask) -> None:
-    """Merge slashes before ``app`` looks at the path."""
+    """Merge repeated slashes before ``app`` reads the path."""
     answer = app.wsgi_app
 
     def merged(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -1,7 +1,7 @@
-"""The record of one request, complete when its last byte is out; logs and metrics are made of it.
+"""The record of one request, from which logs and metrics are made.
 
-Each request has a `RequestRecord` in ``flask.g.record``. Whoever answers fills it in as the answer is made; the signal
-`request_over` carries it when the last byte is out, or the client is gone.
+Each request has a `RequestRecord` in ``flask.g.record``, which is filled in while the answer is made. After the last
+byte, or when the client is gone, the signal `request_over` sends it to logs and metrics.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from glm_api.errors import CLIENT_CLOSED_REQUEST, ApiError
 from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
 
 request_over = Namespace().signal("request-over")
-"""Sent with the app as sender and ``record=``."""
+"""The sender is the app; ``record`` is the `RequestRecord`."""
 
 _SANE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 OPENAI_VERSION = "2020-10-01"
@@ -27,11 +27,11 @@ OPENAI_VERSION = "2020-10-01"
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request. Times are seconds of ``time.monotonic`` where they end in ``_at``, else milliseconds.
+    """One request. Times that end in ``_at`` are seconds of ``time.monotonic``, all others milliseconds.
 
-    Token counts are None for requests that put no work to the model. ``status`` is what the client saw, or 499;
-    ``error`` may come after a status of 200, when a stream fails under way. ``body`` and ``answer`` (in pieces) are
-    kept only where prompts are logged, see `glm_api.middleware.access_log`.
+    Token counts are None for requests that do not use the model. ``status`` is the status that the client got, or 499.
+    ``error`` may follow a status of 200, if a stream fails. ``body`` and ``answer`` (in pieces) are kept only if
+    prompts are logged, see `glm_api.middleware.access_log`.
     """
 
     id: str
@@ -58,11 +58,11 @@ class RequestRecord:
     answer: list[str] | None = None
 
     def note(self, events: Iterable[Event]) -> None:
-        """Take in the events of an answer as they come."""
+        """Note the events of an answer."""
         for event in events:
             match event:
                 case Text() | ToolCallStarted():
-                    # First, because nearly every event is one: each microsecond here is taken from the model.
+                    # The first case, because nearly all events are texts: each microsecond here is lost to the model.
                     if self.first_token_at is None:
                         self.first_token_at = time.monotonic()
                 case Started():
@@ -97,18 +97,18 @@ class RequestRecord:
 
     @property
     def final_status(self) -> int:
-        """The status for logs and metrics: 499 also for a client that left in the middle of a stream."""
+        """The status for logs and metrics; 499 also if the client left in the middle of a stream."""
         gone = self.error is not None and self.error.status == CLIENT_CLOSED_REQUEST
         return CLIENT_CLOSED_REQUEST if gone else self.status
 
     @property
     def total_ms(self) -> float:
-        """From the request's first line to the end of its answer, or to now."""
+        """Milliseconds from the beginning of the request to the end of its answer, or until now."""
         return ((self.over_at or time.monotonic()) - self.began_at) * 1000
 
 
 def register(app: Flask) -> None:
-    """Keep a record of every request of ``app``, and give every answer OpenAI's headers."""
+    """Keep a record of every request of ``app``, and add OpenAI's headers to every response."""
 
     @app.before_request
     def begin() -> None:

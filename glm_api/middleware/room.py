@@ -9,7 +9,7 @@ from glm_api.server.connections import MONITORING_PATHS, Occupancy
 
 
 def register(app: Flask) -> None:
-    """Answer no more requests at a time than ``app.extensions["glm_occupancy"]`` allows; the worker counts them."""
+    """Refuse requests beyond the maximum of ``app.extensions["glm_occupancy"]``, in which the worker counts them."""
     occupancy = app.extensions["glm_occupancy"] = Occupancy()
 
     @app.before_request

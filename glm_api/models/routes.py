@@ -1,4 +1,4 @@
-"""Routes of the models."""
+"""Routes of the served model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health probes and the version, for which no key is needed."""
+"""Health probes and the version; they need no API key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ blueprint = Blueprint("probes", __name__, description="Health probes")
 @blueprint.response(200, StatusSchema)
 @blueprint.errors(503)
 def health() -> dict[str, str]:
-    """Report whether the server takes requests now; a busy server does. Never waits, and needs no API key."""
+    """Report whether the server accepts requests now, even if they must wait. Answers at once; needs no API key."""
     found = backend.health()
     if found.state == "ready":
         return {"status": "ok"}
@@ -34,5 +34,5 @@ def livez() -> dict[str, str]:
 @blueprint.response(200, VersionSchema)
 @blueprint.errors(403)
 def version() -> dict[str, str]:
-    """Get the version of this server. Needs no key."""
+    """Get the version of this server. Needs no API key."""
     return {"version": server_version()}

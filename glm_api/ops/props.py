@@ -30,5 +30,5 @@ def server_props() -> dict[str, Any]:
 
 
 def pieces(ids: list[int]) -> list[dict[str, Any]]:
-    """Each id with its own text; the bytes of a character that is spread over ids show as U+FFFD."""
+    """Return each id with its text; the bytes of a character that several ids share show as U+FFFD."""
     return [{"id": id, "piece": piece} for id, piece in zip(ids, pipeline.pieces(ids), strict=True)]

@@ -1,4 +1,4 @@
-"""Routes for operators, and for inspecting what the model is given."""
+"""Routes for operators: server state, tokenization, and the prompt that the model gets."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def tokenize(request: TokenizeRequest) -> dict[str, Any]:
 @blueprint.response(200, ContentSchema)
 @blueprint.errors(*TOKENIZING)
 def detokenize(request: DetokenizeRequest) -> dict[str, str]:
-    """Turn at most 32,768 token ids, or as many as the context holds if that is more, into text."""
+    """Convert at most 32,768 token ids into text, or as many as the context holds if that is more."""
     return {"content": pipeline.decode(request.tokens)}
 
 

@@ -1,4 +1,4 @@
-"""Request and response schemas of the endpoints for operators, in llama-server's shapes where it has them."""
+"""Request and response schemas of the endpoints for operators; llama-server's endpoints have the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class VersionSchema(Schema):
 
 @dataclass(frozen=True, slots=True)
 class TokenizeRequest:
-    """Text to turn into ids. ``add_special``: with the ids that open a prompt; ``with_pieces``: with each id's text."""
+    """Text to convert into ids. ``add_special`` adds the ids that open a prompt, ``with_pieces`` each id's text."""
 
     content: str
     add_special: bool = False
@@ -33,7 +33,7 @@ class TokenizeRequest:
 
 
 class TokenizeRequestSchema(RequestSchema):
-    """Text to turn into token ids."""
+    """Text to convert into token ids."""
 
     loads = TokenizeRequest
     content = String(required=True)
@@ -64,27 +64,27 @@ class TokensSchema(Schema):
 
 @dataclass(frozen=True, slots=True)
 class DetokenizeRequest:
-    """Ids to turn into text."""
+    """Ids to convert into text."""
 
     tokens: list[int]
 
 
 class DetokenizeRequestSchema(RequestSchema):
-    """Token ids to turn into text."""
+    """Token ids to convert into text."""
 
     loads = DetokenizeRequest
     tokens = TokenIds(required=True)
 
 
 class ContentSchema(Schema):
-    """Text, special tokens shown."""
+    """Text, with special tokens."""
 
     content = fields.String(required=True)
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateRequest:
-    """A conversation to turn into a prompt."""
+    """A conversation to render as a prompt."""
 
     messages: tuple[IncomingMessage, ...]
     tools: tuple[ToolEntry, ...] = ()
@@ -92,7 +92,7 @@ class TemplateRequest:
 
 
 class TemplateRequestSchema(RequestSchema):
-    """A conversation to turn into the model's own format."""
+    """A conversation to render as a prompt, in the model's own format."""
 
     loads = TemplateRequest
     messages = messages_field()
@@ -119,7 +119,7 @@ class GenerationDefaultsSchema(Schema):
 
 
 class PropsSchema(Schema):
-    """The model and the defaults."""
+    """The model and the default parameters."""
 
     model_alias = fields.String(required=True)
     model_path = fields.String(
@@ -133,7 +133,7 @@ class PropsSchema(Schema):
 
 
 class RunningSchema(Schema):
-    """The request that the model works on."""
+    """The running request."""
 
     id = fields.Integer(required=True)
     prompt_tokens = fields.Integer(required=True)
@@ -142,7 +142,7 @@ class RunningSchema(Schema):
 
 
 class WaitingSchema(Schema):
-    """A request that waits for its turn."""
+    """A waiting request."""
 
     id = fields.Integer(required=True)
     position = fields.Integer(required=True)

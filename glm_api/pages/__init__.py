@@ -1,7 +1,6 @@
 """Pages for people: the chat page at `/` and the API reference at `/docs`.
 
-Every byte comes from this server. The pages know the API only by relative addresses, so they work under a path
-prefix too.
+The pages load everything from this server, and use relative URLs only, so they work under a path prefix too.
 """
 
 from __future__ import annotations

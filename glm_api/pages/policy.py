@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 Policy = Mapping[str, str]
 
-# Swagger UI is drawn by React, which assigns innerHTML with no trusted type; all else is as strict as on the chat page.
+# Swagger UI uses React, which assigns innerHTML without a trusted type; all else is as strict as on the chat page.
 DOCS_POLICY: Policy = {
     "default-src": "'none'",
     "script-src": "'self'",
@@ -20,12 +20,12 @@ DOCS_POLICY: Policy = {
 
 CHAT_POLICY: Policy = {
     **DOCS_POLICY,
-    # Only DOMPurify may turn a string into HTML; any other innerHTML throws, the page's own included.
+    # Only DOMPurify may convert a string to HTML; any other assignment to innerHTML throws, the page's own included.
     "require-trusted-types-for": "'script'",
     "trusted-types": "dompurify",
 }
 
 
 def header(policy: Policy) -> str:
-    """The value of `Content-Security-Policy`."""
+    """Return the value of the header `Content-Security-Policy`."""
     return "; ".join(f"{directive} {sources}" for directive, sources in policy.items())

@@ -14,11 +14,11 @@ blueprint = Blueprint("pages", __name__)
 
 STATIC = Path(__file__).parent / "static"
 
-# flask-swagger-ui's own blueprint starts the page from an inline script, which the policy forbids: its assets will do.
+# Only the assets of flask-swagger-ui are used: its blueprint has an inline script, which the policy forbids.
 SWAGGER_UI = Path(str(files("flask_swagger_ui"))) / "dist"
 SWAGGER_UI_ASSETS = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
 
-# Said here because `mimetypes` asks the operating system's tables, and browsers refuse a module with a wrong type.
+# Not left to `mimetypes`, which reads the operating system's tables: browsers refuse a module with a wrong type.
 MEDIA_TYPES = {
     ".css": "text/css",
     ".html": "text/html",
@@ -29,7 +29,7 @@ MEDIA_TYPES = {
 
 
 def send_asset(folder: Path, name: str) -> Response:
-    """A file that browsers keep but ask about each time: an update shows at once, an unchanged file costs a 304."""
+    """Return a file that browsers cache but revalidate: an update shows at once, an unchanged file costs a 304."""
     media_type = MEDIA_TYPES.get(PurePath(name).suffix, "text/plain")
     response = send_from_directory(folder, name, mimetype=media_type)
     response.cache_control.clear()
@@ -39,7 +39,7 @@ def send_asset(folder: Path, name: str) -> Response:
 
 @blueprint.after_request
 def harden(response: Response) -> Response:
-    """Headers that keep whatever a model writes from doing harm."""
+    """Add headers that keep the text of a model from doing harm."""
     policy = DOCS_POLICY if request.endpoint == f"{blueprint.name}.docs" else CHAT_POLICY
     response.headers["Content-Security-Policy"] = header(policy)
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -50,31 +50,31 @@ def harden(response: Response) -> Response:
 
 @blueprint.get("/")
 def chat() -> Response:
-    """The chat page."""
+    """Return the chat page."""
     return send_asset(STATIC, "chat.html")
 
 
 @blueprint.get("/docs")
 def docs() -> Response:
-    """The API reference, drawn by Swagger UI from `/openapi.json`."""
+    """Return the API reference, which Swagger UI renders from `/openapi.json`."""
     return send_asset(STATIC, "docs.html")
 
 
 @blueprint.get("/docs/")
 def docs_with_slash() -> BaseResponse:
-    """Relative, because the server does not know the path prefix that a proxy took off."""
+    """Redirect to a relative URL, because the server does not know the path prefix that a proxy removed."""
     return redirect("../docs")
 
 
 @blueprint.get("/assets/<path:name>")
 def asset(name: str) -> Response:
-    """A script, style sheet or image of the pages."""
+    """Return a script, a style sheet or an image of the pages."""
     return send_asset(STATIC, name)
 
 
 @blueprint.get("/assets/swagger-ui/<name>")
 def swagger_ui_asset(name: str) -> Response:
-    """A file of the installed Swagger UI."""
+    """Return a file of the installed Swagger UI."""
     if name not in SWAGGER_UI_ASSETS:
         abort(404)
     return send_asset(SWAGGER_UI, name)
@@ -83,5 +83,5 @@ def swagger_ui_asset(name: str) -> Response:
 @blueprint.get("/favicon.svg")
 @blueprint.get("/favicon.ico")
 def favicon() -> Response:
-    """The icon; browsers go by the type, so the old name serves the same drawing."""
+    """Return the icon. Browsers go by the media type, so ``.ico`` may be the same SVG."""
     return send_from_directory(STATIC, "favicon.svg", mimetype=MEDIA_TYPES[".svg"], max_age=86400)

@@ -1,7 +1,7 @@
-"""The input of a response: items, validated by type, and converted into the pipeline's messages.
+"""The input of a response: validate its items by type, and convert them into the pipeline's messages.
 
-A function call is an item of its own here; the pipeline's messages hold the calls of an assistant message, so calls in
-a row, and those behind what the assistant said, become one message.
+Here a function call is an item of its own, while the pipeline's assistant messages contain their calls. So consecutive
+calls, and the calls that follow an assistant's message, become one message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from glm_api.pipeline.conversation import Message, ToolCall
 
 
 class InputTextSchema(TextPartSchema):
-    """A text part of what goes in."""
+    """A text part of the input."""
 
     type = Choice("input_text", required=True)
 
@@ -51,7 +51,7 @@ MESSAGE_PARTS = {**RESULT_PARTS, "input_image": InputImageSchema, "refusal": Ref
 
 @dataclass(frozen=True, slots=True)
 class MessageItem:
-    """What somebody said."""
+    """A message."""
 
     role: str
     content: MessageContent
@@ -59,7 +59,7 @@ class MessageItem:
 
 @dataclass(frozen=True, slots=True)
 class CallItem:
-    """A call that the model made."""
+    """A function call by the model."""
 
     call_id: str
     name: str
@@ -68,7 +68,7 @@ class CallItem:
 
 @dataclass(frozen=True, slots=True)
 class ResultItem:
-    """What became of a call."""
+    """The result of a function call."""
 
     call_id: str
     output: MessageContent
@@ -78,7 +78,7 @@ Item = MessageItem | CallItem | ResultItem
 
 
 class MessageItemSchema(RequestSchema):
-    """A message, of the caller or from an earlier answer."""
+    """A message from the caller or from an earlier response."""
 
     loads = MessageItem
     type = Choice("message", load_default="message")
@@ -87,7 +87,7 @@ class MessageItemSchema(RequestSchema):
 
 
 class CallItemSchema(RequestSchema):
-    """A function call, from an earlier answer."""
+    """A function call from an earlier response."""
 
     loads = CallItem
     type = Choice("function_call", required=True)
@@ -113,13 +113,13 @@ REFUSED_ITEMS = {
 
 
 def input_field() -> Union:
-    """The field ``input``."""
+    """Return the field ``input``."""
     item = DiscriminatedUnion("type", ITEMS, default="message", refusals=REFUSED_ITEMS)
     return Union(string=String(), array=Array(item, min=1, max=MAX_MESSAGES), required=True)
 
 
 def to_messages(items: Iterable[Item]) -> tuple[Message, ...]:
-    """The pipeline's messages; a message's position is that of its first item. Raises `ApiError`."""
+    """Return the pipeline's messages; the position of a message is that of its first item. Raises `ApiError`."""
     messages: list[Message] = []
     for position, item in enumerate(items):
         match item:

@@ -1,4 +1,4 @@
-"""Convert a response request into a job for the pipeline."""
+"""Convert a request for a response into a job for the pipeline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CALL_ID = re.compile(r"\.(tool_call_id|tool_calls\.\d+\.id)$")
 
 
 def to_conversation(request: ResponseRequest) -> Conversation:
-    """What the model is asked. Raises `ApiError`."""
+    """Return what the model is asked. Raises `ApiError`."""
     said = (Message("user", request.input),) if isinstance(request.input, str) else to_messages(request.input)
     before = (Message("system", request.instructions),) if request.instructions else ()
     messages = instructed((*before, *said), request.text.format.demand)
@@ -43,7 +43,7 @@ def prepare_job(request: ResponseRequest) -> Job:
 
 
 def as_input_path(param: str | None) -> str | None:
-    """The path of a fault in ``messages`` as that of the item in ``input``."""
+    """Return the path of a fault in ``messages`` as the path of its item in ``input``."""
     if param is None or not param.startswith("messages"):
         return param
     return _CALL_ID.sub(".call_id", param.replace("messages", "input", 1))

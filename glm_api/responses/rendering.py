@@ -1,7 +1,7 @@
-"""Render the events of a response as one JSON body or as the typed events of a stream; both from the same items.
+"""Render the events of a response as one JSON body or as the typed events of a stream.
 
-A stream tells of each output item as it begins, grows and ends. The item that grows is kept as the object that it will
-be in the body, so that the last event, which holds the whole response, cannot differ from what was streamed.
+A stream has events for the beginning, the growth and the end of each output item. The stream builds the same items as
+the body has, so its last event, which contains the whole response, cannot differ from the events before.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class ResponseStream:
         self._sequence = 0
         self._answer = Answer()
         self._output: list[dict[str, Any]] = []
-        # The item that grows, and the pieces of its text or arguments.
+        # The item that is being generated, and the pieces of its text or arguments.
         self._open: dict[str, Any] | None = None
         self._pieces: list[str] = []
         self._before_delta = self._after_delta = ""
@@ -169,7 +169,7 @@ class ResponseStream:
         return f"{self._before_delta}{json_string(text)}{self._after_delta}{self._sequence - 1}}}\n\n"
 
     def _begin(self, item: dict[str, Any], delta: str, place: dict[str, Any]) -> str:
-        """Open ``item``; ``delta`` is the type of the events that make it grow, and ``place`` what they bear."""
+        """Begin ``item``. The events with its pieces have the type ``delta`` and the keys ``place``."""
         self._output.append(item)
         self._open = item
         self._pieces = []
@@ -201,7 +201,7 @@ class ResponseStream:
         return self._begin(item, "response.function_call_arguments.delta", place)
 
     def _close(self, status: str) -> str:
-        """End the item that grows, if there is one."""
+        """Return the events that end the item that is being generated, if there is one."""
         item, self._open = self._open, None
         if item is None:
             return ""
@@ -220,7 +220,7 @@ class ResponseStream:
         return done + self._event("response.output_item.done", output_index=self._index, item=item)
 
     def end(self) -> bytes:
-        """The end of the last item, and the whole response."""
+        """Return the end of the last item, and the event with the whole response."""
         status = final_status(self._answer)
         empty = "" if self._output else self._open_text()
         closed = self._close(status)
@@ -228,7 +228,7 @@ class ResponseStream:
         return (empty + closed + self._event(f"response.{status}", response=whole)).encode()
 
     def fail(self, error: ApiError) -> bytes:
-        """The failure."""
+        """Return the event for a failure."""
         failed = self._response.to_json("failed", self._output)
         failed["error"] = {"code": "server_error", "message": error.message}
         return self._event("response.failed", response=failed).encode()

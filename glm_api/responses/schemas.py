@@ -31,7 +31,7 @@ UNSTORED = "this server stores nothing; send the whole conversation as input"
 
 @dataclass(frozen=True, slots=True)
 class FormatEntry:
-    """``text.format``: the JSON schema's parts lie beside the type."""
+    """``text.format``; the JSON schema and its name are beside the type, not in an object of their own."""
 
     type: str
     name: str | None = None
@@ -41,7 +41,7 @@ class FormatEntry:
 
     @property
     def demand(self) -> ResponseFormat:
-        """The same as chat completions have it."""
+        """The same in the form of chat completions."""
         if self.name is None:
             return ResponseFormat(self.type)
         return ResponseFormat(self.type, JsonSchema(self.name, self.schema, self.description, self.strict))
@@ -56,7 +56,7 @@ class TextOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseRequest(Parameters):
-    """A response, as asked for."""
+    """A request for a response."""
 
     input: str | tuple[Item, ...]
     instructions: str | None = None
@@ -69,7 +69,7 @@ class ResponseRequest(Parameters):
 
     @property
     def limit(self) -> int:
-        """New tokens at most."""
+        """Maximum number of new tokens."""
         return self.max_output_tokens or DEFAULT_MAX_TOKENS
 
 
@@ -93,7 +93,7 @@ class PlainFormatSchema(RequestSchema):
 
 
 class FlatJsonSchemaSchema(JsonSchemaSchema):
-    """JSON that fits a schema."""
+    """JSON that matches a schema."""
 
     loads = FormatEntry
     type = Choice("json_schema", required=True)
@@ -107,7 +107,7 @@ FORMATS: dict[str, type[RequestSchema]] = {
 
 
 class TextOptionsSchema(RequestSchema):
-    """Options of the answer's text."""
+    """Options for the text of the answer."""
 
     loads = TextOptions
     format = DiscriminatedUnion(
@@ -117,7 +117,7 @@ class TextOptionsSchema(RequestSchema):
 
 
 class ResponseRequestSchema(ParametersSchema):
-    """A response, as asked for. Unknown parameters are ignored."""
+    """A request for a response. Unknown parameters are ignored."""
 
     loads = ResponseRequest
     input = input_field()
@@ -148,7 +148,7 @@ class ResponseRequestSchema(ParametersSchema):
     conversation = Unsupported(reason=UNSTORED)
     background = Unsupported(False, reason=UNSTORED)
     prompt = Unsupported(reason="this server has no stored prompts")
-    # Clients that keep no state ask for the reasoning by themselves; there is none, so nothing is missing.
+    # Some clients always request the encrypted reasoning. There is none, so nothing is missing.
     include = Unsupported([], ["reasoning.encrypted_content"], reason="there is nothing more to include")
     reasoning = Unsupported(
         {}, {"effort": None}, {"effort": "none"}, reason="these models produce no separate reasoning"
@@ -158,7 +158,7 @@ class ResponseRequestSchema(ParametersSchema):
     n = Unsupported(1, reason="a response has one answer")
 
 
-# --- answers ------------------------------------------------------------------------------------------------------
+# --- responses ----------------------------------------------------------------------------------------------------
 
 
 EVENT_TYPES = (
@@ -179,7 +179,7 @@ EVENT_TYPES = (
 
 
 class OutputTextPartSchema(Schema):
-    """Text of an answer."""
+    """A text part of the model's message."""
 
     type = fields.String(required=True, validate=validate.Equal("output_text"))
     text = fields.String(required=True)
@@ -191,7 +191,7 @@ STATUSES = ("in_progress", "completed", "incomplete")
 
 
 class OutputMessageSchema(Schema):
-    """A message of the model."""
+    """A message by the model."""
 
     type = fields.String(required=True, validate=validate.Equal("message"))
     id = fields.String(required=True)
@@ -201,7 +201,7 @@ class OutputMessageSchema(Schema):
 
 
 class OutputCallSchema(Schema):
-    """A function call that the model makes."""
+    """A function call by the model."""
 
     type = fields.String(required=True, validate=validate.Equal("function_call"))
     id = fields.String(required=True)
@@ -275,7 +275,7 @@ class ResponseSchema(Schema):
 
 
 class ResponseEventDataSchema(Schema):
-    """The data of an event of a streamed response; each type has fields of its own, as in OpenAI's API."""
+    """The data of an event of a streamed response; each type of event has its own fields, as in OpenAI's API."""
 
     type = fields.String(required=True, validate=validate.OneOf(EVENT_TYPES))
     sequence_number = fields.Integer(required=True)

@@ -1,1 +1,1 @@
-"""gunicorn's worker class, with its bounds on connections."""
+"""gunicorn's worker class, with limits on connections and on waits for clients."""

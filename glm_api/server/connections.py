@@ -1,16 +1,17 @@
-"""gunicorn's gevent worker, with a bound on every wait for a client.
+"""gunicorn's gevent worker, with a time limit on each wait for a client.
 
-A worker has a fixed number of connections. Whoever holds them all by sending slowly, or nothing, or by not reading what
-it asked for, would take the server away from everybody. So each wait for a client ends:
+A worker has a fixed number of connections. Clients that hold all of them, by sending slowly or nothing or by not
+reading their answers, would make the server unavailable. So each wait for a client ends:
 
-- for a request's head, and between requests, after gunicorn's ``keepalive``;
-- for a request's body, after ``GLM_BODY_TIMEOUT`` from its head on;
-- for a client that does not read its answer, after the same time without any progress (the kernel sees to that).
+- for the head of a request, and between requests, after gunicorn's ``keepalive``;
+- for the body of a request, ``GLM_BODY_TIMEOUT`` after its head;
+- for a client that does not read its answer, after the same time without progress (by a socket option).
 
-And when the places are taken all the same, the client that has kept the server waiting the longest makes room, while
-`RESERVE` connections stay for `MONITORING_PATHS`, whatever else the server is asked for.
+If all connections are taken nevertheless, the wait that began first is ended to make room. `RESERVE` connections are
+always left for `MONITORING_PATHS`.
 
-gunicorn's master imports this module, and what it imports stays unpatched by gevent: nothing of the application.
+gunicorn's master imports this module, and whatever it imports with it stays unpatched by gevent: nothing else of the
+application but the log.
 """
 
 from __future__ import annotations
@@ -29,29 +30,31 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from glm_api.log.lines import log_faults
 
-# Asked every few seconds by machines, which take no answer for a server that is down.
+# Monitoring requests these every few seconds, and takes a server that does not answer for dead.
 MONITORING_PATHS = frozenset({"/health", "/livez", "/metrics"})
 RESERVE = 100
-# Files that are open whatever the number of connections, and files of each connection: its socket, and what it is sent.
+# Open files apart from connections, and open files for each connection: its socket, and a file that is sent.
 _OPEN_FILES, _FILES_PER_CONNECTION = 256, 2
 
 
 @dataclass(slots=True)
 class Occupancy:
-    """How many requests are being answered, `MONITORING_PATHS` not counted, and ``most`` of how many there may be."""
+    """The number of requests that are being answered, without `MONITORING_PATHS`, and ``most``, its maximum."""
 
     requests: int = 0
     most: float = float("inf")
 
     @property
     def exceeded(self) -> bool:
-        """Whether there is no room for the request that came last."""
+        """Whether there is no room for the latest request."""
         return self.requests > self.most
 
 
 class Wait(gevent.Timeout):  # type: ignore[misc]
-    """A ``with`` block in which a client is waited for: left without an exception when ``seconds`` are over, or earlier
-    by `drop`. ``waits`` holds those that are under way, in the order in which they began."""
+    """A ``with`` block that waits for a client. It ends without an exception after ``seconds``, or earlier by `drop`.
+
+    ``waits`` holds the waits under way, in the order in which they began.
+    """
 
     def __init__(self, seconds: float, waits: dict[Wait, None]) -> None:
         super().__init__(seconds, False)
@@ -70,19 +73,19 @@ class Wait(gevent.Timeout):  # type: ignore[misc]
         return bool(super().__exit__(*exception))
 
     def drop(self) -> None:
-        """End it now."""
+        """End the wait now."""
         self._waits.pop(self, None)
         self.dropped = True
         gevent.get_hub().loop.run_callback(self._throw)
 
     def _throw(self) -> None:
-        # The client may have sent what was waited for, meanwhile.
+        # Meanwhile the client may have sent what was waited for.
         if self.pending:
             self._greenlet.throw(self)
 
 
 def drop_oldest(*groups: dict[Wait, None]) -> None:
-    """End the wait that began first, in the first of these groups that has any."""
+    """End the wait that began first, in the first of ``groups`` that is not empty."""
     for waits in groups:
         for wait in waits:
             wait.drop()
@@ -90,7 +93,7 @@ def drop_oldest(*groups: dict[Wait, None]) -> None:
 
 
 class RequestBody:
-    """A request's body, to be read within ``seconds`` from now. After a failure its connection is not used again."""
+    """The body of a request, which must arrive within ``seconds``. After a failure its connection is closed."""
 
     def __init__(self, request: Any, seconds: float, waits: dict[Wait, None]) -> None:
         self._request = request
@@ -111,7 +114,7 @@ class RequestBody:
                 self._request.force_close()
                 raise broken_body() from None
             return data
-        # Part of a chunk may be read: where the next request would begin is not known.
+        # A chunk may be half read, so it is not known where the next request would begin.
         self._request.force_close()
         if wait.dropped:
             raise overloaded("The request body arrived slowly, and the server needed its connection. Try again later.")
@@ -119,12 +122,12 @@ class RequestBody:
 
 
 class BoundedWorker(GeventWorker):  # type: ignore[misc]
-    """The worker: see the module's text."""
+    """The worker that the text at the top of this module describes."""
 
     worker_connections: int
 
     def run(self) -> None:
-        """Serve until told to end. The application is loaded by now."""
+        """Serve until told to end. The application has been loaded."""
         log_faults()
         self._make_room()
         self._connections = 0
@@ -136,7 +139,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]
         super().run()
 
     def _make_room(self) -> None:
-        """Raise the limit of open files to what the connections need, or lower their number to what there is."""
+        """Raise the limit of open files to what the connections need, or else lower the number of connections."""
         needed = _OPEN_FILES + _FILES_PER_CONNECTION * self.worker_connections
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < needed and soft != resource.RLIM_INFINITY:
@@ -161,7 +164,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]
             if self._connections >= self.worker_connections:
                 drop_oldest(self._heads, self._bodies)
             with contextlib.suppress(OSError):
-                # Of a Unix socket there is no such option: it is a proxy's.
+                # A Unix socket does not have this option; it belongs to a proxy, which reads.
                 milliseconds = round(self._body_timeout * 1000)
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
             super().handle(listener, client, addr)
@@ -169,24 +172,24 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]
             self._connections -= 1
 
     def timeout_ctx(self) -> Wait:
-        """What bounds the wait for a request's head."""
+        """Return the limit of the wait for the head of a request."""
         return Wait(self.cfg.keepalive, self._heads)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Answer one request, whose head has come."""
+        """Answer one request, whose head has arrived."""
         counted = req.path not in MONITORING_PATHS
         body = req.body
         req.body = RequestBody(req, self._body_timeout, self._bodies)
         self._occupancy.requests += counted
         try:
             if self._occupancy.requests >= self._occupancy.most:
-                # Before it is too late: the request that takes the last place still finds one.
+                # Early enough, so that the next request finds a place.
                 drop_oldest(self._bodies)
             super().handle_request(listener_name, req, sock, addr)
         except TimeoutError as error:
-            # The kernel has given up a client that does not read. gunicorn takes it for one that has left.
+            # The kernel gave up on a client that does not read. Treat it as a client that left, as gunicorn does.
             raise ConnectionResetError(errno.ECONNRESET, "The client does not read.") from error
         finally:
             self._occupancy.requests -= counted
-            # gunicorn reads what nobody has read before it takes the next request.
+            # gunicorn reads the rest of the body before the next request.
             req.body = body

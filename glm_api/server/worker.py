@@ -1,9 +1,9 @@
-"""gunicorn's worker class; requests that never reach the application get OpenAI's envelope too.
+"""gunicorn's worker class; requests that never reach the application get OpenAI's error envelope too.
 
-What cannot be read as HTTP is refused by gunicorn itself, by default as an HTML page that repeats what the client sent.
+gunicorn itself refuses what it cannot read as HTTP, by default with an HTML page that repeats what the client sent.
 
-gunicorn's master imports this module before it forks, and what it imports stays unpatched by gevent in the worker: no
-module of the application is imported here but the bounded worker.
+gunicorn's master imports this module, and whatever it imports with it stays unpatched by gevent: nothing else of the
+application but the bounded worker and the log.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from glm_api.errors import ApiError
 
 _HEADERS = {
-    "CONTENT-LENGTH": "The header Content-Length is not one number, or does not go with Transfer-Encoding.",
+    "CONTENT-LENGTH": "The header Content-Length is not one number, or comes together with Transfer-Encoding.",
     "TRANSFER-ENCODING": "The header Transfer-Encoding can only be `chunked`, once, with HTTP/1.1.",
-    "HOST": "The header Host comes twice, or holds a control character.",
-    "CONTENT-TYPE": "The header Content-Type comes twice, or holds a control character.",
+    "HOST": "The header Host comes twice, or contains a control character.",
+    "CONTENT-TYPE": "The header Content-Type comes twice, or contains a control character.",
 }
 
 
@@ -33,20 +33,20 @@ class Worker(BoundedWorker):
     """The worker that ``gunicorn.conf.py`` names."""
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Answer what gunicorn refuses or fails at, and close the connection, in which nothing makes sense any more."""
+        """Answer a request that gunicorn refuses or fails at, and close its connection, which may be out of step."""
         error = _error_of(exc, self.cfg)
         if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             self.log.error("A request failed outside of the application.", exc_info=exc)
         else:
             sender = addr[0] if addr else "the Unix socket"
             self.log.info("Refused a request from %s: %d %s", sender, error.status, error.message)
-        # Of a request whose head cannot be read the method is not known.
+        # The method of a request is unknown if its head cannot be read.
         request = req or getattr(exc, "req", None)
         try:
             util.write_nonblock(client, _response(error, head_only=getattr(request, "method", "") == "HEAD"))
         except OSError:
             self.log.debug("The client is gone.")
-        # Closed at once, what the client still sends would make its system drop the answer.
+        # If it were closed at once, data that the client still sends would make its system discard the answer.
         util.close_graceful(client)
 
 
@@ -64,7 +64,7 @@ def _response(error: ApiError, head_only: bool) -> bytes:
 
 
 def _error_of(exc: BaseException, cfg: Any) -> ApiError:
-    """What the client is told of ``exc``: nothing of what it sent, which may be somebody else's."""
+    """Return the error that the client gets for ``exc``. It repeats nothing of the request, which may hold secrets."""
     from glm_api.errors import NO_RETRY, ApiError, unforeseen
 
     match exc:
@@ -86,14 +86,14 @@ def _error_of(exc: BaseException, cfg: Any) -> ApiError:
         case errors.InvalidRequestLine() | errors.InvalidHTTPVersion():
             message = (
                 "The request line is not HTTP/1.1: send a method, a path in which everything but visible ASCII is "
-                "percent-encoded, and HTTP/1.1. Where TLS is not set up the address begins with http://."
+                "percent-encoded, and HTTP/1.1. Without TLS the URL begins with http://."
             )
         case errors.InvalidHeaderName():
-            message = "A header's name holds something else than letters, digits and !#$%&'*+-.^_`|~."
+            message = "The name of a header may contain only letters, digits and !#$%&'*+-.^_`|~."
         case errors.ObsoleteFolding():
-            message = "A header goes on in a second line: send each in one line."
+            message = "A header continues on a second line: send each header on one line."
         case errors.InvalidHeader():
-            other = "A header is not NAME: VALUE in one line that ends with CRLF and holds no control characters."
+            other = "A header is not NAME: VALUE on one line that ends with CRLF and has no control characters."
             message = _HEADERS.get(exc.hdr, other)
         case errors.InvalidSchemeHeaders():
             message = "X-Forwarded-Proto and the other headers that name the client's scheme contradict each other."
