@@ -1,4 +1,4 @@
-"""The settings: all errors at once, each naming its variable; aliases; remarks on what is valid but doubtful."""
+"""The settings: all errors at once, each with its variable; aliases; remarks on valid but doubtful settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def remark_texts(environ: dict[str, str]) -> list[str]:
     return [text for _, text in remarks(environ, load_settings(environ))]
 
 
-def test_nothing_need_be_set() -> None:
+def test_no_setting_is_required() -> None:
     assert load_settings({}) == Settings()
     assert load_settings({}).model == DEMO_MODEL
     assert load_settings({}).bind == "127.0.0.1:8000"
@@ -126,7 +126,7 @@ def test_a_relative_model_path_is_taken_from_the_current_directory(model: str, m
         ("GLM_API_KEYS_FILE", "/nowhere/keys", "names '/nowhere/keys', which does not exist"),
     ],
 )
-def test_a_wrong_value_is_one_line_that_names_the_variable(name: str, value: str, complaint: str) -> None:
+def test_an_invalid_value_is_one_line_that_names_the_variable(name: str, value: str, complaint: str) -> None:
     assert error_lines(**{name: value}) == [f"{name} {complaint}."]
 
 
@@ -152,7 +152,7 @@ def test_a_key_file_without_keys_is_an_error(tmp_path: Path, text: str, complain
     assert error_lines(GLM_API_KEYS_FILE=str(path)) == [f"GLM_API_KEYS_FILE names {str(path)!r}, and {complaint}."]
 
 
-def test_an_empty_variable_takes_nothing_of_the_file_away(tmp_path: Path) -> None:
+def test_an_empty_variable_does_not_override_the_file(tmp_path: Path) -> None:
     path = tmp_path / "glm.env"
     path.write_text("GLM_API_KEYS=sk-one\n")
     for empty in ("", " "):
@@ -166,7 +166,7 @@ def test_an_allowed_host_is_a_bare_name(value: str) -> None:
     ]
 
 
-def test_a_wrong_key_is_not_shown() -> None:
+def test_an_invalid_key_is_not_shown() -> None:
     [line] = error_lines(GLM_API_KEYS="schlüssel")
     assert line == "GLM_API_KEYS may hold visible ASCII characters only."
 
@@ -197,7 +197,7 @@ def test_all_errors_come_at_once() -> None:
         "hf:glm/demo/x\\y.bin",
     ],
 )
-def test_a_file_of_the_hub_that_is_named_wrongly(value: str) -> None:
+def test_an_invalid_name_of_a_hub_file_is_an_error(value: str) -> None:
     assert error_lines(GLM_MODEL=value) == [
         f"GLM_MODEL must be a path or hf:OWNER/REPO[@REVISION]/FILE, not {value!r}."
     ]
@@ -211,7 +211,7 @@ def test_a_file_of_the_hub_that_is_named_wrongly(value: str) -> None:
         ("hf:glm_1/de.mo-2@v1.0/ggml/模型a@b.bin", HubFile("glm_1/de.mo-2", "v1.0", "ggml/模型a@b.bin")),
     ],
 )
-def test_a_file_of_the_hub(value: str, file: HubFile, model: str) -> None:
+def test_a_hub_file_is_fetched(value: str, file: HubFile, model: str) -> None:
     asked = []
 
     def fetch(file: HubFile, environ: Mapping[str, str]) -> Path:
@@ -223,18 +223,18 @@ def test_a_file_of_the_hub(value: str, file: HubFile, model: str) -> None:
     assert asked == [(file, "/cache")]
 
 
-def test_a_model_that_may_not_be_read(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_model_is_an_error(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
     assert error_lines(GLM_MODEL=model) == [f"GLM_MODEL names '{model}', which this user may not read."]
 
 
-def test_a_missing_demo_model_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_demo_model_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("config.DEMO_MODEL", Path("/nowhere/demo.bin"))
     assert error_lines() == ["GLM_MODEL is not set, and the bundled model /nowhere/demo.bin is missing."]
 
 
 @given(st.sampled_from(sorted(VARIABLES)), st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40))
-def test_any_value_is_read_or_refused_in_one_line(name: str, value: str) -> None:
+def test_any_value_is_valid_or_refused_in_one_line(name: str, value: str) -> None:
     try:
         load_settings({name: value})
     except SettingsError as error:
@@ -243,7 +243,7 @@ def test_any_value_is_read_or_refused_in_one_line(name: str, value: str) -> None
         assert line == "".join(line.splitlines())
 
 
-def test_an_engine_elsewhere_needs_its_address_and_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upstream_needs_its_url_and_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert error_lines(GLM_BACKEND="openai") == ["GLM_UPSTREAM_URL is not set, and GLM_BACKEND=openai needs it."]
     monkeypatch.setattr("config.DEMO_MODEL", Path("/nowhere/demo.bin"))
 
@@ -259,7 +259,7 @@ def test_an_engine_elsewhere_needs_its_address_and_no_model(monkeypatch: pytest.
 @pytest.mark.parametrize(
     "value", ["engine:8000", "ftp://engine/v1", "http://", "http://user:secret@engine", "http://e/v1?x=1", "http://e:x"]
 )
-def test_the_address_of_an_engine_is_checked(value: str) -> None:
+def test_the_url_of_an_upstream_is_checked(value: str) -> None:
     [line] = error_lines(GLM_UPSTREAM_URL=value)
     assert line.startswith("GLM_UPSTREAM_URL must be http:// or https://")
     assert "secret" not in line
@@ -286,14 +286,14 @@ def test_an_error_names_the_original_servers_variable_if_that_one_is_set() -> No
     assert error_lines(MAX_LENGTH="long") == ["MAX_LENGTH must be a whole number from 16 to 1048576, not 'long'."]
 
 
-def test_an_unknown_name_is_remarked_on_with_what_was_meant() -> None:
+def test_an_unknown_name_gets_a_remark_with_a_suggestion() -> None:
     assert remark_texts({"GLM_QUEUE_SIZES": "4", "GLM_FOO": "1", "PATH": "/bin"}) == [
         "GLM_FOO is no setting of this server and is ignored.",
         "GLM_QUEUE_SIZES is no setting of this server and is ignored. Did you mean GLM_QUEUE_SIZE?",
     ]
 
 
-def test_only_a_setting_of_the_file_that_the_environment_changes_is_remarked_on(tmp_path: Path) -> None:
+def test_only_an_overridden_setting_of_the_file_gets_a_remark(tmp_path: Path) -> None:
     file = tmp_path / "settings"
     file.write_text("GLM_PREFILL=step\n")
     assert remark_texts({"GLM_ENV_FILE": str(file), "GLM_PREFILL": "step"}) == []
@@ -303,7 +303,7 @@ def test_only_a_setting_of_the_file_that_the_environment_changes_is_remarked_on(
 @pytest.mark.parametrize(
     "bind", ["0.0.0.0:8000", "[::]:8000", "192.0.2.1:80", "glm.example.org:80", "127.example.org:80", "localhosts:80"]
 )
-def test_a_public_address_without_keys_is_remarked_on(bind: str) -> None:
+def test_a_public_address_without_keys_gets_a_remark(bind: str) -> None:
     environ = {"GLM_BIND": bind}
     assert remarks(environ, load_settings(environ)) == [
         (logging.WARNING, f"GLM_BIND={bind} is open to other machines, and no GLM_API_KEYS are set.")
@@ -320,7 +320,7 @@ def test_keys_do_not_show_in_the_settings_repr() -> None:
     assert "sk-one" not in repr(load_settings({"GLM_API_KEYS": "sk-one"}))
 
 
-def test_a_file_may_hold_settings_and_the_environment_wins(tmp_path: Path) -> None:
+def test_the_environment_overrides_the_settings_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "glm.env"
     path.write_text(
         "# ours\nGLM_QUEUE_SIZE=5\nGLM_CACHE_SLOTS=2\nGLM_MODEL_NAME='glm $x'\nGLM_MODEL_NAME=glm\nGLM_FOO=1\n"
@@ -334,7 +334,7 @@ def test_a_file_may_hold_settings_and_the_environment_wins(tmp_path: Path) -> No
     ]
 
 
-def test_a_wrong_line_of_the_file_is_told_like_any_other(tmp_path: Path) -> None:
+def test_an_invalid_value_in_the_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "glm.env"
     path.write_text("GLM_QUEUE_SIZE=many\n")
     assert error_lines(GLM_ENV_FILE=str(path)) == ["GLM_QUEUE_SIZE must be a whole number from 0 to 10000, not 'many'."]
@@ -350,7 +350,7 @@ def test_a_wrong_line_of_the_file_is_told_like_any_other(tmp_path: Path) -> None
         ("GLM_QUEUE_SIZE=\udcff\n", "it is not UTF-8"),
     ],
 )
-def test_a_file_with_a_line_that_sets_nothing_is_an_error(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_line_of_the_file_without_a_value_is_an_error(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "glm.env"
     path.write_bytes(text.encode(errors="surrogateescape"))
     assert error_lines(GLM_ENV_FILE=str(path)) == [f"GLM_ENV_FILE names {str(path)!r}, and {complaint}."]
@@ -368,5 +368,5 @@ def test_a_file_in_the_home_directory_is_read(tmp_path: Path, monkeypatch: pytes
     assert load_settings({"GLM_ENV_FILE": "~/glm.env"}).queue_size == 5
 
 
-def test_a_missing_file_is_told() -> None:
+def test_a_missing_file_is_an_error() -> None:
     assert error_lines(GLM_ENV_FILE="/nowhere/env") == ["GLM_ENV_FILE names '/nowhere/env', which does not exist."]

@@ -1,4 +1,4 @@
-"""Every error ends in OpenAI's envelope, with the status, the code and the headers that its clients act on."""
+"""Every error has OpenAI's envelope, with the status, the code and the headers that clients act on."""
 
 from __future__ import annotations
 
@@ -43,14 +43,16 @@ def test_an_unknown_path_is_404(client: FlaskClient, method: str) -> None:
         ("/v1/chat/completions/chatcmpl-1", "not kept"),
     ],
 )
-def test_what_openai_has_and_this_server_has_not_is_said_by_name(client: FlaskClient, path: str, word: str) -> None:
+def test_an_openai_endpoint_that_is_not_offered_is_named(client: FlaskClient, path: str, word: str) -> None:
     response = client.post(path, json={})
     assert response.status_code == 404
     assert word in error(response)["message"]
 
 
 @pytest.mark.parametrize(("method", "path", "allowed"), [("GET", CHAT, "POST"), ("POST", "/v1/models", "GET")])
-def test_another_method_is_405_with_what_is_allowed(client: FlaskClient, method: str, path: str, allowed: str) -> None:
+def test_another_method_is_405_with_the_allowed_methods(
+    client: FlaskClient, method: str, path: str, allowed: str
+) -> None:
     response = client.open(path, method=method)
     assert response.status_code == 405
     assert allowed in response.headers["Allow"]
@@ -71,7 +73,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("refusal", "status", "type", "code", "headers"), REFUSALS)
-def test_what_the_pipeline_refuses_has_its_status(
+def test_each_error_of_the_pipeline_has_its_status(
     client: FlaskClient,
     fake: FakePipeline,
     refusal: PipelineError,
@@ -91,7 +93,7 @@ def test_what_the_pipeline_refuses_has_its_status(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("failure", "status", "type", "code", "headers"), REFUSALS[1:])
-def test_what_fails_before_the_first_byte_has_its_status_too(
+def test_an_answer_that_fails_before_its_first_byte_has_the_errors_status(
     client: FlaskClient,
     fake: FakePipeline,
     failure: PipelineError,
@@ -108,7 +110,7 @@ def test_what_fails_before_the_first_byte_has_its_status_too(
     assert fake.generations[0].closed
 
 
-def test_a_prompt_over_the_context_says_both_counts(client: FlaskClient) -> None:
+def test_the_error_for_a_prompt_over_the_context_has_both_counts(client: FlaskClient) -> None:
     response = client.post(CHAT, json={"messages": [{"role": "user", "content": "x" * 9000}]})
     found = error(response)
     assert (response.status_code, found["code"], found["param"]) == (400, "context_length_exceeded", "messages")
@@ -118,13 +120,13 @@ def test_a_prompt_over_the_context_says_both_counts(client: FlaskClient) -> None
     assert found["n_prompt_tokens"] > 9000
 
 
-def test_a_client_that_left_while_it_waited_is_499(client: FlaskClient, fake: FakePipeline) -> None:
+def test_a_client_that_leaves_while_it_waits_is_499(client: FlaskClient, fake: FakePipeline) -> None:
     fake.scripts = [[ClientGone("Gone.")]]
     assert client.post(CHAT, json={"messages": HELLO}).status_code == 499
     assert fake.generations[0].closed
 
 
-def test_a_bug_is_a_500_that_shows_nothing_of_the_insides(
+def test_a_bug_is_a_500_that_reveals_no_internals(
     client: FlaskClient, fake: FakePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object) -> None:
@@ -138,13 +140,13 @@ def test_a_bug_is_a_500_that_shows_nothing_of_the_insides(
 
 
 @pytest.mark.parametrize("path", ["//v1//models", "/v1/models//", "//docs", "/docs//", "//", "/v1//nothing", "//x//"])
-def test_no_path_is_redirected_to_where_the_host_header_says(client: FlaskClient, path: str) -> None:
+def test_no_path_is_redirected_to_the_host_of_the_host_header(client: FlaskClient, path: str) -> None:
     with client.get("/", environ_overrides={"PATH_INFO": path}, headers={"Host": "localhost:666"}) as response:
         assert "666" not in response.headers.get("Location", "")
         assert response.status_code in (200, 404) or path == "/docs//"
 
 
-def test_every_answer_has_openais_headers(client: FlaskClient) -> None:
+def test_every_response_has_openais_headers(client: FlaskClient) -> None:
     for response in (client.get("/v1/models"), client.get("/nothing"), client.post(CHAT, json={"messages": HELLO})):
         assert response.headers["x-request-id"].startswith("req_")
         assert int(response.headers["openai-processing-ms"]) >= 0
@@ -152,12 +154,12 @@ def test_every_answer_has_openais_headers(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(("id", "echoed"), [("trace-1.a:b_c", True), ("a b", False), ("x" * 200, False), ("é", False)])
-def test_a_sane_request_id_is_echoed(client: FlaskClient, id: str, echoed: bool) -> None:
+def test_a_valid_request_id_is_echoed(client: FlaskClient, id: str, echoed: bool) -> None:
     response = client.get("/v1/models", headers={"x-request-id": id})
     assert (response.headers["x-request-id"] == id) is echoed
 
 
-def test_unknown_models_are_404_only_where_the_server_is_strict(make_app: MakeApp) -> None:
+def test_unknown_models_are_404_only_if_the_server_is_strict(make_app: MakeApp) -> None:
     body = {"messages": HELLO, "model": "gpt-4"}
     assert make_app().test_client().post(CHAT, json=body).status_code == 200
     strict = make_app(strict_model=True, model_name="glm", model_aliases=("chat",)).test_client()

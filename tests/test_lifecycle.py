@@ -1,4 +1,4 @@
-"""What gunicorn's master and worker do with the settings when they are told to read them again."""
+"""A reload of the settings in gunicorn's master and worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What README.md says about settings and commands is what the code does."""
+"""README.md tells the truth about settings and commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def settings_table() -> list[str]:
     return [f"| `{name}` | {row.values} | {row.default} | {row.help} |" for name, row in VARIABLES.items()]
 
 
-def test_the_settings_table_is_that_of_the_code() -> None:
+def test_the_settings_table_matches_the_code() -> None:
     table = [line for line in README.splitlines() if line.startswith("| `GLM_")]
     assert table == settings_table(), "README.md should have:\n" + "\n".join(settings_table())
 
@@ -75,7 +75,7 @@ def test_both_readmes_send_readers_to_the_same_pages() -> None:
     assert links(CHINESE) == links(README)
 
 
-def test_every_file_that_contributors_are_sent_to_exists() -> None:
+def test_every_file_in_the_contributors_guide_exists() -> None:
     named = set(re.findall(r"`((?:glm_api|tests|docs|\.ci)/[\w./-]+)`", CONTRIBUTING)) - {"glm_api/NAME", "tests/NAME"}
     assert len(named) > 15
     assert [name for name in named if not (ROOT / name).exists()] == []

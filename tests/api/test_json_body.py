@@ -1,4 +1,4 @@
-"""Bodies that are no good: each ends in a 400, 413 or 415 that says why, and never in a 500."""
+"""Invalid bodies: each gets a 400, 413 or 415 that says why, never a 500."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def nested(levels: int) -> bytes:
         b'{"a": [' + b"1," * 300_000 + b"1]}",
     ],
 )
-def test_what_is_no_json_object_is_refused(client: FlaskClient, endpoint: str, body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(client: FlaskClient, endpoint: str, body: bytes) -> None:
     refused(client.post(endpoint, data=body, content_type=JSON), None, None)
 
 
@@ -61,7 +61,7 @@ def test_what_is_no_json_object_is_refused(client: FlaskClient, endpoint: str, b
 @pytest.mark.parametrize(
     "content_type", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data", None]
 )
-def test_another_media_type_is_refused_with_what_to_add(
+def test_another_media_type_is_refused_and_the_error_names_the_right_header(
     client: FlaskClient, endpoint: str, content_type: str | None
 ) -> None:
     response = client.post(endpoint, data=json.dumps({"messages": HELLO}), content_type=content_type)
@@ -72,12 +72,12 @@ def test_another_media_type_is_refused_with_what_to_add(
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json"]
 )
-def test_every_spelling_of_json_is_taken(client: FlaskClient, content_type: str) -> None:
+def test_every_json_media_type_and_charset_is_accepted(client: FlaskClient, content_type: str) -> None:
     response = client.post(CHAT, data=json.dumps({"messages": HELLO}), content_type=content_type)
     assert response.status_code == 200
 
 
-def test_a_body_that_is_shorter_than_it_claims_is_refused(client: FlaskClient) -> None:
+def test_a_body_shorter_than_its_content_length_is_refused(client: FlaskClient) -> None:
     body = json.dumps({"messages": HELLO}).encode()
     response = client.post(CHAT, data=body, content_type=JSON, environ_overrides={"CONTENT_LENGTH": str(len(body) + 1)})
     assert "ends before its Content-Length" in refused(response, None, None)
@@ -88,7 +88,7 @@ def test_a_byte_order_mark_is_ignored(client: FlaskClient) -> None:
     assert client.post(CHAT, data=body, content_type=JSON).status_code == 200
 
 
-def test_64_levels_are_taken_and_65_are_not(client: FlaskClient) -> None:
+def test_64_levels_are_accepted_and_65_are_refused(client: FlaskClient) -> None:
     assert client.post(CHAT, data=nested(64), content_type=JSON).status_code == 200
     response = client.post(CHAT, data=nested(65), content_type=JSON)
     assert "64 levels" in refused(response, None, None)
@@ -119,7 +119,7 @@ def test_objects_and_arrays_are_counted(value: object, client: FlaskClient) -> N
         (r'{"temperature": 1e999}', "temperature"),
     ],
 )
-def test_values_that_nobody_can_use_are_refused_anywhere(client: FlaskClient, body: str, param: str | None) -> None:
+def test_unusable_values_are_refused_at_any_depth(client: FlaskClient, body: str, param: str | None) -> None:
     refused(client.post(CHAT, data=body, content_type=JSON), param)
 
 
@@ -129,7 +129,7 @@ def test_a_whole_surrogate_pair_is_a_character(client: FlaskClient, fake: FakePi
     assert fake.conversations[0].messages[0].content == "😀"
 
 
-def test_of_a_key_that_comes_twice_the_last_counts(client: FlaskClient, fake: FakePipeline) -> None:
+def test_the_last_of_two_equal_keys_counts(client: FlaskClient, fake: FakePipeline) -> None:
     body = '{"temperature": 9, "temperature": 0.5, "messages": [{"role": "user", "content": "x"}]}'
     assert client.post(CHAT, data=body, content_type=JSON).status_code == 200
     assert fake.jobs[0].sampling.temperature == 0.5
@@ -147,7 +147,7 @@ class TestSize:
         empty = json.dumps({"messages": [{"role": "user", "content": ""}]}).encode()
         return empty.replace(b'""', b'"' + b"x" * (size - len(empty)) + b'"')
 
-    def test_the_largest_body_is_taken(self, client: FlaskClient) -> None:
+    def test_the_largest_body_is_accepted(self, client: FlaskClient) -> None:
         assert client.post(CHAT, data=self.body(self.LIMIT), content_type=JSON).status_code == 200
 
     def test_one_byte_more_is_413(self, client: FlaskClient) -> None:
@@ -160,10 +160,10 @@ class TestSize:
         environ = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
         return client.post(CHAT, data=body, content_type=JSON, environ_overrides=environ)
 
-    def test_a_chunked_body_without_a_length_is_taken(self, client: FlaskClient) -> None:
+    def test_a_chunked_body_is_accepted(self, client: FlaskClient) -> None:
         assert self.chunked(client, self.body(1000)).status_code == 200
 
-    def test_a_chunked_body_is_measured_as_it_is_read(self, client: FlaskClient) -> None:
+    def test_a_chunked_body_that_is_too_large_is_refused(self, client: FlaskClient) -> None:
         response = self.chunked(client, self.body(self.LIMIT + 1))
         assert response.status_code == 413
         error(response)
@@ -189,7 +189,7 @@ KNOWN: st.SearchStrategy[Any] = st.deferred(
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.dictionaries(st.sampled_from(KEYS), KNOWN, max_size=6))
-def test_no_body_brings_the_server_down(client: FlaskClient, endpoint: str, body: dict[str, Any]) -> None:
+def test_no_body_makes_the_server_fail(client: FlaskClient, endpoint: str, body: dict[str, Any]) -> None:
     response = client.post(endpoint, json=body)
     assert response.status_code in (200, 400), response.text
     if response.status_code == 400:

@@ -1,4 +1,4 @@
-"""Schemas that requests bring: what is taken works, and what would do harm is refused before anything is done."""
+"""JSON schemas in requests: an accepted schema works, and a harmful one is refused before it is used."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ WORK: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("schema", REFUSED, ids=itertools.count())
-def test_what_cannot_be_evaluated_here_is_refused_with_its_param(
+def test_a_schema_that_cannot_be_evaluated_is_refused_with_its_param(
     client: FlaskClient, fake: FakePipeline, listener: Listener, schema: dict[str, Any]
 ) -> None:
     schema = listener.at_port(schema)
@@ -181,7 +181,7 @@ def test_what_cannot_be_evaluated_here_is_refused_with_its_param(
 
 
 @pytest.mark.parametrize("schema", WORK, ids=itertools.count())
-def test_what_is_taken_can_be_evaluated(client: FlaskClient, fake: FakePipeline, schema: dict[str, Any]) -> None:
+def test_an_accepted_schema_can_be_evaluated(client: FlaskClient, fake: FakePipeline, schema: dict[str, Any]) -> None:
     format = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
     response = client.post(CHAT, json={"messages": HELLO, "response_format": format})
     assert response.status_code == 200, response.text
@@ -209,18 +209,18 @@ def can_check(answer: str, schema: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("pattern", [r"\p{L}+", r"(?<year>\d+)", r"(?<=a*)b", r"\u{1F600}", r"\cJ"])
-def test_patterns_of_ecma_262_that_python_cannot_check_are_taken_in_tools_only(pattern: str) -> None:
+def test_ecma_262_patterns_that_python_does_not_know_are_accepted_in_tools_only(pattern: str) -> None:
     check_schema(with_pattern(pattern))
     with pytest.raises(ValidationError):
         check_answer_schema(with_pattern(pattern))
 
 
-def test_patterns_of_properties_are_checked_together_too() -> None:
+def test_patterns_of_properties_are_also_checked_together() -> None:
     with pytest.raises(ValidationError):
         check_answer_schema({"patternProperties": {"(?i)a": {}, "(?i)b": {}}, "additionalProperties": False})
 
 
-def test_an_address_and_a_draft_count_for_nothing() -> None:
+def test_addresses_and_inner_drafts_are_removed() -> None:
     schema = {
         "$id": "https://example.com/a",
         "$schema": DRAFT_7,
@@ -310,7 +310,7 @@ SCHEMAS = st.recursive(st.sampled_from([{}, True, {"type": "string"}]), schemas,
 @settings(max_examples=400, deadline=None)
 @given(schemas(SCHEMAS), _DATA)
 @example({"dependencies": {"a": {}, "b": ["a"]}, "$ref": "#a", "$schema": DRAFT_7}, {})
-def test_every_schema_is_refused_or_can_be_evaluated(schema: dict[str, Any], value: Any) -> None:
+def test_any_schema_is_refused_or_can_be_evaluated(schema: dict[str, Any], value: Any) -> None:
     try:
         check_answer_schema(schema)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""Messages: every role and every form of content, and what is wrong with the others."""
+"""Messages: every role and every form of content, and the errors for all others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refusal(client: FlaskClient, *sent: Any) -> Any:
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 
 
-def test_each_role_becomes_the_pipelines_own(client: FlaskClient, fake: FakePipeline) -> None:
+def test_each_role_is_converted(client: FlaskClient, fake: FakePipeline) -> None:
     got = messages(
         client,
         fake,
@@ -77,7 +77,7 @@ LEGACY_RESULT = {"role": "function", "name": "f", "content": "42"}
 
 
 class TestLegacyFunctions:
-    def test_a_call_and_its_result_belong_together(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_a_call_and_its_result_get_the_same_id(self, client: FlaskClient, fake: FakePipeline) -> None:
         got = messages(client, fake, *HELLO, LEGACY_CALL, LEGACY_RESULT, LEGACY_CALL, LEGACY_RESULT)
         first, result, second, other = got[1:]
         assert first.tool_calls[0].name == "f"
@@ -141,7 +141,7 @@ class TestLegacyFunctions:
         ({"role": "function", "content": "x"}, "messages.0.name", "missing_required_parameter"),
     ],
 )
-def test_what_is_wrong_with_a_message_is_said_with_its_path(
+def test_an_invalid_message_is_refused_with_the_path_of_the_fault(
     client: FlaskClient, message: Any, path: str, code: str
 ) -> None:
     refused(refusal(client, message, *HELLO), path, code)
@@ -154,7 +154,7 @@ class TestImages:
         return fake
 
     @pytest.mark.parametrize(("file", "type"), [(PNG, "png"), (JPEG, "jpeg"), (JPEG, "jpg"), (PNG, "PNG")])
-    def test_the_file_goes_to_a_model_that_sees(
+    def test_a_model_with_vision_gets_the_file(
         self, client: FlaskClient, seeing: FakePipeline, file: bytes, type: str
     ) -> None:
         content = [{"type": "text", "text": "What is it?"}, image(data_uri(file, type))]
@@ -162,7 +162,7 @@ class TestImages:
         assert (got[0].content, got[0].image) == ("What is it?", file)
         assert seeing.jobs[0].image == file
 
-    def test_a_model_that_does_not_see_refuses(self, client: FlaskClient) -> None:
+    def test_a_model_without_vision_refuses_images(self, client: FlaskClient) -> None:
         response = refusal(client, {"role": "user", "content": [image(data_uri(PNG))]})
         assert "does not accept images" in refused(response, "messages.0.content")
 
@@ -184,7 +184,7 @@ class TestImages:
             (data_uri(b"GIF89a", "jpeg"), "JPEG file"),
         ],
     )
-    def test_only_png_and_jpeg_in_data_uris_are_taken(
+    def test_only_png_and_jpeg_in_data_uris_are_accepted(
         self, client: FlaskClient, seeing: FakePipeline, url: str, word: str
     ) -> None:
         response = refusal(client, {"role": "user", "content": [image(url)]})
@@ -196,7 +196,9 @@ class TestImages:
         response = refusal(client, {"role": "user", "content": [image(data_uri(PNG + bytes(10 * 2**20)))]})
         assert "10 MiB" in refused(response, "messages.0.content.0.image_url.url")
 
-    def test_one_image_in_a_message_and_one_in_a_conversation(self, client: FlaskClient, seeing: FakePipeline) -> None:
+    def test_more_than_one_image_in_a_message_or_conversation_is_refused(
+        self, client: FlaskClient, seeing: FakePipeline
+    ) -> None:
         one = {"role": "user", "content": [image(data_uri(PNG))]}
         two = {"role": "user", "content": [image(data_uri(PNG)), image(data_uri(PNG))]}
         refused(refusal(client, two), "messages.0.content")

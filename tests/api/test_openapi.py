@@ -1,4 +1,4 @@
-"""The OpenAPI document: complete, valid, and true of what the server does."""
+"""The OpenAPI document is complete and valid, and the server conforms to it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_route_is_described(shared_app: Flask, document: dict[str, Any]) -
         assert {method.lower() for method in rule.methods or ()} - {"head", "options"} <= set(document["paths"][path])
 
 
-def test_every_operation_says_what_it_is_for(document: dict[str, Any]) -> None:
+def test_every_operation_has_a_summary(document: dict[str, Any]) -> None:
     for path, method, operation in operations(document):
         assert operation.get("summary"), (method, path)
 
@@ -63,7 +63,7 @@ def test_errors_have_the_envelope(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
-def test_an_answer_has_both_media_types(document: dict[str, Any], path: str) -> None:
+def test_a_generating_endpoint_has_both_media_types(document: dict[str, Any], path: str) -> None:
     content = document["paths"][path]["post"]["responses"]["200"]["content"]
     assert set(content) == {"application/json", "text/event-stream"}
     assert content["application/json"]["schema"] != content["text/event-stream"]["schema"]
@@ -90,7 +90,7 @@ def test_examples_of_requests_work_as_they_are(client: FlaskClient, document: di
     assert tried >= len([1 for _, method, _ in operations(document) if method == "post"])
 
 
-def test_examples_of_answers_fit_their_schemas(document: dict[str, Any]) -> None:
+def test_examples_of_responses_match_their_schemas(document: dict[str, Any]) -> None:
     for _, _, operation in operations(document):
         for response in operation["responses"].values():
             for media in response.get("content", {}).values():
@@ -98,7 +98,7 @@ def test_examples_of_answers_fit_their_schemas(document: dict[str, Any]) -> None
                     validator(document, media["schema"]).validate(media["example"])
 
 
-def test_streams_fit_their_schemas(client: FlaskClient, document: dict[str, Any]) -> None:
+def test_streams_match_their_schemas(client: FlaskClient, document: dict[str, Any]) -> None:
     requests: dict[str, dict[str, Any]] = {
         "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}]},
         "/v1/completions": {"prompt": "Hi"},
@@ -120,7 +120,7 @@ def validator(document: dict[str, Any], schema: dict[str, Any]) -> jsonschema.Dr
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
-def test_the_server_does_what_the_document_says(app: Flask, mode: GenerationMode) -> None:
+def test_the_server_conforms_to_the_document(app: Flask, mode: GenerationMode) -> None:
     tried = 0
     for result in schemathesis.openapi.from_wsgi("/openapi.json", app).get_all_operations():
         assert isinstance(result, Ok), result

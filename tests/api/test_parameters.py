@@ -64,7 +64,9 @@ def test_sampling(
         ({"max_tokens": None}, 2048),
     ],
 )
-def test_new_tokens(client: FlaskClient, fake: FakePipeline, parameters: dict[str, Any], limit: int) -> None:
+def test_the_maximum_number_of_new_tokens(
+    client: FlaskClient, fake: FakePipeline, parameters: dict[str, Any], limit: int
+) -> None:
     assert job(client, fake, **parameters).max_tokens == limit
 
 
@@ -76,13 +78,13 @@ def test_stop(client: FlaskClient, fake: FakePipeline, stop: Any, strings: tuple
     assert job(client, fake, stop=stop).stop == strings
 
 
-def test_n_is_the_prompt_that_many_times(client: FlaskClient, fake: FakePipeline) -> None:
+def test_n_repeats_the_prompt(client: FlaskClient, fake: FakePipeline) -> None:
     made = job(client, fake, n=3)
     assert len(made.prompts) == 3
     assert made.prompts[0] == made.prompts[1] == made.prompts[2]
 
 
-def test_null_is_as_good_as_absent(client: FlaskClient, fake: FakePipeline) -> None:
+def test_null_means_the_same_as_absent(client: FlaskClient, fake: FakePipeline) -> None:
     optional = [
         "temperature",
         "top_p",
@@ -119,14 +121,14 @@ OUT_OF_RANGE: list[tuple[str, tuple[Any, ...]]] = [
 @pytest.mark.parametrize(
     ("parameter", "value"), [(parameter, value) for parameter, values in OUT_OF_RANGE for value in values]
 )
-def test_another_type_or_range_is_refused_by_name(client: FlaskClient, parameter: str, value: Any) -> None:
+def test_a_wrong_type_or_range_is_refused_by_name(client: FlaskClient, parameter: str, value: Any) -> None:
     response = client.post(CHAT, json={"messages": HELLO, "stream": True, parameter: value})
     assert response.status_code == 400
     assert response.get_json()["error"]["param"].split(".")[0] == parameter
     assert response.get_json()["error"]["code"] in ("invalid_value", "missing_required_parameter")
 
 
-def test_a_refusal_says_what_is_allowed(client: FlaskClient) -> None:
+def test_an_error_says_which_values_are_allowed(client: FlaskClient) -> None:
     message = refused(refusal(client, n=9), "n")
     assert message == "Invalid 'n': must be an integer from 1 to 4, but is 9."
 
@@ -165,7 +167,7 @@ UNSUPPORTED: list[tuple[str, list[Any], list[Any]]] = [
 
 
 @pytest.mark.parametrize(("parameter", "neutral", "others"), UNSUPPORTED)
-def test_what_cannot_be_done_is_taken_when_it_asks_for_nothing(
+def test_an_unsupported_parameter_with_a_neutral_value_is_accepted(
     client: FlaskClient, fake: FakePipeline, parameter: str, neutral: list[Any], others: list[Any]
 ) -> None:
     for value in [*neutral, None]:
@@ -175,7 +177,7 @@ def test_what_cannot_be_done_is_taken_when_it_asks_for_nothing(
         assert parameter in message
 
 
-def test_a_lenient_server_ignores_what_cannot_be_done(make_app: MakeApp, fake: FakePipeline) -> None:
+def test_a_lenient_server_ignores_unsupported_parameters(make_app: MakeApp, fake: FakePipeline) -> None:
     client = make_app(lenient=True).test_client()
     everything = {parameter: others[0] for parameter, _, others in UNSUPPORTED}
     assert job(client, fake, **everything)
@@ -189,17 +191,17 @@ SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"$ref": "#/$def
 
 
 class TestResponseFormat:
-    def test_text_demands_nothing(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_text_has_no_schema(self, client: FlaskClient, fake: FakePipeline) -> None:
         assert job(client, fake, response_format={"type": "text"}).output.json_schema is None
         assert len(fake.conversations[0].messages) == 1
 
-    def test_an_object_is_demanded_and_the_model_told(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_json_object_is_checked_and_told_to_the_model(self, client: FlaskClient, fake: FakePipeline) -> None:
         assert job(client, fake, response_format={"type": "json_object"}).output.json_schema == {}
         first, second = fake.conversations[0].messages
         assert (first.role, second.role) == ("system", "user")
         assert "JSON object" in first.content
 
-    def test_a_schema_is_demanded_and_shown_to_the_model(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_a_schema_is_checked_and_shown_to_the_model(self, client: FlaskClient, fake: FakePipeline) -> None:
         named = {"name": "answer", "schema": SCHEMA, "description": "Ein Tier", "strict": True}
         format = {"type": "json_schema", "json_schema": named}
         assert job(client, fake, response_format=format).output.json_schema == SCHEMA
@@ -207,7 +209,7 @@ class TestResponseFormat:
         assert '"$ref": "#/$defs/b"' in system
         assert "Ein Tier" in system
 
-    def test_the_instruction_follows_the_callers_system_text(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_the_instruction_follows_the_system_message(self, client: FlaskClient, fake: FakePipeline) -> None:
         messages = [{"role": "system", "content": "Be brief."}, *HELLO]
         client.post(CHAT, json={"messages": messages, "response_format": {"type": "json_object"}})
         first, second = fake.conversations[0].messages
@@ -230,11 +232,11 @@ class TestResponseFormat:
             {"enum": 5},
         ],
     )
-    def test_a_schema_that_is_none_or_refers_outside_is_refused(self, client: FlaskClient, schema: Any) -> None:
+    def test_an_invalid_schema_or_external_reference_is_refused(self, client: FlaskClient, schema: Any) -> None:
         format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
         refused(refusal(client, response_format=format), "response_format.json_schema.schema")
 
-    def test_older_drafts_are_known(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_older_drafts_are_accepted(self, client: FlaskClient, fake: FakePipeline) -> None:
         schema = {"$schema": "http://json-schema.org/draft-04/schema#", "minimum": 5, "exclusiveMinimum": True}
         format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
         assert job(client, fake, response_format=format).output.json_schema == schema
@@ -246,6 +248,6 @@ class TestResponseFormat:
         format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
         refused(refusal(client, response_format=format), "response_format.json_schema.schema")
 
-    def test_a_name_has_letters_digits_underscores_and_hyphens(self, client: FlaskClient) -> None:
+    def test_a_schema_name_has_only_letters_digits_underscores_and_hyphens(self, client: FlaskClient) -> None:
         format = {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}
         refused(refusal(client, response_format=format), "response_format.json_schema.name")

@@ -1,4 +1,4 @@
-"""Tools: what is declared reaches the model, and what is wrong with a declaration is said by its path."""
+"""Tools: declared tools reach the model, and an invalid declaration is refused with its path."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def refusal(client: FlaskClient, **parameters: Any) -> Any:
     return client.post(CHAT, json={"messages": HELLO, **parameters})
 
 
-def test_what_is_declared_reaches_the_model(client: FlaskClient, fake: FakePipeline) -> None:
+def test_declared_tools_reach_the_model(client: FlaskClient, fake: FakePipeline) -> None:
     tools = [tool("f", description="Does f", parameters=PARAMETERS, strict=True), tool("g")]
     got = conversation(client, fake, tools=tools)
     assert got.tools == (Tool("f", "Does f", PARAMETERS), Tool("g", None, {}))
@@ -45,7 +45,9 @@ def test_what_is_declared_reaches_the_model(client: FlaskClient, fake: FakePipel
         ({"type": "function", "function": {"name": "g"}}, ToolChoice("required", "g")),
     ],
 )
-def test_choice(client: FlaskClient, fake: FakePipeline, choice: Any, expected: ToolChoice) -> None:
+def test_the_tool_choice_reaches_the_model(
+    client: FlaskClient, fake: FakePipeline, choice: Any, expected: ToolChoice
+) -> None:
     got = conversation(client, fake, tools=[tool("f"), tool("g")], tool_choice=choice)
     assert got.tool_choice == expected
 
@@ -94,13 +96,13 @@ def too_deep() -> dict[str, Any]:
         (tool(parameters=too_deep()), ".function.parameters"),
     ],
 )
-def test_a_bad_declaration_is_refused_with_its_path(client: FlaskClient, entry: Any, path: str) -> None:
+def test_an_invalid_declaration_is_refused_with_its_path(client: FlaskClient, entry: Any, path: str) -> None:
     response = refusal(client, tools=[tool("fine"), entry])
     assert response.status_code == 400
     assert response.get_json()["error"]["param"] == f"tools.1{path}"
 
 
-def test_two_tools_of_one_name_are_refused(client: FlaskClient) -> None:
+def test_two_tools_with_the_same_name_are_refused(client: FlaskClient) -> None:
     refused(refusal(client, tools=[tool("f"), tool("g"), tool("f")]), "tools.2.function.name")
     refused(refusal(client, functions=[{"name": "f"}, {"name": "f"}]), "functions.1.name")
 
@@ -129,7 +131,7 @@ def test_both_forms_in_one_request_are_refused(client: FlaskClient) -> None:
         ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
     ],
 )
-def test_a_choice_that_cannot_be_met_is_refused(client: FlaskClient, parameters: dict[str, Any], param: str) -> None:
+def test_an_impossible_choice_is_refused(client: FlaskClient, parameters: dict[str, Any], param: str) -> None:
     response = refusal(client, **parameters)
     assert response.status_code == 400
     assert response.get_json()["error"]["param"] == param

@@ -1,4 +1,4 @@
-"""Answers: the body and the stream say the same, in OpenAI's shapes, whatever the model does."""
+"""Answers: body and stream have the same content in OpenAI's form, whatever the model does."""
 
 from __future__ import annotations
 
@@ -87,21 +87,21 @@ def test_the_stream(client: FlaskClient) -> None:
     assert not any("usage" in chunk for chunk in stream)
 
 
-def test_headers_that_keep_proxies_from_holding_a_stream_back(client: FlaskClient) -> None:
+def test_headers_keep_proxies_from_buffering_a_stream(client: FlaskClient) -> None:
     response = client.post(CHAT, json={"messages": HELLO, "stream": True})
     assert response.headers["Cache-Control"] == "no-cache"
     assert response.headers["X-Accel-Buffering"] == "no"
     assert "Content-Length" not in response.headers
 
 
-def test_usage_comes_last_when_it_was_asked_for(client: FlaskClient) -> None:
+def test_usage_is_in_the_last_chunk_if_requested(client: FlaskClient) -> None:
     *before, last = streamed(client, stream_options={"include_usage": True})
     assert all(chunk["usage"] is None for chunk in before)
     assert last["choices"] == []
     assert last["usage"] == whole(client)["usage"]
 
 
-def test_choices_come_one_after_the_other(client: FlaskClient, fake: FakePipeline) -> None:
+def test_choices_are_streamed_one_after_the_other(client: FlaskClient, fake: FakePipeline) -> None:
     fake.scripts = [text("one"), text("two", "!"), call("f", "{}")]
     stream = streamed(client, n=3, stream_options={"include_usage": True})
     assert [joined(stream, index)[0]["content"] for index in range(3)] == ["one", "two!", ""]
@@ -117,7 +117,7 @@ def test_choices_come_one_after_the_other(client: FlaskClient, fake: FakePipelin
     assert stream[-1]["usage"] == body["usage"]
 
 
-def test_an_answer_that_was_cut_says_length(client: FlaskClient, fake: FakePipeline) -> None:
+def test_a_truncated_answer_has_finish_reason_length(client: FlaskClient, fake: FakePipeline) -> None:
     fake.scripts = [[*text("Once"), Finished("length", 4, 1.0, 1.0, 0, 10)]]
     assert whole(client)["choices"][0]["finish_reason"] == "length"
     assert joined(streamed(client))[1] == "length"
@@ -149,14 +149,14 @@ def test_a_tool_call(client: FlaskClient, fake: FakePipeline) -> None:
     ]
 
 
-def test_text_before_a_call_stays_the_content(client: FlaskClient, fake: FakePipeline) -> None:
+def test_text_before_a_call_is_the_content(client: FlaskClient, fake: FakePipeline) -> None:
     fake.scripts = [[*text("Let me see."), *call("f", "{}")]]
     message = whole(client, tools=TOOLS)["choices"][0]["message"]
     assert message["content"] == "Let me see."
     assert message["tool_calls"][0]["function"]["name"] == "f"
 
 
-def test_the_legacy_form_of_a_call(client: FlaskClient, fake: FakePipeline) -> None:
+def test_a_call_in_the_legacy_form(client: FlaskClient, fake: FakePipeline) -> None:
     fake.scripts = [call("f", '{"a"', ": 1}")]
     body = whole(client, functions=[{"name": "f"}])
     message = body["choices"][0]["message"]
@@ -173,7 +173,7 @@ def test_the_legacy_form_of_a_call(client: FlaskClient, fake: FakePipeline) -> N
     assert stream[-1]["choices"][0]["finish_reason"] == "function_call"
 
 
-def test_texts_that_came_together_are_one_chunk(client: FlaskClient, fake: FakePipeline, monkeypatch: Any) -> None:
+def test_texts_that_come_together_are_one_chunk(client: FlaskClient, fake: FakePipeline, monkeypatch: Any) -> None:
     batch: list[Event] = [Started(1, 0, 0.0), *text("a", "b", "c"), *call("f", "{}"), *text("d")]
     batch.append(Finished("stop", 1, 0.0, 0.0, 0, 1))
     monkeypatch.setattr("tests.support.fake_pipeline.FakeGeneration.events", lambda self, silence=None: iter([batch]))
@@ -189,9 +189,7 @@ def test_progress_of_the_prompt(client: FlaskClient, fake: FakePipeline) -> None
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\n"])
-def test_no_client_finds_the_end_of_a_line_inside_a_chunk(
-    client: FlaskClient, fake: FakePipeline, separator: str
-) -> None:
+def test_no_client_finds_a_line_break_inside_a_chunk(client: FlaskClient, fake: FakePipeline, separator: str) -> None:
     said = f"你{separator}好"
     fake.scripts = [text(said)]
     response = client.post(CHAT, json={"messages": HELLO, "stream": True})
@@ -204,18 +202,18 @@ SILENCES: Script = [None, None, Started(5, 0, 0.0), None, Text("Hi", [1]), None]
 
 
 class TestSilence:
-    def test_pings_while_nothing_happens(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_pings_are_sent_while_nothing_happens(self, client: FlaskClient, fake: FakePipeline) -> None:
         fake.scripts = [SILENCES]
         response = client.post(CHAT, json={"messages": HELLO, "stream": True})
         assert response.get_data(as_text=True).count(": ping\n\n") == 4
         assert joined(chunks(response))[0]["content"] == "Hi"
 
-    def test_no_pings_where_they_are_off(self, make_app: MakeApp, fake: FakePipeline) -> None:
+    def test_no_pings_are_sent_if_they_are_off(self, make_app: MakeApp, fake: FakePipeline) -> None:
         fake.scripts = [SILENCES]
         response = make_app(ping_interval=0).test_client().post(CHAT, json={"messages": HELLO, "stream": True})
         assert ": ping" not in response.get_data(as_text=True)
 
-    def test_no_pings_in_a_body(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_a_body_has_no_pings(self, client: FlaskClient, fake: FakePipeline) -> None:
         fake.scripts = [SILENCES]
         assert whole(client)["choices"][0]["message"]["content"] == "Hi"
 
@@ -241,7 +239,7 @@ def test_a_stream_that_fails_ends_with_the_error(
     assert fake.generations[0].closed
 
 
-def test_a_bug_in_the_middle_of_a_stream_ends_it_properly(client: FlaskClient, fake: FakePipeline) -> None:
+def test_a_bug_in_the_middle_of_a_stream_ends_it_with_an_error(client: FlaskClient, fake: FakePipeline) -> None:
     fake.scripts = [[*text("Once"), Started("five", 0, 0.0), Finished("stop", "x", 0, 0, 0, 0)]]  # type: ignore[arg-type]
     *_, last, end = events(
         client.post(CHAT, json={"messages": HELLO, "stream": True, "stream_options": {"include_usage": True}})
@@ -251,7 +249,7 @@ def test_a_bug_in_the_middle_of_a_stream_ends_it_properly(client: FlaskClient, f
 
 
 class TestThePlaceIsGivenBack:
-    def test_after_a_body(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_after_a_response_in_one_piece(self, client: FlaskClient, fake: FakePipeline) -> None:
         whole(client)
         assert fake.generations[0].closed
 
@@ -262,17 +260,17 @@ class TestThePlaceIsGivenBack:
         response.close()
         assert fake.generations[0].closed
 
-    def test_by_a_client_that_leaves_in_the_middle(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_after_a_client_leaves_in_the_middle(self, client: FlaskClient, fake: FakePipeline) -> None:
         response = client.post(CHAT, json={"messages": HELLO, "stream": True})
         next(iter(response.response))
         response.close()
         assert fake.generations[0].closed
 
-    def test_by_a_client_that_leaves_before_the_first_byte(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_after_a_client_leaves_before_the_first_byte(self, client: FlaskClient, fake: FakePipeline) -> None:
         client.post(CHAT, json={"messages": HELLO, "stream": True}).close()
         assert fake.generations[0].closed
 
-    def test_when_the_stream_hears_that_the_client_is_gone(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_after_the_stream_learns_that_the_client_is_gone(self, client: FlaskClient, fake: FakePipeline) -> None:
         fake.scripts = [[*text("Once"), ClientGone("Gone.")]]
         response = client.post(CHAT, json={"messages": HELLO, "stream": True})
         assert response.get_data(as_text=True).count("data: ") == 2
@@ -305,7 +303,7 @@ def chunk_schema(shared_app: Any) -> jsonschema.Draft202012Validator:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answers=st.lists(ANSWERS, min_size=1, max_size=2), usage=st.booleans(), legacy=st.booleans())
-def test_chunks_fit_their_schema_and_add_up_to_the_body(
+def test_chunks_match_their_schema_and_add_up_to_the_body(
     client: FlaskClient,
     fake: FakePipeline,
     chunk_schema: jsonschema.Draft202012Validator,
@@ -333,7 +331,7 @@ def test_chunks_fit_their_schema_and_add_up_to_the_body(
 # --- with OpenAI's client -----------------------------------------------------------------------------------------
 
 
-def test_openais_client_takes_body_and_stream(sdk: OpenAI, fake: FakePipeline) -> None:
+def test_openais_client_reads_body_and_stream(sdk: OpenAI, fake: FakePipeline) -> None:
     fake.scripts = [[*text("Hm."), *call("f", "{}")]]
     body = sdk.chat.completions.create(model="x", messages=[{"role": "user", "content": "Hi"}])
     calls = body.choices[0].message.tool_calls

@@ -69,11 +69,11 @@ def test_prompts(client: FlaskClient, fake: FakePipeline, prompt: Any, prompts: 
         ([None], "prompt.0"),
     ],
 )
-def test_what_is_no_prompt_is_refused_with_its_path(client: FlaskClient, prompt: Any, path: str) -> None:
+def test_an_invalid_prompt_is_refused_with_its_path(client: FlaskClient, prompt: Any, path: str) -> None:
     refused(client.post(URL, json={"prompt": prompt}), path)
 
 
-def test_ids_that_no_context_holds_are_refused_before_they_are_looked_at(client: FlaskClient) -> None:
+def test_too_many_ids_are_refused_before_they_are_decoded(client: FlaskClient) -> None:
     response = client.post(URL, json={"prompt": [0x110000] * 8192, "echo": True})
     found = error(response)
     assert (response.status_code, found["code"], found["param"]) == (400, "context_length_exceeded", "prompt")
@@ -84,7 +84,7 @@ def test_a_prompt_is_required(client: FlaskClient) -> None:
     refused(client.post(URL, json={}), "prompt", "missing_required_parameter")
 
 
-def test_n_choices_of_each_prompt(client: FlaskClient, fake: FakePipeline) -> None:
+def test_each_prompt_gets_n_choices(client: FlaskClient, fake: FakePipeline) -> None:
     fake.scripts = [text(letter) for letter in "1234"]
     body = whole(client, prompt=["a", "bc"], n=2, echo=True)
     assert [choice["text"] for choice in body["choices"]] == ["a1", "a2", "bc3", "bc4"]
@@ -119,13 +119,13 @@ def test_the_stream(client: FlaskClient) -> None:
     ("parameter", "value"),
     [("suffix", "end"), ("best_of", 2), ("logprobs", 0), ("logit_bias", {"1": 1})],
 )
-def test_what_cannot_be_done_is_refused_by_name(client: FlaskClient, parameter: str, value: Any) -> None:
+def test_an_unsupported_parameter_is_refused_by_name(client: FlaskClient, parameter: str, value: Any) -> None:
     refused(client.post(URL, json={"prompt": "a", parameter: value}), parameter, "unsupported_parameter")
 
 
-def test_what_asks_for_nothing_is_taken(client: FlaskClient) -> None:
+def test_neutral_values_are_accepted(client: FlaskClient) -> None:
     assert whole(client, prompt="a", suffix="", best_of=1, logprobs=None, logit_bias={}, presence_penalty=0)
 
 
-def test_openais_client(sdk: OpenAI) -> None:
+def test_openais_client_reads_the_body(sdk: OpenAI) -> None:
     assert sdk.completions.create(model="x", prompt="Once").choices[0].text == "Hello"

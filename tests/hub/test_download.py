@@ -1,4 +1,4 @@
-"""Models of the Hub, downloaded by the real huggingface_hub in its own process from a Hub of this test's own."""
+"""Models of the Hub, downloaded by the real huggingface_hub in its own process from a local Hub."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def blobs(home: Path) -> list[str]:
     return sorted(path.name for path in home.glob("home/hub/models--glm--tiny-models/blobs/*"))
 
 
-def test_it_is_downloaded_once_and_named_after_its_file(load: Load, server: HubServer) -> None:
+def test_a_model_is_downloaded_once_and_named_after_its_file(load: Load, server: HubServer) -> None:
     settings = load()
     assert settings.model.read_bytes() == CONTENT
     assert settings.model_name == "tiny"
@@ -74,18 +74,18 @@ def test_it_is_downloaded_once_and_named_after_its_file(load: Load, server: HubS
     assert server.downloads() == [None]
 
 
-def test_what_is_not_downloaded_yet_is_not_downloaded_by_a_worker(server: HubServer) -> None:
+def test_a_worker_downloads_nothing(server: HubServer) -> None:
     with pytest.raises(SettingsError, match=f"GLM_MODEL names {MODEL}, which is downloaded when gunicorn starts"):
         load_settings({"GLM_MODEL": MODEL})
     assert server.requests == []
 
 
-def test_nothing_is_downloaded_while_another_setting_is_wrong(load: Load, server: HubServer) -> None:
+def test_nothing_is_downloaded_if_another_setting_is_invalid(load: Load, server: HubServer) -> None:
     assert complaint(load, GLM_QUEUE_SIZE="many").startswith("GLM_QUEUE_SIZE ")
     assert server.requests == []
 
 
-def test_a_commit_that_is_there_is_not_asked_for(load: Load, server: HubServer) -> None:
+def test_a_cached_commit_needs_no_request(load: Load, server: HubServer) -> None:
     pinned = f"hf:glm/tiny-models@{COMMIT}/ggml/tiny-q4_0.bin"
     settings = load(pinned)
     assert settings.model.read_bytes() == CONTENT
@@ -94,13 +94,13 @@ def test_a_commit_that_is_there_is_not_asked_for(load: Load, server: HubServer) 
     assert len(server.requests) == before
 
 
-def test_a_connection_that_breaks_is_taken_up_again(load: Load, server: HubServer) -> None:
+def test_a_broken_connection_is_resumed(load: Load, server: HubServer) -> None:
     server.break_after = CHUNK + 1000
     assert load().model.read_bytes() == CONTENT
     assert server.downloads() == [None, f"bytes={CHUNK}-"]
 
 
-def test_a_partial_file_is_completed(load: Load, server: HubServer, tmp_path: Path) -> None:
+def test_a_partial_download_is_completed(load: Load, server: HubServer, tmp_path: Path) -> None:
     blob = load().model.resolve()
     for size, asked in ((5000, ["bytes=5000-"]), (len(CONTENT), []), (len(CONTENT) + 1, [None])):
         for link in tmp_path.glob("home/hub/models--*/snapshots/*/ggml/*"):
@@ -114,7 +114,7 @@ def test_a_partial_file_is_completed(load: Load, server: HubServer, tmp_path: Pa
         assert blobs(tmp_path) == [blob.name]
 
 
-def test_a_wrong_checksum_is_told_and_the_file_removed(load: Load, server: HubServer, tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_an_error_and_the_file_is_removed(load: Load, server: HubServer, tmp_path: Path) -> None:
     server.announced = "ab" * 32
     assert f" and not {'ab' * 32}; it has been removed: start again." in complaint(load)
     assert blobs(tmp_path) == []
@@ -122,7 +122,7 @@ def test_a_wrong_checksum_is_told_and_the_file_removed(load: Load, server: HubSe
     assert load().model.read_bytes() == CONTENT
 
 
-def test_offline_serves_what_is_there(load: Load, server: HubServer, tmp_path: Path) -> None:
+def test_offline_the_cached_file_is_served(load: Load, server: HubServer, tmp_path: Path) -> None:
     line = complaint(load, HF_HUB_OFFLINE="1")
     place = tmp_path / "home" / "hub"
     assert line == (
@@ -135,13 +135,13 @@ def test_offline_serves_what_is_there(load: Load, server: HubServer, tmp_path: P
     assert len(server.requests) == before
 
 
-def test_settings_of_the_hub_may_stand_in_the_env_file(load: Load, tmp_path: Path) -> None:
+def test_the_env_file_may_have_settings_of_the_hub(load: Load, tmp_path: Path) -> None:
     env_file = tmp_path / "glm.env"
     env_file.write_text(f"HF_HOME={tmp_path / 'elsewhere'}\n")
     assert load(GLM_ENV_FILE=str(env_file)).model.is_relative_to(tmp_path / "elsewhere")
 
 
-def test_without_a_hub_the_copy_in_the_cache_serves(
+def test_the_cached_copy_is_served_if_the_hub_is_down(
     load: Load, server: HubServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     settings = load()
@@ -154,7 +154,7 @@ def test_without_a_hub_the_copy_in_the_cache_serves(
     assert load() == settings
 
 
-def test_a_hub_that_cannot_be_reached_is_told(load: Load, server: HubServer) -> None:
+def test_an_unreachable_hub_is_an_error(load: Load, server: HubServer) -> None:
     server.close()
     line = complaint(load)
     assert line.startswith(f"GLM_MODEL names {MODEL}, but {server.url} cannot be reached (")
@@ -169,7 +169,7 @@ def test_a_hub_that_cannot_be_reached_is_told(load: Load, server: HubServer) -> 
         ("hf:glm/tiny-models@v9/ggml/tiny-q4_0.bin", "glm/tiny-models has no revision v9: see "),
     ],
 )
-def test_what_the_hub_does_not_have_is_told(load: Load, model: str, said: str) -> None:
+def test_a_file_that_the_hub_does_not_have_is_an_error(load: Load, model: str, said: str) -> None:
     line = complaint(load, model)
     assert line.startswith(f"GLM_MODEL names {model}, but ")
     assert said in line
@@ -187,12 +187,12 @@ def test_what_the_hub_does_not_have_is_told(load: Load, model: str, said: str) -
         ((200, ""), "does not answer as the Hub does: check HF_ENDPOINT"),
     ],
 )
-def test_what_the_hub_refuses_is_told(load: Load, server: HubServer, refusal: tuple[int, str], said: str) -> None:
+def test_a_refusal_by_the_hub_is_an_error(load: Load, server: HubServer, refusal: tuple[int, str], said: str) -> None:
     server.refusal = refusal
     assert said in complaint(load)
 
 
-def test_a_full_disk_is_told(load: Load, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error(load: Load, tmp_path: Path) -> None:
     blob = load().model.resolve()
     for link in tmp_path.glob("home/hub/models--*/snapshots/*/ggml/*"):
         link.unlink()
@@ -202,14 +202,14 @@ def test_a_full_disk_is_told(load: Load, tmp_path: Path) -> None:
     assert f"there is no space left for it in {place}: make room, or move it with HF_HOME." in complaint(load)
 
 
-def test_a_cache_that_cannot_be_written_is_told(load: Load, tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_an_error(load: Load, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     line = complaint(load, HF_HOME=str(tmp_path / "file"))
     assert f"but the cache cannot be used ({tmp_path / 'file'}" in line
     assert line.endswith(": Not a directory): move it with HF_HOME.")
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it(
+def test_a_missing_package_is_an_error_with_the_command_that_installs_it(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
@@ -219,12 +219,12 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(
     )
 
 
-def test_a_download_that_dies_is_told(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_dies_is_an_error(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     assert complaint(load) == f"GLM_MODEL names {MODEL}, whose download died (status 1)."
 
 
-def test_the_token_goes_to_the_hub_alone_and_is_not_shown(
+def test_only_the_hub_gets_the_token_and_it_is_not_shown(
     load: Load, server: HubServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     load(HF_TOKEN="hf_secret")

@@ -1,4 +1,4 @@
-"""What the log tells of an exception: one line of types and places, and nothing that a client sent."""
+"""Exceptions in the log: one line of types and places, and nothing that a client sent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def caught(error: BaseException, cause: BaseException | None = None) -> BaseExce
     "error",
     [KeyError(SECRET), ValueError(SECRET), UnicodeEncodeError("utf-8", SECRET, 0, 1, SECRET), TypeError(SECRET)],
 )
-def test_a_message_is_left_out(error: Exception) -> None:
+def test_the_message_of_an_exception_is_left_out(error: Exception) -> None:
     told = describe(caught(error))
     assert SECRET not in told
     assert told.startswith(f"{type(error).__name__} at tests/log/test_faults.py:")
@@ -44,11 +44,11 @@ def test_a_message_is_left_out(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space"), ImportError("No module named x"), RuntimeError("check")])
-def test_a_message_about_files_modules_or_the_engines_checks_is_told(error: Exception) -> None:
+def test_a_message_about_files_modules_or_the_engines_checks_is_kept(error: Exception) -> None:
     assert str(error) in describe(caught(error))
 
 
-def test_what_it_came_of_is_told_too() -> None:
+def test_the_cause_is_described_too() -> None:
     told = describe(caught(ValueError(SECRET), caught(KeyError(SECRET))))
     assert told.count(" at tests/log/test_faults.py:") == 2
     assert ", after KeyError at " in told
@@ -132,7 +132,7 @@ def test_the_child_dies_with_one_line_and_without_the_prompt() -> None:
         "logging.getLogger('x').warning('%d', 'the secret question')",
     ],
 )
-def test_whatever_fails_in_the_server_becomes_one_line_of_the_log(failure: str) -> None:
+def test_every_failure_in_the_server_is_one_line_of_the_log(failure: str) -> None:
     code = f"""
 import logging, sys, threading, warnings
 import gevent

@@ -1,4 +1,4 @@
-"""Lines reach standard error in order, and nobody waits for whoever reads there."""
+"""Lines reach standard error in order, and nobody waits for its reader."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_lines_are_written_in_order(pipe: Pipe) -> None:
     assert pipe.lines.dropped == 0
 
 
-def test_what_nobody_reads_is_dropped_counted_and_told_of(pipe: Pipe) -> None:
+def test_lines_that_nobody_reads_are_dropped_and_counted(pipe: Pipe) -> None:
     taken = fill(pipe)
     for _ in range(99):
         pipe.log(LONG)
@@ -78,7 +78,7 @@ def test_what_nobody_reads_is_dropped_counted_and_told_of(pipe: Pipe) -> None:
     assert pipe.lines.dropped == 100
 
 
-def test_what_was_dropped_is_told_at_the_end_of_the_process(pipe: Pipe) -> None:
+def test_the_number_of_dropped_lines_is_logged_at_the_end_of_the_process(pipe: Pipe) -> None:
     taken = fill(pipe)
     for _ in taken:
         read_line(pipe.reader)
@@ -96,13 +96,13 @@ def test_the_end_of_the_process_does_not_wait_for_ever(pipe: Pipe, monkeypatch: 
         read_line(pipe.reader)
 
 
-def test_a_line_that_is_larger_than_the_queue_is_written_whole(pipe: Pipe) -> None:
+def test_a_line_larger_than_the_queue_is_written_whole(pipe: Pipe) -> None:
     pipe.log("x" * (3 * MOST_BYTES))
     pipe.log("last")
     assert len(read_line(pipe.reader)) == 3 * MOST_BYTES
 
 
-def test_a_pipe_that_somebody_made_non_blocking_loses_nothing(pipe: Pipe) -> None:
+def test_a_non_blocking_pipe_loses_no_lines(pipe: Pipe) -> None:
     os.set_blocking(pipe.writer, False)
     expected = [f"{number} {LONG}" for number in range(50)]
     for line in expected:

@@ -1,4 +1,4 @@
-"""One line a request, when it is over, that tells what an operator asks for and nothing that a stranger made up."""
+"""One line a request, written at its end: it has what operators need, and nothing that a client can forge."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def only_line(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
     return line
 
 
-def test_a_line_tells_what_the_request_was_and_cost(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_has_the_fields_of_the_request(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
     make_client().post(CHAT, json=BODY, headers={"x-request-id": "abc-1"}, buffered=True)
     facts = only_line(caplog).__dict__
     told = {name: facts[name] for name in ("request_id", "method", "route", "status", "model", "finish_reason")}
@@ -57,7 +57,7 @@ def test_a_line_tells_what_the_request_was_and_cost(make_client: MakeClient, cap
     assert 0 <= facts["first_token_ms"] <= facts["total_ms"]
 
 
-def test_the_text_line_tells_all_of_it(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_text_line_has_all_fields(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
     make_client().post(CHAT, json=BODY, headers={"x-request-id": "abc-1"}, buffered=True)
     words = dict(word.split("=", 1) for word in only_line(caplog).getMessage().split(" "))
     assert words["request_id"] == "abc-1"
@@ -84,7 +84,7 @@ def test_a_client_that_left_is_a_499(
     assert only_line(caplog).__dict__["status"] == 499
 
 
-def test_a_stream_that_failed_under_way_is_a_200_with_an_error(
+def test_a_stream_that_fails_is_a_200_with_an_error(
     make_client: MakeClient, fake: FakePipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.scripts = [[*text("Hel"), EngineError("died")]]
@@ -93,7 +93,7 @@ def test_a_stream_that_failed_under_way_is_a_200_with_an_error(
     assert (facts["status"], facts["error"]) == (200, "engine_error")
 
 
-def test_a_refusal_names_its_error(
+def test_a_refused_request_has_its_error(
     make_client: MakeClient, fake: FakePipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.refusal = QueueFull("full", retry_after=1)
@@ -102,7 +102,7 @@ def test_a_refusal_names_its_error(
     assert (facts["status"], facts["error"]) == (429, "queue_full")
 
 
-def test_probes_are_told_at_debug_only(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_probes_are_logged_at_debug_only(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
     make_client().get("/health", buffered=True)
     assert only_line(caplog).levelno == logging.DEBUG
 
@@ -121,7 +121,7 @@ def test_prompts_answers_and_keys_are_not_logged(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_prompts_and_answers_are_logged_when_asked_for(
+def test_prompts_and_answers_are_logged_if_configured(
     make_client: MakeClient, caplog: pytest.LogCaptureFixture, stream: bool
 ) -> None:
     make_client(log_prompts=True).post(CHAT, json={**BODY, "stream": stream}, buffered=True)
@@ -141,7 +141,7 @@ def test_tool_calls_are_logged_with_answers(
 @pytest.mark.parametrize(
     "path", ["/x\r\nrequest_id=fake status=200", "/x status=200", "/x\x1b[2K", "/x'", "/\u2028line", "/%E4%BD"]
 )
-def test_a_path_cannot_pass_for_a_line_or_a_fact_of_its_own(
+def test_a_path_cannot_forge_a_line_or_a_field(
     make_client: MakeClient, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
     make_client().get(path, buffered=True)
@@ -152,6 +152,6 @@ def test_a_path_cannot_pass_for_a_line_or_a_fact_of_its_own(
     assert "path='" in message or 'path="' in message
 
 
-def test_a_long_path_is_cut(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_long_path_is_truncated(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
     make_client().get("/" + "x" * 5000, buffered=True)
     assert len(only_line(caplog).getMessage()) < 500

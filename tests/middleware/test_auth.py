@@ -1,4 +1,4 @@
-"""API keys: asked for when any are set, on everything but probes and pages; a changed key file is read again."""
+"""API keys: if any are set, everything but probes and pages requires one; a changed key file is read again."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def rewrite(path: Path, text: str) -> None:
     os.replace(new, path)
 
 
-def test_without_keys_everybody_is_let_in(make_client: MakeClient) -> None:
+def test_without_keys_everybody_may_call(make_client: MakeClient) -> None:
     client = make_client()
     assert client.get(MODELS).status_code == 200
     assert status(client, "anything") == 200
@@ -63,7 +63,7 @@ def test_without_keys_everybody_is_let_in(make_client: MakeClient) -> None:
         {"X-Api-Key": "sk-two"},
     ],
 )
-def test_a_key_is_taken_as_bearer_or_x_api_key(make_client: MakeClient, headers: dict[str, str]) -> None:
+def test_a_key_is_accepted_as_bearer_or_x_api_key(make_client: MakeClient, headers: dict[str, str]) -> None:
     assert make_client(api_keys=("sk-one", "sk-two")).get(MODELS, headers=headers).status_code == 200
 
 
@@ -71,7 +71,7 @@ def test_a_key_is_taken_as_bearer_or_x_api_key(make_client: MakeClient, headers:
 @given(st.text([chr(code) for code in range(0x21, 0x7F)], min_size=1))
 @example("sk-one=two")
 @example('Bearer="a",b=c==')
-def test_a_key_of_any_visible_characters_is_taken(key: str) -> None:
+def test_a_key_may_have_any_visible_characters(key: str) -> None:
     app = Flask(__name__)
     errors.register(app)
     auth.register(app, Settings(api_keys=(key,)))
@@ -125,16 +125,16 @@ def test_every_other_route_needs_a_key(make_client: MakeClient) -> None:
         assert response.status_code == 401, rule
 
 
-def test_what_does_not_exist_is_not_found_rather_than_refused(make_client: MakeClient) -> None:
+def test_an_unknown_path_is_404_also_without_a_key(make_client: MakeClient) -> None:
     assert make_client(api_keys=("sk-one",)).get("/nowhere").status_code == 404
 
 
-def test_metrics_can_be_opened(make_client: MakeClient) -> None:
+def test_metrics_may_be_open_without_a_key(make_client: MakeClient) -> None:
     assert make_client(api_keys=("sk-one",)).get("/metrics").status_code == 401
     assert make_client(api_keys=("sk-one",), metrics_open=True).get("/metrics").status_code == 200
 
 
-def test_keys_of_the_file_and_of_the_setting_count_together(make_client: MakeClient, key_file: Path) -> None:
+def test_keys_of_the_file_and_of_the_setting_are_valid(make_client: MakeClient, key_file: Path) -> None:
     client = make_client(api_keys=("sk-one",), api_keys_file=key_file)
     assert [status(client, key) for key in ("sk-one", "sk-team", "sk-guest", "# for the team")] == [200, 200, 200, 401]
 
@@ -147,7 +147,7 @@ def test_a_changed_file_is_read_again(make_client: MakeClient, key_file: Path) -
 
 
 @pytest.mark.parametrize("broken", ["", "# nothing but this\n", "two words\n", "sk-sch\u00fcssel\n"])
-def test_a_broken_file_takes_nobodys_key_away(
+def test_keys_stay_valid_if_the_file_becomes_invalid(
     make_client: MakeClient, key_file: Path, broken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = make_client(api_keys_file=key_file)
@@ -159,7 +159,7 @@ def test_a_broken_file_takes_nobodys_key_away(
     assert "sk-" not in caplog.text
 
 
-def test_a_vanished_file_takes_nobodys_key_away(
+def test_keys_stay_valid_if_the_file_vanishes(
     make_client: MakeClient, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = make_client(api_keys_file=key_file)
@@ -171,6 +171,6 @@ def test_a_vanished_file_takes_nobodys_key_away(
     assert (status(client, "sk-team"), status(client, "sk-new")) == (401, 200)
 
 
-def test_an_empty_file_lets_nobody_in(make_client: MakeClient, tmp_path: Path) -> None:
+def test_an_empty_file_has_no_valid_keys(make_client: MakeClient, tmp_path: Path) -> None:
     (tmp_path / "keys").touch()
     assert make_client(api_keys_file=tmp_path / "keys").get(MODELS).status_code == 401

@@ -1,4 +1,4 @@
-"""CORS: off by default, by allow-list, never with credentials."""
+"""CORS: off by default, only for listed origins, never with credentials."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def client(*origins: str, **settings: object) -> FlaskClient:
     return create_app(Settings(cors_origins=origins, **settings), FakePipeline()).test_client()  # type: ignore[arg-type]
 
 
-def test_no_origin_is_let_in_by_default() -> None:
+def test_no_origin_is_allowed_by_default() -> None:
     assert ALLOW_ORIGIN not in client().get("/v1/models", headers={"Origin": OURS}).headers
 
 
-def test_a_listed_origin_is_let_in_and_no_other() -> None:
+def test_only_listed_origins_are_allowed() -> None:
     ours = client(OURS).get("/v1/models", headers={"Origin": OURS})
     assert ours.headers[ALLOW_ORIGIN] == OURS
     for other in ("https://evil.example.org", "https://chat.example.org.evil.test", "http://chat.example.org", "null"):
         assert ALLOW_ORIGIN not in client(OURS).get("/v1/models", headers={"Origin": other}).headers, other
 
 
-def test_the_dots_of_an_origin_are_dots() -> None:
+def test_a_dot_in_an_origin_is_not_a_wildcard() -> None:
     assert ALLOW_ORIGIN not in client(OURS).get("/livez", headers={"Origin": "https://chatxexample.org"}).headers
 
 
@@ -38,11 +38,11 @@ def test_credentials_are_never_allowed() -> None:
         assert "Access-Control-Allow-Credentials" not in response.headers
 
 
-def test_everybody_is_let_in_where_that_is_said() -> None:
+def test_a_star_allows_every_origin() -> None:
     assert client("*").get("/v1/models", headers={"Origin": "https://any.test"}).headers[ALLOW_ORIGIN] == "*"
 
 
-def test_a_browser_may_ask_before_it_sends_the_key() -> None:
+def test_a_preflight_request_needs_no_key() -> None:
     response = client(OURS, api_keys=("sk-one",)).options(
         CHAT,
         headers={
@@ -57,7 +57,7 @@ def test_a_browser_may_ask_before_it_sends_the_key() -> None:
     assert all(header in allowed for header in ("authorization", "content-type", "x-stainless-os"))
 
 
-def test_a_page_can_read_errors_and_when_to_come_back() -> None:
+def test_a_page_can_read_errors_and_retry_after() -> None:
     response = client(OURS, api_keys=("sk-one",)).post(CHAT, json={}, headers={"Origin": OURS})
     assert response.status_code == 401
     assert response.headers[ALLOW_ORIGIN] == OURS

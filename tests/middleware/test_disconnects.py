@@ -32,7 +32,7 @@ def test_a_client_that_closes_is_noticed(pair: tuple[socket.socket, socket.socke
     stop()
 
 
-def test_a_client_that_sends_its_next_request_is_still_there(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_client_that_sends_its_next_request_is_not_gone(pair: tuple[socket.socket, socket.socket]) -> None:
     server, client = pair
     gone = Event()
     stop = disconnects.watch({"gunicorn.socket": server}, gone.set)
@@ -43,7 +43,7 @@ def test_a_client_that_sends_its_next_request_is_still_there(pair: tuple[socket.
     assert server.recv(3) == b"GET"
 
 
-def test_after_the_end_of_the_watch_the_socket_is_left_alone(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_the_socket_is_not_watched_after_the_end_of_the_watch(pair: tuple[socket.socket, socket.socket]) -> None:
     server, client = pair
     gone = Event()
     disconnects.watch({"gunicorn.socket": server}, gone.set)()
@@ -52,7 +52,7 @@ def test_after_the_end_of_the_watch_the_socket_is_left_alone(pair: tuple[socket.
     assert not gone.is_set()
 
 
-def test_a_watch_that_has_ended_is_quiet_though_its_client_is_found_gone_at_the_same_time() -> None:
+def test_a_watch_that_ends_as_its_client_leaves_reports_nothing() -> None:
     told: list[int] = []
     stops: list[Callable[[], None]] = []
     with ExitStack() as stack:
@@ -73,7 +73,7 @@ def test_a_watch_that_has_ended_is_quiet_though_its_client_is_found_gone_at_the_
     assert len(told) == 1
 
 
-def test_a_thousand_clients_may_leave_together() -> None:
+def test_a_thousand_clients_that_leave_together_are_noticed() -> None:
     count = 1000
     left: list[int] = []
     all_left = Event()

@@ -1,4 +1,4 @@
-"""The ``Host`` header: on loopback without keys only localhost's names, elsewhere any, unless names are listed."""
+"""The ``Host`` header: on loopback without keys it must be localhost's, else any name, unless names are listed."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def test_on_loopback_without_keys_another_name_is_refused(make_app: MakeApp, bin
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:8000", "192.0.2.1:8000", "unix:/run/glm.sock"])
-def test_where_no_browser_of_this_machine_alone_comes_every_name_is_answered(make_app: MakeApp, bind: str) -> None:
+def test_every_name_is_answered_if_the_server_does_not_listen_on_loopback(make_app: MakeApp, bind: str) -> None:
     assert status(make_app(bind=bind).test_client(), EVIL) == 200
 
 
-def test_where_keys_are_asked_for_every_name_is_answered(make_app: MakeApp) -> None:
+def test_no_name_is_refused_if_keys_are_required(make_app: MakeApp) -> None:
     # 401: a page does not know the key.
     assert status(make_app(api_keys=("sk-one",)).test_client(), EVIL) == 401
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:8000", "0.0.0.0:8000", "unix:/run/glm.sock"])
-def test_names_that_are_listed_are_answered_beside_localhost(make_app: MakeApp, bind: str) -> None:
+def test_listed_names_are_answered_and_localhost_too(make_app: MakeApp, bind: str) -> None:
     client = make_app(bind=bind, allowed_hosts=("glm.example.org", "192.0.2.1")).test_client()
     for host in ("glm.example.org", "GLM.example.org:443", "glm.example.org.", "192.0.2.1:80", "127.0.0.1", "[::1]"):
         assert status(client, host) == 200, host
@@ -41,7 +41,7 @@ def test_names_that_are_listed_are_answered_beside_localhost(make_app: MakeApp, 
         assert status(client, host) == 403, host
 
 
-def test_a_star_lets_every_name_in(make_app: MakeApp) -> None:
+def test_a_star_allows_every_name(make_app: MakeApp) -> None:
     assert status(make_app(allowed_hosts=("*",)).test_client(), EVIL) == 200
 
 
@@ -61,7 +61,7 @@ def test_a_star_lets_every_name_in(make_app: MakeApp) -> None:
         "[::2]",
     ],
 )
-def test_what_only_looks_like_localhost_is_refused(client: FlaskClient, host: str) -> None:
+def test_names_that_resemble_localhost_are_refused(client: FlaskClient, host: str) -> None:
     assert status(client, host) in (400, 403)
 
 
@@ -70,6 +70,6 @@ def test_probes_are_answered_under_any_name(client: FlaskClient, path: str) -> N
     assert status(client, EVIL, path) == 200
 
 
-def test_pages_are_not(client: FlaskClient) -> None:
+def test_pages_are_refused_under_other_names(client: FlaskClient) -> None:
     for path in ("/", "/docs", "/openapi.json", "/metrics", "/nowhere"):
         assert status(client, EVIL, path) == 403

@@ -1,4 +1,4 @@
-"""``/metrics``: counted when a request is over, streams at their end, with labels that no stranger can multiply."""
+"""``/metrics``: a request is counted when it is over, a stream at its end; clients cannot create labels."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def post(app: Flask, **parameters: object) -> None:
     app.test_client().post(CHAT, json={**BODY, **parameters}, buffered=True)
 
 
-def test_all_names_are_there_before_the_first_request(app: Flask) -> None:
+def test_all_metrics_exist_before_the_first_request(app: Flask) -> None:
     response = app.test_client().get("/metrics")
     families = {family.name for family in text_string_to_metric_families(response.get_data(as_text=True))}
     assert families >= NAMES
@@ -99,14 +99,14 @@ def test_an_answer_is_counted(app: Flask, fake: FakePipeline, value: Value, stre
     assert value("glm_inter_token_latency_seconds_sum") == pytest.approx(0.1 / 4)
 
 
-def test_each_choice_counts(app: Flask, value: Value) -> None:
+def test_each_choice_is_counted(app: Flask, value: Value) -> None:
     post(app, n=3)
     assert value("glm_request_success_total", finished_reason="stop") == 3
     assert value("glm_generation_tokens_total") == 15
     assert value("glm_e2e_request_latency_seconds_count") == 1
 
 
-def test_a_stream_counts_at_its_end(app: Flask, value: Value) -> None:
+def test_a_stream_is_counted_at_its_end(app: Flask, value: Value) -> None:
     response = app.test_client().post(CHAT, json={**BODY, "stream": True})
     chunks = response.iter_encoded()
     next(chunks)
@@ -117,14 +117,16 @@ def test_a_stream_counts_at_its_end(app: Flask, value: Value) -> None:
 
 
 @pytest.mark.parametrize(("code", "error"), [("queue_full", QueueFull), ("model_loading", ModelLoading)])
-def test_refusals_count_by_reason(app: Flask, fake: FakePipeline, value: Value, code: str, error: type) -> None:
+def test_refused_requests_are_counted_by_reason(
+    app: Flask, fake: FakePipeline, value: Value, code: str, error: type
+) -> None:
     fake.refusal = error("no", retry_after=1)
     post(app)
     assert value("glm_queue_rejected_total", reason=code) == 1
     assert value("glm_e2e_request_latency_seconds_count") == 0
 
 
-def test_a_probe_while_the_model_loads_is_no_refusal(app: Flask, fake: FakePipeline, value: Value) -> None:
+def test_a_probe_is_not_counted_as_refused_while_the_model_loads(app: Flask, fake: FakePipeline, value: Value) -> None:
     fake.state = "loading"
     assert app.test_client().get("/health", buffered=True).status_code == 503
     assert value("glm_queue_rejected_total", reason="model_loading") == 0
@@ -134,7 +136,7 @@ def test_a_probe_while_the_model_loads_is_no_refusal(app: Flask, fake: FakePipel
     ("script", "phase"), [([ClientGone("gone")], "queued"), ([*text("Hel"), ClientGone("gone")], "decode")]
 )
 @pytest.mark.parametrize("stream", [True, False])
-def test_clients_that_left_count_by_phase(
+def test_clients_that_leave_are_counted_by_phase(
     app: Flask, fake: FakePipeline, value: Value, script: list[object], phase: str, stream: bool
 ) -> None:
     fake.scripts = [script]  # type: ignore[list-item]
@@ -144,14 +146,16 @@ def test_clients_that_left_count_by_phase(
     assert value("glm_request_success_total", finished_reason="stop") == 0
 
 
-def test_a_failed_answer_is_no_success(app: Flask, fake: FakePipeline, value: Value) -> None:
+def test_a_failed_answer_is_not_a_success(app: Flask, fake: FakePipeline, value: Value) -> None:
     fake.scripts = [[*text("Hel"), EngineError("died")]]
     post(app)
     assert value("glm_request_success_total", finished_reason="stop") == 0
     assert value("glm_http_requests_total", route=CHAT, method="POST", status="500") == 1
 
 
-def test_what_runs_and_waits_is_shown(fake: FakePipeline, value: Value, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_and_waiting_requests_are_shown(
+    fake: FakePipeline, value: Value, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fake, "load", lambda: Load(running=1, waiting=2))
     assert value("glm_num_requests_running") == 1
     assert value("glm_num_requests_waiting") == 2
@@ -171,7 +175,7 @@ def test_readiness_is_shown(fake: FakePipeline, value: Value) -> None:
     assert value("glm_ready") == 0
 
 
-def test_what_has_not_happened_yet_counts_as_none(app: Flask) -> None:
+def test_counters_start_at_0(app: Flask) -> None:
     exposition = app.test_client().get("/metrics").get_data(as_text=True)
     for sample in (
         'glm_pipeline_restarts_total{cause="died"} 0.0',
@@ -181,12 +185,12 @@ def test_what_has_not_happened_yet_counts_as_none(app: Flask) -> None:
         assert sample in exposition.splitlines()
 
 
-def test_restarts_count_by_cause(fake: FakePipeline, value: Value) -> None:
+def test_restarts_are_counted_by_cause(fake: FakePipeline, value: Value) -> None:
     fake.restarts["died"] += 2
     assert value("glm_pipeline_restarts_total", cause="died") == 2
 
 
-def test_strangers_make_no_labels(app: Flask, value: Value) -> None:
+def test_clients_cannot_create_labels(app: Flask, value: Value) -> None:
     client = app.test_client()
     for path in ("/a", "/b", "/v1/models/c", "/v1/models/d"):
         client.get(path, buffered=True)
@@ -196,7 +200,7 @@ def test_strangers_make_no_labels(app: Flask, value: Value) -> None:
     assert value("glm_http_requests_total", route="unknown", method="other", status="405") == 1
 
 
-def test_openmetrics_is_given_to_who_asks_for_it(app: Flask) -> None:
+def test_openmetrics_is_returned_if_requested(app: Flask) -> None:
     response = app.test_client().get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert response.content_type.startswith("application/openmetrics-text")
     assert response.get_data(as_text=True).endswith("# EOF\n")

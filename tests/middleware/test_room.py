@@ -1,4 +1,4 @@
-"""A request for which there is no connection to spare is refused; a probe never is."""
+"""A request is refused if no connection is left for it; a probe never is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def full(make_app: MakeApp) -> Flask:
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/", "/nothing"])
-def test_a_request_too_many_is_told_to_come_back(full: Flask, path: str) -> None:
+def test_one_request_too_many_gets_503_and_retry_after(full: Flask, path: str) -> None:
     response = full.test_client().get(path)
     assert (response.status_code, error(response)["code"]) == (503, "overloaded")
     assert int(response.headers["Retry-After"]) > 0
@@ -30,6 +30,6 @@ def test_probes_are_answered(full: Flask, path: str) -> None:
     assert full.test_client().get(path).status_code == 200
 
 
-def test_the_last_request_that_there_is_room_for_is_answered(full: Flask) -> None:
+def test_the_last_request_for_which_there_is_room_is_answered(full: Flask) -> None:
     full.extensions["glm_occupancy"].requests = 10
     assert full.test_client().post(CHAT, json={"messages": HELLO}).status_code == 200

@@ -1,4 +1,4 @@
-"""The list of models: the one that is served, under each of its names."""
+"""The list of models: the served model, once under each of its names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_every_name_is_listed(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("id", ["THUDM/chatglm3-6b", "THUDM%2Fchatglm3-6b", "gpt-4"])
-def test_one_model_and_ids_may_have_slashes(client: FlaskClient, id: str) -> None:
+def test_one_model_is_described_and_its_id_may_have_slashes(client: FlaskClient, id: str) -> None:
     body = client.get(f"/v1/models/{id}").get_json()
     assert body["id"] == id.replace("%2F", "/")
     assert body["meta"]["n_ctx"] == 8192
@@ -36,7 +36,7 @@ def test_an_unknown_model_is_404(client: FlaskClient) -> None:
     assert "THUDM/chatglm3-6b" in found["message"]
 
 
-def test_while_the_model_loads_it_is_listed_without_what_is_not_known(client: FlaskClient, fake: FakePipeline) -> None:
+def test_a_loading_model_is_listed_without_its_facts(client: FlaskClient, fake: FakePipeline) -> None:
     fake.info = ModelLoading("Loading.")
     models = client.get("/v1/models").get_json()["data"]
     assert [model["id"] for model in models] == ["THUDM/chatglm3-6b", "gpt-4", "chat"]

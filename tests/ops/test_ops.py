@@ -16,7 +16,7 @@ LOADING = ModelLoading("The model is being loaded.", 2)
 
 
 class TestHealth:
-    def test_ready(self, client: FlaskClient) -> None:
+    def test_a_ready_server_is_healthy(self, client: FlaskClient) -> None:
         response = client.get("/health")
         assert (response.status_code, response.get_json()) == (200, {"status": "ok"})
 
@@ -29,7 +29,9 @@ class TestHealth:
             ("draining", "shutting_down"),
         ],
     )
-    def test_not_ready(self, client: FlaskClient, fake: FakePipeline, state: str, code: str) -> None:
+    def test_a_server_that_is_not_ready_is_503(
+        self, client: FlaskClient, fake: FakePipeline, state: str, code: str
+    ) -> None:
         fake.state = state
         response = client.get("/health")
         assert response.status_code == 503
@@ -38,7 +40,7 @@ class TestHealth:
         assert (found["type"], found["code"]) == ("unavailable_error", code)
         assert found["message"] == f"The model is {state}."
 
-    def test_the_web_process_lives_all_the_same(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_the_web_process_is_alive_if_the_model_fails(self, client: FlaskClient, fake: FakePipeline) -> None:
         fake.state = "failed"
         assert client.get("/livez").get_json() == {"status": "ok"}
 
@@ -63,16 +65,16 @@ class TestTokens:
         ("tokens", "path"),
         [("hi", "tokens"), ([1.5], "tokens.0"), ([1, "2"], "tokens.1"), ([-1], "tokens.0"), ([0x110000], "tokens")],
     )
-    def test_what_are_no_token_ids_is_refused(self, client: FlaskClient, tokens: Any, path: str) -> None:
+    def test_invalid_token_ids_are_refused(self, client: FlaskClient, tokens: Any, path: str) -> None:
         refused(client.post("/detokenize", json={"tokens": tokens}), path)
 
     @pytest.mark.parametrize(("path", "param"), [("/tokenize", "content"), ("/detokenize", "tokens")])
-    def test_something_is_required(self, client: FlaskClient, path: str, param: str) -> None:
+    def test_the_text_or_the_ids_are_required(self, client: FlaskClient, path: str, param: str) -> None:
         refused(client.post(path, json={}), param, "missing_required_parameter")
 
 
 class TestTemplate:
-    def test_the_prompt_is_the_one_that_a_completion_gets(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_the_prompt_is_that_of_a_chat_completion(self, client: FlaskClient, fake: FakePipeline) -> None:
         got = client.post("/apply-template", json={"messages": HELLO}).get_json()
         assert got["prompt"] == "<user>\nHello<assistant>"
         client.post(CHAT, json={"messages": HELLO})
@@ -82,7 +84,7 @@ class TestTemplate:
         client.post("/apply-template", json={"messages": HELLO})
         assert not fake.generations
 
-    def test_its_messages_are_checked(self, client: FlaskClient) -> None:
+    def test_the_messages_are_checked(self, client: FlaskClient) -> None:
         response = client.post("/apply-template", json={"messages": [{"role": "user"}]})
         refused(response, "messages.0.content", "missing_required_parameter")
 

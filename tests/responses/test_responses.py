@@ -1,4 +1,4 @@
-"""The Responses API: OpenAI's own client reads every answer and every event of it, strictly."""
+"""The Responses API: OpenAI's own client validates every response and every event strictly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def refusal(client: FlaskClient, **parameters: Any) -> Any:
 
 
 class TestInput:
-    def test_a_string_is_what_the_user_says(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_a_string_is_a_user_message(self, client: FlaskClient, fake: FakePipeline) -> None:
         assert messages(client, fake, input="Hi") == (Message("user", "Hi"),)
 
     def test_instructions_come_first(self, client: FlaskClient, fake: FakePipeline) -> None:
@@ -97,7 +97,7 @@ class TestInput:
             ),
         ],
     )
-    def test_what_is_wrong_is_said_with_its_path(self, client: FlaskClient, items: Any, path: str) -> None:
+    def test_an_invalid_value_is_refused_with_its_path(self, client: FlaskClient, items: Any, path: str) -> None:
         refused(refusal(client, input=items, tools=[TOOL]), path)
 
     def test_input_is_required(self, client: FlaskClient) -> None:
@@ -139,14 +139,14 @@ class TestParameters:
             ("n", 2),
         ],
     )
-    def test_what_cannot_be_done_is_refused_by_name(self, client: FlaskClient, parameter: str, value: Any) -> None:
+    def test_an_unsupported_parameter_is_refused_by_name(self, client: FlaskClient, parameter: str, value: Any) -> None:
         refused(refusal(client, **{parameter: value}), parameter, "unsupported_parameter")
 
-    def test_what_asks_for_nothing_is_taken(self, client: FlaskClient) -> None:
+    def test_neutral_values_are_accepted(self, client: FlaskClient) -> None:
         neutral = {"store": False, "include": [], "reasoning": {}, "truncation": "disabled", "background": False}
         assert refusal(client, **neutral, previous_response_id=None).status_code == 200
 
-    def test_reasoning_that_there_is_none_of_may_be_asked_for(self, client: FlaskClient) -> None:
+    def test_encrypted_reasoning_may_be_requested(self, client: FlaskClient) -> None:
         assert refusal(client, include=["reasoning.encrypted_content"]).status_code == 200
 
     @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ class TestParameters:
             ({"instructions": 5}, "instructions"),
         ],
     )
-    def test_what_is_wrong_is_said_with_its_path(
+    def test_an_invalid_value_is_refused_with_its_path(
         self, client: FlaskClient, parameters: dict[str, Any], path: str
     ) -> None:
         refused(refusal(client, **parameters), path)
@@ -177,7 +177,7 @@ SCRIPTS: list[Script] = [
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_stream_ends_in_the_body(sdk: OpenAI, fake: FakePipeline, script: Script) -> None:
+def test_the_last_event_of_a_stream_has_the_body(sdk: OpenAI, fake: FakePipeline, script: Script) -> None:
     fake.scripts = [script]
     tools: Any = [TOOL]
     body = sdk.responses.create(model="x", input="Hi", tools=tools)
@@ -198,7 +198,7 @@ def test_the_stream_ends_in_the_body(sdk: OpenAI, fake: FakePipeline, script: Sc
     assert body.usage.total_tokens == body.usage.input_tokens + body.usage.output_tokens
 
 
-def test_an_answer_goes_back_in_as_it_came_out(sdk: OpenAI, client: FlaskClient, fake: FakePipeline) -> None:
+def test_output_is_accepted_as_input(sdk: OpenAI, client: FlaskClient, fake: FakePipeline) -> None:
     fake.scripts = [[*text("Let me see."), *call("f", "{}", id="c1")]]
     first = sdk.responses.create(model="x", input="Hi", tools=[TOOL])  # type: ignore[list-item]
     items = [{"role": "user", "content": "Hi"}, *(item.to_dict() for item in first.output), RESULT]
@@ -207,7 +207,7 @@ def test_an_answer_goes_back_in_as_it_came_out(sdk: OpenAI, client: FlaskClient,
     assert got[2].tool_call_id == "c1"
 
 
-def test_an_answer_that_was_cut_is_incomplete(sdk: OpenAI, fake: FakePipeline) -> None:
+def test_a_truncated_answer_is_incomplete(sdk: OpenAI, fake: FakePipeline) -> None:
     fake.scripts = [[*text("Once"), Finished("length", 4, 1.0, 1.0, 0, 10)]]
     body = sdk.responses.create(model="x", input="Hi")
     assert body.status == "incomplete"
@@ -226,7 +226,7 @@ def test_a_stream_that_fails_ends_with_a_failed_response(sdk: OpenAI, fake: Fake
     assert last.response.error.message == "It died."
 
 
-def test_each_event_bears_its_type_as_name_too(client: FlaskClient) -> None:
+def test_each_event_has_its_type_as_its_name(client: FlaskClient) -> None:
     response = client.post(URL, json={"input": "Hi", "stream": True})
     blocks = response.get_data(as_text=True).split("\n\n")[:-1]
     for block, data in zip(blocks, events(response), strict=True):

@@ -1,4 +1,4 @@
-"""Bodies that are not framed as HTTP says, sent byte by byte to the real server."""
+"""Bodies with invalid HTTP framing, sent to the real server."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
         chunked(*HALVES, end=b"0\r\n" + b"a: b\r\n" * 200 + b"\r\n"),
     ],
 )
-def test_chunks_that_are_none_are_refused_in_the_envelope(demo: Server, body: bytes) -> None:
+def test_invalid_chunks_are_refused_in_the_envelope(demo: Server, body: bytes) -> None:
     status, headers, content = exchange(demo, b"Transfer-Encoding: chunked", body)
     assert status == 400
     assert b"connection: close" in headers
@@ -82,5 +82,5 @@ def test_a_body_that_is_shorter_than_its_content_length_is_refused(demo: Server)
         chunked(BODY, end=b"0\r\nX-Checksum: 1\r\n\r\n"),
     ],
 )
-def test_chunks_of_all_kinds_are_put_together(demo: Server, body: bytes) -> None:
+def test_valid_chunks_of_all_kinds_are_joined(demo: Server, body: bytes) -> None:
     assert exchange(demo, b"Transfer-Encoding: chunked", body)[0] == 200

@@ -70,7 +70,7 @@ def test_everybody_is_answered_while_clients_hold_back_the_rest_of_a_head(
         is_answered(server)
 
 
-def test_a_head_that_does_not_end_is_not_waited_for(demo: Server) -> None:
+def test_a_head_that_does_not_end_has_a_deadline(demo: Server) -> None:
     with crowd(demo, 1, HEAD[:20]) as [client]:
         assert client.recv(100) == b""
 
@@ -92,7 +92,7 @@ def test_probes_are_answered_when_other_requests_hold_all_connections_but_the_re
     until(lambda: server.http.post(COMPLETIONS, json=chat("hello")).status_code == 200)
 
 
-def test_where_few_files_may_be_open_there_are_fewer_connections(serve: Serve) -> None:
+def test_a_low_limit_of_open_files_means_fewer_connections(serve: Serve) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, limits[1]))
     try:
@@ -122,7 +122,7 @@ def slow_answer(client: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000000", b"Transfer-Encoding: chunked"])
-def test_a_body_that_goes_on_arriving_has_a_deadline_as_a_whole(serve: Serve, framing: bytes) -> None:
+def test_a_body_that_arrives_slowly_has_a_deadline(serve: Serve, framing: bytes) -> None:
     server = serve(body_timeout="1")
     head = HEAD.replace(b"Content-Length: %d", framing)
     with crowd(server, 1, head + b"FFFFF\r\n") as [client]:
@@ -135,7 +135,7 @@ def test_a_body_that_goes_on_arriving_has_a_deadline_as_a_whole(serve: Serve, fr
     assert server.http.post(COMPLETIONS, json=chat("hello")).status_code == 200
 
 
-def test_a_client_that_does_not_read_its_answer_is_given_up(serve: Serve) -> None:
+def test_a_client_that_does_not_read_its_answer_is_disconnected(serve: Serve) -> None:
     server = serve(body_timeout="1")
     request = b"GET /assets/swagger-ui/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with crowd(server, 1, request * 50) as [client]:

@@ -1,4 +1,4 @@
-"""What meets strangers first: the socket, the Host header, and what is no HTTP; and signals before the server is up."""
+"""Requests that do not reach the application, the socket, the Host header, and signals during the start."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_is_no_http_is_refused_in_the_envelope(demo: Server, data: bytes, s
     assert "secret" not in demo.log.read_text()
 
 
-def test_a_client_that_still_sends_what_is_refused_hears_the_refusal(serve: Serve) -> None:
+def test_a_client_that_is_still_sending_gets_the_error(serve: Serve) -> None:
     server = serve(ready=False)
     until(lambda: server.health() > 0)
     with connect(server) as client:
@@ -92,13 +92,13 @@ def test_a_client_that_still_sends_what_is_refused_hears_the_refusal(serve: Serv
         assert b"".join(iter(lambda: client.recv(65536), b"")).startswith(b"HTTP/1.1 414 ")
 
 
-def test_a_refused_head_has_no_body(demo: Server) -> None:
+def test_a_refused_head_request_gets_no_body(demo: Server) -> None:
     status, headers, body = exchange(demo, b"HEAD / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n")
     assert (status, body) == (400, b"")
     assert int(headers["content-length"]) > 0
 
 
-def test_another_host_is_refused_with_what_to_set_and_probes_are_not(demo: Server) -> None:
+def test_another_host_is_refused_except_for_probes(demo: Server) -> None:
     for method, path in (("GET", "/"), ("GET", "/v1/models"), ("POST", COMPLETIONS), ("GET", "//v1//models")):
         response = demo.http.request(method, demo.url + path, headers=EVIL)
         assert response.status_code == 403, path
@@ -110,7 +110,7 @@ def test_another_host_is_refused_with_what_to_set_and_probes_are_not(demo: Serve
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "127.1.2.3", "[::1]:8000", "glm.localhost:80"])
-def test_the_names_of_this_machine_are_answered(demo: Server, host: str) -> None:
+def test_requests_to_the_names_of_this_machine_are_answered(demo: Server, host: str) -> None:
     assert demo.http.get("/v1/models", headers={"Host": host}).status_code == 200
 
 
@@ -122,7 +122,7 @@ def test_doubled_slashes_are_answered_without_a_redirect(demo: Server) -> None:
 
 
 @pytest.mark.parametrize("setting", ["api_keys", "api_keys_file"])
-def test_settings_that_name_no_key_end_the_boot(serve: Serve, tmp_path: Path, setting: str) -> None:
+def test_a_setting_for_keys_that_holds_none_ends_the_boot(serve: Serve, tmp_path: Path, setting: str) -> None:
     file = tmp_path / "keys"
     file.write_text("# none yet\n")
     server = serve(ready=False, **{setting: str(file) if setting.endswith("file") else ","})

@@ -1,4 +1,4 @@
-"""Schemas that would harm the server or use it against others: one request with each, and all goes on as before."""
+"""Schemas that would harm the server, or others through it: one request with each, and the server works as before."""
 
 from __future__ import annotations
 

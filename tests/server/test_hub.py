@@ -1,4 +1,4 @@
-"""GLM_MODEL=hf:... through the whole server: the download is part of the boot, and of HUP when the model is another."""
+"""GLM_MODEL=hf:... with the whole server: it downloads the model at boot, and at HUP if the model has changed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def model_ids(server: Server) -> list[str]:
     return [model["id"] for model in server.http.get("/v1/models").json()["data"]]
 
 
-def test_it_is_served_and_a_reload_downloads_only_what_is_new(
+def test_a_hub_model_is_served_and_a_reload_downloads_only_a_new_one(
     serve: Serve, hub_server: HubServer, tmp_path: Path
 ) -> None:
     env_file = tmp_path / "glm.env"
@@ -78,7 +78,9 @@ def reload(server: Server) -> None:
     until(lambda: not set(before) & set(server.workers()) and server.health() == 200)
 
 
-def test_the_end_is_not_put_off_by_a_download_of_a_reload(serve: Serve, hub_server: HubServer, tmp_path: Path) -> None:
+def test_a_download_during_a_reload_does_not_delay_the_shutdown(
+    serve: Serve, hub_server: HubServer, tmp_path: Path
+) -> None:
     env_file = tmp_path / "glm.env"
     env_file.write_text("GLM_MODEL=hf:glm/demo/chatglm3-demo.q8_0.bin\n")
     server = serve(env_file=str(env_file))
@@ -94,7 +96,7 @@ def test_the_end_is_not_put_off_by_a_download_of_a_reload(serve: Serve, hub_serv
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_boot_that_is_stopped_ends_in_one_line_and_the_next_goes_on(
+def test_a_stopped_boot_ends_in_one_line_and_the_next_resumes_the_download(
     hub_server: HubServer, tmp_path: Path, number: signal.Signals
 ) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GLM_")}

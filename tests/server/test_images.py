@@ -1,4 +1,4 @@
-"""Images in a conversation, through the whole server to a model that sees."""
+"""Images in a conversation, with the whole server and a model with vision."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shows(url: str, text: str = "What is this?") -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": parts}], "max_tokens": 4, "temperature": 0}
 
 
-def test_a_model_that_sees_is_shown_png_and_jpeg_and_nothing_else(
+def test_a_model_with_vision_gets_png_and_jpeg_and_nothing_else(
     serve: Serve, model_file: Callable[[str], Path]
 ) -> None:
     server = serve(model=str(model_file("glm4v")))
@@ -49,7 +49,7 @@ def test_a_model_that_sees_is_shown_png_and_jpeg_and_nothing_else(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_model_that_does_not_see_says_so(demo: Server, stream: bool) -> None:
+def test_a_model_without_vision_refuses_images(demo: Server, stream: bool) -> None:
     refused = demo.http.post(COMPLETIONS, json={**shows(data_uri("PNG")), "stream": stream})
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "messages.0.content"
@@ -83,7 +83,7 @@ def test_an_image_that_does_not_fit_the_context_is_refused_and_ends_no_process(
     assert server.children() == children
 
 
-def test_a_context_smaller_than_an_image_is_told_once_and_each_image_is_refused(
+def test_a_context_too_small_for_an_image_is_logged_once_and_each_image_is_refused(
     serve: Serve, model_file: Callable[..., Path]
 ) -> None:
     server = serve(model=str(model_file("glm4v", image_size=128)), max_length="64")

@@ -1,4 +1,4 @@
-"""What the real server writes: one line a request, of one format with gunicorn's own lines, and nothing private."""
+"""The log of the real server: one line a request, in the same format as gunicorn's own lines, and nothing private."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def log_of(server: Server) -> str:
     return server.log.read_text()
 
 
-def test_json_is_one_object_a_line_with_the_facts_of_each_request(serve: Serve) -> None:
+def test_json_is_one_object_a_line_with_the_fields_of_each_request(serve: Serve) -> None:
     server = serve(log_format="json")
     server.http.post(CHAT, json=chat("Hello!"), headers={"x-request-id": "abc-1"})
     server.http.get("/nothing%0A{}")
@@ -38,7 +38,7 @@ def test_json_is_one_object_a_line_with_the_facts_of_each_request(serve: Serve) 
     assert "answer" not in line
 
 
-def test_nobody_can_write_a_line_of_their_own(serve: Serve) -> None:
+def test_no_client_can_add_a_line(serve: Serve) -> None:
     server = serve()
     server.http.get("/x%0D%0A2026-01-01T00:00:00+0000%20INFO%20glm_api:%20forged%1B[2K")
     log = log_of(server)
@@ -118,7 +118,7 @@ def test_standard_error_that_nobody_reads_stops_nothing(serve: Serve, unread: Un
         assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
-def test_the_master_does_its_work_though_nobody_reads_standard_error(serve: Serve, unread: Unread) -> None:
+def test_the_master_works_while_nobody_reads_standard_error(serve: Serve, unread: Unread) -> None:
     server = serve(stderr=unread.writer)
     [worker] = server.workers()
     server.process.send_signal(signal.SIGHUP)
@@ -126,6 +126,6 @@ def test_the_master_does_its_work_though_nobody_reads_standard_error(serve: Serv
     assert server.stop() == 0
 
 
-def test_the_last_line_is_written(serve: Serve) -> None:
+def test_the_last_line_is_written_at_the_end(serve: Serve) -> None:
     server = serve()
     assert log_of(server).splitlines()[-1].endswith("Shutting down: Master")

@@ -11,7 +11,7 @@ from tests.support.server import Server, chat
 
 
 @pytest.mark.parametrize("text", ["hello", "你好", "Tell me a short story", "讲个笑话"])
-def test_the_stream_joined_is_the_answer_in_one_piece(demo: Server, text: str) -> None:
+def test_the_stream_joined_equals_the_answer_in_one_piece(demo: Server, text: str) -> None:
     with demo.sdk() as client:
         whole = client.chat.completions.create(**chat(text))
         stream = client.chat.completions.create(**chat(text), stream=True, stream_options={"include_usage": True})
@@ -67,14 +67,14 @@ def test_the_models_are_listed(demo: Server) -> None:
         ({"stream": "yes"}, "stream"),
     ],
 )
-def test_wrong_input_is_refused_by_name(demo: Server, change: dict[str, object], param: str) -> None:
+def test_invalid_input_is_refused_by_name(demo: Server, change: dict[str, object], param: str) -> None:
     with demo.sdk() as client, pytest.raises(openai.BadRequestError) as refused:
         client.post("/chat/completions", body=chat("hello") | change, cast_to=object)
     assert refused.value.type == "invalid_request_error"
     assert refused.value.param == param
 
 
-def test_a_prompt_over_the_context_is_refused_in_the_known_words(demo: Server) -> None:
+def test_a_prompt_over_the_context_is_refused_in_openais_words(demo: Server) -> None:
     for stream in (False, True):
         with demo.sdk() as client, pytest.raises(openai.BadRequestError) as refused:
             client.chat.completions.create(**chat("word " * 5000, stream=stream))

@@ -1,4 +1,4 @@
-"""What the READMEs say to paste works when it is pasted."""
+"""The commands in the READMEs work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pasted(demo: Server, block: str, *shell: str) -> str:
 
 @pytest.mark.usefixtures("curl")
 @pytest.mark.parametrize("block", CURL.values(), ids=CURL)
-def test_curl_is_answered(demo: Server, block: str) -> None:
+def test_the_curl_commands_work(demo: Server, block: str) -> None:
     output = pasted(demo, block, "sh", "-c")
     if '"stream": true' in block:
         assert output.endswith("data: [DONE]\n\n")
@@ -46,7 +46,7 @@ def test_curl_is_answered(demo: Server, block: str) -> None:
 
 
 @pytest.mark.parametrize("block", PYTHON.values(), ids=PYTHON)
-def test_python_is_answered(demo: Server, block: str) -> None:
+def test_the_python_example_works(demo: Server, block: str) -> None:
     assert len(pasted(demo, block, sys.executable, "-c")) > 20
 
 
@@ -54,6 +54,6 @@ def decoded(text: str) -> str:
     return re.sub(r"\\u([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), text)
 
 
-def test_there_is_something_to_paste() -> None:
+def test_the_readmes_have_commands() -> None:
     assert (len(CURL), len(PYTHON)) == (4, 2)
     assert CURL | PYTHON == PASTED

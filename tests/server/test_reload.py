@@ -1,4 +1,4 @@
-"""HUP: other settings for what comes, nothing lost of what is there, and no end because of a typing error."""
+"""HUP: new requests get the new settings, running answers are not lost, and invalid settings end nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a real server, and whom it may cost something."""
+"""Failures in a real server, and which requests they may cost."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_model_process_killed_while_idle_is_replaced(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_model_process_killed_at_work_costs_one_request(stream: bool, slow_reader: Server) -> None:
+def test_a_model_process_killed_while_working_costs_one_request(stream: bool, slow_reader: Server) -> None:
     server = slow_reader
     body = chat("hello", max_tokens=8)
     with ThreadPoolExecutor() as pool:
@@ -104,7 +104,7 @@ def test_a_process_that_is_stopped_is_replaced_and_health_tells_the_truth(role: 
     assert server.http.post(COMPLETIONS, json=chat("hello", max_tokens=2)).status_code == 200
 
 
-def test_everything_else_is_answered_while_the_model_reads(slow_reader: Server) -> None:
+def test_everything_else_is_answered_during_prefill(slow_reader: Server) -> None:
     server = slow_reader
     with server.http.stream("POST", COMPLETIONS, json=chat(LONG_PROMPT, stream=True, max_tokens=1)) as reading:
         lines = reading.iter_lines()  # its end would end the request
@@ -118,7 +118,7 @@ def test_everything_else_is_answered_while_the_model_reads(slow_reader: Server) 
         assert (running["processed_tokens"] or 0) < running["prompt_tokens"]
 
 
-def test_a_client_that_leaves_while_its_prompt_is_read_frees_the_model(slow_reader: Server) -> None:
+def test_a_client_that_leaves_during_prefill_frees_the_model(slow_reader: Server) -> None:
     server = slow_reader
     with server.http.stream("POST", COMPLETIONS, json=chat(LONG_PROMPT, stream=True)) as reading:
         next(reading.iter_lines())
@@ -127,7 +127,7 @@ def test_a_client_that_leaves_while_its_prompt_is_read_frees_the_model(slow_read
     assert max(slot["tokens"] for slot in server.http.get("/slots").json()["slots"]) < len(LONG_PROMPT) // 2
 
 
-def test_64_clients_at_once_are_served_or_told_when_to_come_back(serve: Serve) -> None:
+def test_64_clients_at_once_are_answered_or_get_retry_after(serve: Serve) -> None:
     server = serve(queue_size="20")
 
     def ask(number: int) -> httpx.Response:
@@ -160,7 +160,7 @@ def test_64_clients_at_once_are_served_or_told_when_to_come_back(serve: Serve) -
         (b'{"messages": [{"role": "user", "content": "' + b"x" * 9_000_000 + b'"}]}', 413),
     ],
 )
-def test_a_body_that_is_no_request_is_refused_in_the_envelope(demo: Server, body: bytes, status: int) -> None:
+def test_an_invalid_body_is_refused_in_the_envelope(demo: Server, body: bytes, status: int) -> None:
     response = demo.http.post(COMPLETIONS, content=body, headers={"Content-Type": "application/json"})
     assert response.status_code == status
     assert set(response.json()["error"]) >= {"message", "type", "param", "code"}
@@ -192,7 +192,7 @@ def test_a_prompt_of_100_kilobytes_is_refused_and_harmless(demo: Server) -> None
         ("/v1/responses", "input"),
     ],
 )
-def test_the_parameter_that_holds_a_prompt_which_is_too_long_is_named(demo: Server, path: str, param: str) -> None:
+def test_the_parameter_with_a_prompt_that_is_too_long_is_named(demo: Server, path: str, param: str) -> None:
     # A text that is refused by its length, and one that is counted.
     for text in ("word " * 100_000, "word " * 3000):
         held = [{"role": "user", "content": text}] if param == "messages" else text
@@ -202,13 +202,13 @@ def test_the_parameter_that_holds_a_prompt_which_is_too_long_is_named(demo: Serv
         assert f"Please reduce the length of the {param}." in found["message"]
 
 
-def test_a_prompt_of_too_many_ids_is_the_parameter_prompt(demo: Server) -> None:
+def test_for_too_many_ids_the_parameter_is_prompt(demo: Server) -> None:
     found = demo.http.post("/v1/completions", json={"prompt": [400] * 9000}).json()["error"]
     assert (found["code"], found["param"]) == ("context_length_exceeded", "prompt")
     assert demo.health() == 200
 
 
-def test_a_broken_model_is_said_in_one_line_and_the_server_stays_up(serve: Serve, tmp_path: Path) -> None:
+def test_a_broken_model_is_logged_in_one_line_and_the_server_stays_up(serve: Serve, tmp_path: Path) -> None:
     broken = tmp_path / "model.bin"
     broken.write_bytes(b"GGUF" + bytes(100))
     server = serve(ready=False, model=str(broken))
@@ -237,7 +237,7 @@ def test_no_process_survives_the_end_of_the_server(number: int, serve: Serve) ->
     until(lambda: not any(Path(f"/proc/{child}").exists() for child in children.values()))
 
 
-def test_sigterm_lets_a_running_answer_finish_and_takes_no_new_work(serve: Serve) -> None:
+def test_after_sigterm_a_running_answer_finishes_and_new_requests_are_refused(serve: Serve) -> None:
     server = serve()
     with server.http.stream("POST", COMPLETIONS, json=chat("count from 1 to 60", stream=True)) as stream:
         lines = stream.iter_lines()
@@ -249,7 +249,7 @@ def test_sigterm_lets_a_running_answer_finish_and_takes_no_new_work(serve: Serve
     assert server.process.wait(60) == 0
 
 
-def test_an_answer_that_outlasts_the_grace_ends_with_an_error(slow_model: SlowModel, serve: Serve) -> None:
+def test_an_answer_that_outlasts_the_grace_period_ends_with_an_error(slow_model: SlowModel, serve: Serve) -> None:
     server = serve(graceful_timeout="1", **slow_model)
     with server.http.stream("POST", COMPLETIONS, json=chat(LONG_PROMPT, stream=True)) as stream:
         lines = stream.iter_lines()
@@ -260,7 +260,7 @@ def test_an_answer_that_outlasts_the_grace_ends_with_an_error(slow_model: SlowMo
     assert "data: [DONE]" in answer
 
 
-def test_a_client_that_leaves_the_queue_is_forgotten(slow_reader: Server) -> None:
+def test_a_client_that_leaves_loses_its_place_in_the_queue(slow_reader: Server) -> None:
     server = slow_reader
     host, port = server.url.removeprefix("http://").split(":")
     body = b'{"messages": [{"role": "user", "content": "hello"}]}'

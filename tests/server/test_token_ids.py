@@ -1,4 +1,4 @@
-"""Token ids: those that a client sends itself, and those that its text becomes or an answer is made of."""
+"""Token ids: those that a client sends, those of its text, and those of an answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNKNOWN = [3072, 64790, 2**31 - 1]
 
 @pytest.mark.parametrize("unknown", UNKNOWN)
 @pytest.mark.parametrize("several", [False, True])
-def test_a_prompt_of_ids_that_the_model_does_not_have_is_refused(demo: Server, unknown: int, several: bool) -> None:
+def test_a_prompt_with_unknown_ids_is_refused(demo: Server, unknown: int, several: bool) -> None:
     known = demo.http.post("/tokenize", json={"content": "hello"}).json()["tokens"]
     before = demo.children()
     with demo.sdk() as client, pytest.raises(openai.BadRequestError) as refused:
@@ -30,13 +30,13 @@ def test_a_prompt_of_ids_that_the_model_does_not_have_is_refused(demo: Server, u
 
 
 @pytest.mark.parametrize("unknown", UNKNOWN)
-def test_ids_that_the_model_does_not_have_have_no_text(demo: Server, unknown: int) -> None:
+def test_unknown_ids_have_no_text(demo: Server, unknown: int) -> None:
     response = demo.http.post("/detokenize", json={"tokens": [unknown]})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "tokens"
 
 
-def test_a_prompt_of_ids_is_answered_as_its_text_is(demo: Server) -> None:
+def test_a_prompt_of_ids_is_answered_like_its_text(demo: Server) -> None:
     ids = demo.http.post("/tokenize", json={"content": "hello", "add_special": True}).json()["tokens"]
     with demo.sdk() as client:
         texts = [
@@ -46,7 +46,7 @@ def test_a_prompt_of_ids_is_answered_as_its_text_is(demo: Server) -> None:
     assert texts[0] == texts[1]
 
 
-def test_glm4_is_given_the_ids_that_it_was_trained_on(serve: Serve, model_file: Callable[..., Path]) -> None:
+def test_glm4_gets_the_ids_that_it_was_trained_on(serve: Serve, model_file: Callable[..., Path]) -> None:
     server = serve(model=str(model_file("glm4")))
     ranks = {token: rank for rank, token in enumerate(tokenizers.tiktoken_tokens())}
     for text in ("　　你好\n　　今天", "你好　　北京", "a\xa0\xa0b", "def f(x):\n    ", "a  "):
@@ -60,7 +60,7 @@ def test_glm4_is_given_the_ids_that_it_was_trained_on(serve: Serve, model_file: 
     assert counts[0]["prompt_tokens"] == counts[1]["prompt_tokens"], "an empty system message is left out"
 
 
-def test_an_answer_that_is_cut_inside_a_character_ends_in_front_of_it(
+def test_an_answer_truncated_inside_a_character_ends_before_it(
     serve: Serve, model_file: Callable[..., Path], open_model: Callable[..., OpenModel]
 ) -> None:
     tokenizer = open_model("chatglm3").tokenizer

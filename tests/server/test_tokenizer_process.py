@@ -1,4 +1,4 @@
-"""The tokenizer process of a real server: who waits for it when it dies or stops, and what cannot hold it up."""
+"""The tokenizer process of a real server: its death and its stop cost no request, and no request delays it for long."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def memory(pid: int, field: str) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_all_that_wait_for_a_tokenizer_that_ends_are_answered(
+def test_all_requests_that_wait_for_a_tokenizer_that_dies_are_answered(
     number: signal.Signals, serve: Serve, pool: ThreadPoolExecutor
 ) -> None:
     server = serve()
@@ -52,7 +52,7 @@ def test_all_that_wait_for_a_tokenizer_that_ends_are_answered(
     assert server.children()["tokenizer"] != old
 
 
-def test_a_tokenizer_that_stops_is_replaced_however_many_ask_meanwhile(serve: Serve, pool: ThreadPoolExecutor) -> None:
+def test_a_stopped_tokenizer_is_replaced_while_many_requests_come(serve: Serve, pool: ThreadPoolExecutor) -> None:
     server = serve()
     old = server.children()["tokenizer"]
     os.kill(old, signal.SIGSTOP)
@@ -99,7 +99,7 @@ def test_prompts_far_beyond_the_context_cost_neither_time_nor_memory(
     assert server.children()["tokenizer"] == tokenizer
 
 
-def test_memory_that_a_long_text_took_is_given_back(serve: Serve, model_file: Callable[..., Path]) -> None:
+def test_memory_for_a_long_text_is_freed(serve: Serve, model_file: Callable[..., Path]) -> None:
     # With so long a piece, a text may be few tokens that is four for each character.
     pieces = [*tokenizers.sentencepiece_pieces()[:-1], ("的" * 100, tokenizers.NORMAL)]
     server = serve(model=str(model_file("chatglm3", tokenizer=tokenizers.sentencepiece_model(pieces))))
@@ -122,7 +122,9 @@ def test_memory_that_a_long_text_took_is_given_back(serve: Serve, model_file: Ca
         ("/apply-template", {"messages": [{"role": "user", "content": "hello " * 10_000}]}),
     ],
 )
-def test_what_no_context_holds_is_refused_with_its_length(demo: Server, path: str, body: dict[str, object]) -> None:
+def test_a_prompt_that_fits_no_context_is_refused_with_its_length(
+    demo: Server, path: str, body: dict[str, object]
+) -> None:
     response = demo.http.post(path, json=body)
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
@@ -145,7 +147,7 @@ def test_what_is_tokenized_at_a_time_is_bounded(demo: Server, path: str, body: d
     assert "at most 32768 at a time" in error["message"]
 
 
-def test_the_largest_texts_that_are_taken_go_there_and_back(demo: Server) -> None:
+def test_the_largest_accepted_texts_survive_a_round_trip(demo: Server) -> None:
     # The digits are a token each, and one more stands in front of the text.
     text = "1" * 32_767
     pieces = demo.http.post("/tokenize", json={"content": text, "with_pieces": True}).json()["tokens"]

@@ -19,7 +19,7 @@ def stream(stops: list[str], pieces: list[str]) -> tuple[list[str], bool]:
 
 
 @given(STOPS, st.lists(st.text(ALPHABET, max_size=3), max_size=12))
-def test_any_split_is_cut_at_the_earliest_stop_string(stops: list[str], pieces: list[str]) -> None:
+def test_however_a_text_is_split_it_ends_at_the_earliest_stop_string(stops: list[str], pieces: list[str]) -> None:
     text = "".join(pieces)
     found = [text.find(stop) for stop in stops if stop in text]
     shown, stopped = stream(stops, pieces)
@@ -28,7 +28,7 @@ def test_any_split_is_cut_at_the_earliest_stop_string(stops: list[str], pieces: 
 
 
 @given(st.text(ALPHABET, min_size=1, max_size=5), st.lists(st.sampled_from(ALPHABET), max_size=15))
-def test_only_what_may_be_the_beginning_of_a_stop_string_is_held_back(stop: str, pieces: list[str]) -> None:
+def test_only_a_possible_beginning_of_a_stop_string_is_held_back(stop: str, pieces: list[str]) -> None:
     matcher = StopStrings([stop])
     fed = shown = ""
     for piece in pieces:
@@ -40,7 +40,7 @@ def test_only_what_may_be_the_beginning_of_a_stop_string_is_held_back(stop: str,
         assert fed == shown + stop[:longest]
 
 
-def test_a_stop_string_under_way_wins_over_a_later_one_that_is_already_whole() -> None:
+def test_an_incomplete_stop_string_wins_over_a_complete_later_one() -> None:
     assert stream(["abcd", "bc"], ["x", "abc", "d"]) == (["x", "", "", ""], True)
     assert stream(["abcd", "bc"], ["x", "abc", "e"]) == (["x", "", "a", ""], True)
     assert stream(["abcd", "bc"], ["x", "abc"]) == (["x", "", "a"], True)
