@@ -1,6 +1,6 @@
 """Server-sent events: format one, and stream them as a response.
 
-`send` is for whatever is streamed, by this server's pipeline or an engine elsewhere. The work is closed by the stream
+`send` is for whatever is streamed, by the pipeline or the upstream. The work is closed by the stream
 and by ``Response.call_on_close``, because a stream that never starts does not run its ``finally``.
 """
 

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from config import Settings
 from glm_api import create_app
 from glm_api.upstream import errors
-from glm_api.upstream.client import Engine
+from glm_api.upstream.client import UpstreamClient
 from glm_api.upstream.event_stream import LARGEST_EVENT
 from tests.support.client import CHAT, HELLO, chunks, error, events
 from tests.support.processes import free_port, until
@@ -47,7 +47,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
 @pytest.fixture
 def make(upstream: ScriptedUpstream) -> Iterator[Make]:
     """``make(**settings)``: a client of an application before the scripted upstream, which has been looked at."""
-    backends: list[Engine] = []
+    backends: list[UpstreamClient] = []
 
     def made(**settings: Any) -> FlaskClient:
         settings = {"upstream_url": upstream.url, **settings}
@@ -288,7 +288,7 @@ class TestQueue:
 
     def test_draining_refuses_and_stopping_ends(self, client: FlaskClient, upstream: ScriptedUpstream) -> None:
         app: Flask = client.application
-        backend: Engine = app.extensions["glm_backend"]
+        backend: UpstreamClient = app.extensions["glm_backend"]
         upstream.script = Script([b"data: " + json.dumps(chunk("a")).encode() + b"\n\n", threading.Event()])
         response = ask(client, stream=True)
         stream = response.iter_encoded()
@@ -298,6 +298,22 @@ class TestQueue:
         assert client.get("/health").status_code == 503
         backend.stop()
         assert b"shutting_down" in b"".join(stream)
+
+    def test_stopping_sends_nothing_of_what_waits(self, make: Make, upstream: ScriptedUpstream) -> None:
+        client = make(upstream_concurrency=1)
+        upstream.script = Script([threading.Event()])
+        answers: list[TestResponse] = []
+        askers = [threading.Thread(target=lambda: answers.append(ask(client))) for _ in range(4)]
+        for asker in askers:
+            asker.start()
+        until(lambda: metric(client, "glm_num_requests_waiting") == 3 and len(upstream.asked) == 1)
+        backend: UpstreamClient = client.application.extensions["glm_backend"]
+        backend.stop()
+        for asker in askers:
+            asker.join()
+        assert sorted(answer.status_code for answer in answers) == [500, 503, 503, 503]
+        assert {error(answer)["code"] for answer in answers} == {"shutting_down"}
+        assert len(upstream.asked) == 1
 
 
 class TestModels:
