@@ -26,8 +26,6 @@ from glm_api.upstream.event_stream import EventSplitter
 from glm_api.upstream.request import Piece, UpstreamRequest
 from glm_api.upstream.usage import UsageReader
 
-# More than any answer is; without a bound a broken upstream could fill the memory.
-LARGEST_ANSWER = 64 * 2**20
 RESPONSES = "/responses"
 
 
@@ -77,17 +75,12 @@ def _streamed(endpoint: str, outgoing: dict[str, Any], stream: EventRelay, recor
 def _body(request: UpstreamRequest, silence: float | None, record: RequestRecord) -> Iterator[bytes | None]:
     """The bytes of an answer with status 200, None for each silence. Raises `ApiError` for any other status."""
     pieces = _pieces(request, silence)
-    size = 0
     try:
         for piece in pieces:
-            if isinstance(piece, Head):
-                if piece.status != 200:
-                    raise errors.of_status(piece.status, piece.headers, _rest(pieces))
-            else:
-                size += len(piece or b"")
-                if size > LARGEST_ANSWER:
-                    raise errors.unreadable()
+            if not isinstance(piece, Head):
                 yield piece
+            elif piece.status != 200:
+                raise errors.of_status(piece.status, piece.headers, _rest(pieces))
     finally:
         if request.turn_at is not None:
             record.started_at = request.turn_at

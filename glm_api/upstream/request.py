@@ -11,6 +11,10 @@ from glm_api.upstream.connection import Address, Arrival, Broken, End, Exchange,
 
 logger = logging.getLogger(__name__)
 
+# More than any answer is, in bytes. What a slow client has not read waits here; without a bound a broken upstream could
+# fill the memory.
+LARGEST_ANSWER = 64 * 2**20
+
 Piece: TypeAlias = "Head | bytes"
 
 
@@ -27,6 +31,7 @@ class UpstreamRequest(QueuedRequest[Piece]):
         super().__init__(admission)
         self._request_id = request_id
         self._exchange = Exchange(address, endpoint, request_id, body, self._arrive)
+        self._bytes = 0
 
     def _on_turn(self) -> None:
         if self.begin():
@@ -47,5 +52,11 @@ class UpstreamRequest(QueuedRequest[Piece]):
                     "%s: the answer of the engine behind this server failed: %s", self._request_id, arrival.reason
                 )
                 self.finish(errors.broken(arrival))
-            case _:
+            case bytes():
+                self._bytes += len(arrival)
+                if self._bytes > LARGEST_ANSWER:
+                    self.fail(errors.unreadable())
+                else:
+                    self.put(arrival)
+            case Head():
                 self.put(arrival)

@@ -245,6 +245,19 @@ class TestFailures:
         assert done == "[DONE]"
         until(upstream.left.is_set)
 
+    def test_an_answer_without_an_end_does_not_fill_the_memory_while_a_client_does_not_read(
+        self, client: FlaskClient, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("glm_api.upstream.request.LARGEST_ANSWER", 2**20)
+        begin = sse(chunk("a"), done=False).steps
+        upstream.script = Script([*begin, *[b": " + b"x" * (2**16 - 4) + b"\n\n"] * 16, threading.Event()])
+        response = ask(client, stream=True)
+        until(upstream.left.is_set)
+        first, failure, done = events(response)
+        assert json.loads(first) == chunk("a")
+        assert json.loads(failure)["error"]["message"] == errors.unreadable().message
+        assert done == "[DONE]"
+
     def test_an_error_in_a_stream_is_passed_on(self, client: FlaskClient, upstream: ScriptedUpstream) -> None:
         upstream.script = sse(chunk("a"), {"error": {"message": "out of memory", "code": "oom"}})
         assert chunks(ask(client, stream=True))[-1]["error"]["code"] == "oom"
