@@ -58,9 +58,9 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
 def backend_of(settings: Settings) -> Backend:
     """Return the backend that ``settings`` choose, configured but not started."""
     if settings.backend == "openai":
-        from glm_api.upstream.client import Engine
+        from glm_api.upstream.client import UpstreamClient
 
-        return Engine(settings)
+        return UpstreamClient(settings)
     from glm_api.pipeline.pipeline import pipeline
 
     pipeline.configure(pipeline_settings(settings))

@@ -1,7 +1,7 @@
 """Run a generation job and return its events as one JSON body or as a stream of server-sent events.
 
-All endpoints that generate go through here; `held` is for answers that come from elsewhere, too. Whatever happens -
-end, error, client gone - the work is closed: by the view when nothing is streamed, else by the stream (`sse.send`).
+All endpoints that generate go through here; `held` is for requests to the upstream, too. Whatever happens - end, error,
+client gone - the request is closed: by the view when nothing is streamed, else by the stream (`sse.send`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 from flask import Response, g, request
 
 from glm_api.api.sse import Stream, send
+from glm_api.backend.admission import QueuedRequest
 from glm_api.context import pipeline, settings
 from glm_api.middleware import disconnects
 from glm_api.middleware.request_record import RequestRecord
@@ -56,24 +57,16 @@ class Answer:
         self.predicted_ms = event.predicted_ms
 
 
-class Work(Protocol):
-    """The work of a backend for one request."""
-
-    def cancel(self) -> None:
-        """The client is gone; called from another thread."""
-
-    def close(self) -> None:
-        """Give it back. Idempotent."""
-
-
-Held = TypeVar("Held", bound=Work)
+Request = TypeVar("Request", bound=QueuedRequest[Any])
 
 
 def collect(job: Job) -> tuple[list[Answer], Generation]:
     """Run ``job`` to the end; return one answer a prompt, in order. Raises `PipelineError`."""
-    with _admitted(job) as generation:
+    record: RequestRecord = g.record
+    record.model = settings.model_name
+    with held(pipeline.generate(job)) as generation:
         answers: list[Answer] = []
-        for batch in _noted(generation.events(), generation, g.record):
+        for batch in _events(generation, None, record):
             for event in batch:
                 _add(answers, event)
         return answers, generation
@@ -101,10 +94,11 @@ def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -
     its own, where the client's retries understand it, instead of an error inside a stream.
     """
     record: RequestRecord = g.record
+    record.model = settings.model_name
     record.streamed = True
     with ExitStack() as stack:
-        generation = stack.enter_context(_admitted(job))
-        batches = _noted(generation.events(settings.ping_interval or None), generation, record)
+        generation = stack.enter_context(held(pipeline.generate(job)))
+        batches = _events(generation, settings.ping_interval or None, record)
         first = next(batches)
         # The stream owns the queue place from here on; leaving this block must not release it.
         release = stack.pop_all().close
@@ -112,26 +106,19 @@ def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -
 
 
 @contextmanager
-def _admitted(job: Job) -> Iterator[Generation]:
-    """A place in the queue for ``job``, given back at the end or when the client leaves."""
-    g.record.model = settings.model_name
-    with held(pipeline.generate(job)) as generation:
-        yield generation
-
-
-@contextmanager
-def held(work: Held) -> Iterator[Held]:
-    """``work``, cancelled when the client leaves and closed at the end."""
-    stop_watching = disconnects.watch(request.environ, work.cancel)
+def held(queued: Request) -> Iterator[Request]:
+    """Hold ``queued``: cancel it when the client leaves, close it at the end."""
+    stop_watching = disconnects.watch(request.environ, queued.cancel)
     try:
-        yield work
+        yield queued
     finally:
         stop_watching()
-        work.close()
+        queued.close()
 
 
-def _noted(batches: Iterator[list[Event]], generation: Generation, record: RequestRecord) -> Iterator[list[Event]]:
-    for batch in batches:
+def _events(generation: Generation, silence: float | None, record: RequestRecord) -> Iterator[list[Event]]:
+    """The events of ``generation``, noted in ``record`` on their way."""
+    for batch in generation.events(silence):
         record.note(batch)
         if record.started_at is not None and record.queue_ms is None:
             record.queue_ms = generation.queue_ms

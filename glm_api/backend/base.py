@@ -1,4 +1,4 @@
-"""The interface of a backend: the pipeline here, or an engine elsewhere, by ``GLM_BACKEND``."""
+"""The interface of a backend: the pipeline in this server, or the upstream, by ``GLM_BACKEND``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class QueueDepth:
     """The numbers of running and of waiting requests."""
 
     running: int
@@ -27,7 +27,7 @@ class Load:
 
 
 class Backend(Protocol):
-    """`glm_api.pipeline.pipeline.Pipeline` or `glm_api.upstream.client.Engine`."""
+    """`glm_api.pipeline.pipeline.Pipeline` or `glm_api.upstream.client.UpstreamClient`."""
 
     def start(self) -> None:
         """Start the backend, without waiting until it is ready."""
@@ -41,7 +41,7 @@ class Backend(Protocol):
     def health(self) -> Health:
         """Return the current state; never wait."""
 
-    def load(self) -> Load:
+    def queue_depth(self) -> QueueDepth:
         """Return the numbers of running and of waiting requests."""
 
     @property

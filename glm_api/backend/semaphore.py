@@ -1,8 +1,6 @@
-"""The semaphore in front of a backend: a fair, bounded queue that knows each ticket's position.
+"""The semaphore in front of a backend: a fair, bounded queue that knows the position of each item.
 
-The standard library's semaphores (and gevent's) let a waiter that polls lose its place, so the queue is explicit
-here: tickets are served strictly in the order in which they entered, and a ticket that leaves frees its place
-exactly once, whether it ran or only waited.
+The standard library's semaphores (and gevent's) let a waiter that polls lose its place, so the queue is explicit here.
 """
 
 from __future__ import annotations
@@ -10,88 +8,71 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 class Full(Exception):
     """The queue is full."""
 
 
-class Ticket:
-    """A place in the queue. Made by `FairSemaphore.ticket`."""
+class FairSemaphore(Generic[T]):
+    """Admits ``places`` items at a time, first come, first served; at most ``max_waiting`` items wait behind them.
 
-    def __init__(self, semaphore: FairSemaphore, on_turn: Callable[[], None]) -> None:
-        self._semaphore = semaphore
-        self.on_turn = on_turn
-
-    def enter(self) -> None:
-        """Join the queue; ``on_turn`` is called as soon as this ticket has its turn. Raises `Full`."""
-        self._semaphore.enter(self)
-
-    def leave(self) -> None:
-        """Leave the queue; if this ticket had its turn, the next ticket gets it. Idempotent."""
-        self._semaphore.leave(self)
-
-    @property
-    def position(self) -> int | None:
-        """0: the ticket has its turn; n: it is the n-th waiting ticket; None: it is not in the queue."""
-        return self._semaphore.position(self)
-
-
-class FairSemaphore:
-    """Admits ``places`` tickets at a time, first come, first served; at most ``max_waiting`` tickets wait behind them.
-
-    ``on_turn`` runs without the lock, in the thread that called ``enter`` or another ticket's ``leave``. It must not
-    block and must not call ``leave``.
+    An item is hashable and enters once. ``on_turn`` is called with each item whose turn has come. It runs without the
+    lock, in the thread that called `enter` or another item's `leave`. It must not block and must not call `leave`.
     """
 
-    def __init__(self, max_waiting: int = 64, places: int = 1) -> None:
+    def __init__(self, on_turn: Callable[[T], None], max_waiting: int = 64, places: int = 1) -> None:
         self.max_waiting = max_waiting
-        self._places = places
+        self.places = places
+        self._on_turn = on_turn
         self._lock = threading.Lock()
-        self._holders: set[Ticket] = set()
-        self._waiting: deque[Ticket] = deque()
-
-    def ticket(self, on_turn: Callable[[], None]) -> Ticket:
-        return Ticket(self, on_turn)
-
-    @property
-    def waiting(self) -> int:
-        """How many tickets wait."""
-        return len(self._waiting)
+        self._holders: dict[T, None] = {}
+        self._waiting: deque[T] = deque()
 
     @property
     def held(self) -> int:
-        """How many tickets have their turn."""
+        """The number of items that have their turn."""
         return len(self._holders)
 
-    def enter(self, ticket: Ticket) -> None:
+    @property
+    def waiting(self) -> int:
+        """The number of items that wait for their turn."""
+        return len(self._waiting)
+
+    def enter(self, item: T) -> None:
+        """Put ``item`` at the end of the queue; if a place is free, it has its turn at once. Raises `Full`."""
         with self._lock:
-            if len(self._holders) >= self._places:
+            if len(self._holders) >= self.places:
                 if len(self._waiting) >= self.max_waiting:
                     raise Full
-                self._waiting.append(ticket)
+                self._waiting.append(item)
                 return
-            self._holders.add(ticket)
-        ticket.on_turn()
+            self._holders[item] = None
+        self._on_turn(item)
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, item: T) -> bool:
+        """Take ``item`` out; if it had its turn, the next item gets it. Return whether it had. Idempotent."""
         with self._lock:
-            if ticket not in self._holders:
-                if ticket in self._waiting:
-                    self._waiting.remove(ticket)
-                return
-            self._holders.remove(ticket)
+            if item not in self._holders:
+                if item in self._waiting:
+                    self._waiting.remove(item)
+                return False
+            del self._holders[item]
             following = self._waiting.popleft() if self._waiting else None
             if following is not None:
-                self._holders.add(following)
+                self._holders[following] = None
         if following is not None:
-            following.on_turn()
+            self._on_turn(following)
+        return True
 
-    def position(self, ticket: Ticket) -> int | None:
+    def positions(self) -> list[tuple[int, T]]:
+        """Return each item with its position, in order. 0: it has its turn; n: it is the n-th that waits."""
         with self._lock:
-            if ticket in self._holders:
-                return 0
-            try:
-                return self._waiting.index(ticket) + 1
-            except ValueError:
-                return None
+            return [*((0, item) for item in self._holders), *enumerate(self._waiting, 1)]
+
+    def position(self, item: T) -> int | None:
+        """Return the position of ``item``, see `positions`; None: it is not in the queue."""
+        return next((position for position, other in self.positions() if other is item), None)

@@ -46,11 +46,11 @@ class BackendCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return the gauges and counters that are read from the backend at each scrape."""
-        load = self._backend.load()
+        depth = self._backend.queue_depth()
         ready = self._backend.health().state == "ready"
         yield GaugeMetricFamily("glm_ready", "1 while /health answers 200, else 0.", int(ready))
-        yield GaugeMetricFamily("glm_num_requests_running", "Number of running requests.", load.running)
-        yield GaugeMetricFamily("glm_num_requests_waiting", "Number of waiting requests.", load.waiting)
+        yield GaugeMetricFamily("glm_num_requests_running", "Number of running requests.", depth.running)
+        yield GaugeMetricFamily("glm_num_requests_waiting", "Number of waiting requests.", depth.waiting)
         restarts = CounterMetricFamily(
             "glm_pipeline_restarts", "Number of restarts of the pipeline process, by cause.", labels=["cause"]
         )

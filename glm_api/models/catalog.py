@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
+from functools import lru_cache
 from typing import Any
 
 from glm_api.backend.errors import ModelLoading
 from glm_api.context import pipeline, settings
 from glm_api.errors import ApiError
+from glm_api.pipeline.model_info import ModelInfo
 
 # The model files tell no date; clients want one. Seconds since the epoch.
 CREATED = int(time.time())
@@ -57,5 +59,11 @@ def unknown(id: str) -> ApiError:
 
 
 def fingerprint() -> str:
-    """Changes when the model does: what OpenAI calls the system fingerprint."""
-    return "fp_" + hashlib.sha256(repr((settings.model_name, pipeline.model)).encode()).hexdigest()[:12]
+    """Return what OpenAI calls the system fingerprint: it changes when the model does. Raises `ModelLoading`."""
+    return _fingerprint(settings.model_name, pipeline.model)
+
+
+# A model is loaded once for many requests.
+@lru_cache(maxsize=1)
+def _fingerprint(name: str, model: ModelInfo) -> str:
+    return "fp_" + hashlib.sha256(repr((name, model)).encode()).hexdigest()[:12]

@@ -7,21 +7,22 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from glm_api.backend.base import Cause, Health, Load
-from glm_api.backend.deadlines import Deadlines
+from glm_api.backend.admission import Admission, RequestStatus
+from glm_api.backend.base import Cause, Health, QueueDepth
 from glm_api.backend.errors import (
+    AnswerError,
     ContextLengthExceeded,
     EngineError,
     ModelLoading,
     PipelineError,
-    queue_full,
+    PromptError,
     shutting_down,
 )
-from glm_api.backend.semaphore import FairSemaphore, Full
+from glm_api.backend.semaphore import FairSemaphore
 from glm_api.pipeline.child_process import ChildProcess
 from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.formats.base import Prompt
@@ -57,6 +58,12 @@ RESTART_SECONDS = 2.0
 # What a request is assumed to take before one has been measured, for Retry-After. Seconds.
 ASSUMED_DURATION = 2.0
 
+_FAILURES: Mapping[str, Callable[[str], PipelineError]] = {
+    "answer": AnswerError,
+    "prompt": PromptError,
+    "engine": EngineError,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class PipelineSettings:
@@ -78,30 +85,26 @@ class Pipeline:
     ``restarts`` counts the ends of the pipeline process that were followed by a new one, by cause.
     """
 
-    def __init__(self, semaphore: FairSemaphore) -> None:
+    def __init__(self, semaphore: FairSemaphore[Generation]) -> None:
         self._semaphore = semaphore
-        self._lock = threading.Lock()
         self._ids = itertools.count(1)
         self.restarts: Counter[Cause] = Counter()
-        self._generations: dict[int, Generation] = {}
-        self._current: Generation | None = None
-        self._reset()
-
-    def _reset(self) -> None:
-        self._draining = False
-        self._pipeline_ready = self._was_ready = False
-        self._failure = ""
-        self._model: ModelInfo | None = None
-        self._duration = ASSUMED_DURATION
-        self._slots: dict[int, dict[str, int]] = {}
-        self._progress: Progress | None = None
-        self._deaf_until = 0.0
+        # Held while work is sent: when `on_down` has had it, nothing is on its way to the child that is gone.
+        self._dispatching = threading.Lock()
 
     def configure(self, settings: PipelineSettings) -> None:
         """Set up for ``settings``; `start` starts the children."""
-        self._settings = settings
         self._semaphore.max_waiting = settings.queue_size
-        self._reset()
+        self._admission = Admission(self._semaphore, settings.queue_timeout, settings.request_timeout, ASSUMED_DURATION)
+        self._pipeline_ready = self._was_ready = False
+        self._failure = ""
+        self._model: ModelInfo | None = None
+        # What the pipeline process works on, even if nobody waits for it any more.
+        self._running: Generation | None = None
+        self._slots: dict[int, dict[str, int]] = {}
+        self._progress: Progress | None = None
+        # Until then the pipeline process cannot be interrupted: it evaluates a prompt in one call.
+        self._prefill_ends_at = 0.0
         opening = Open(settings.model, settings.max_length, settings.cache_slots, settings.prefill)
         self._tokenizer = TokenizerClient(
             opening,
@@ -118,14 +121,11 @@ class Pipeline:
 
     def drain(self) -> None:
         """Refuse new requests and go on with admitted ones."""
-        self._draining = True
+        self._admission.drain()
 
     def stop(self) -> None:
         """End the children: running requests fail with `Interrupted`, waiting ones with `ShuttingDown`. Idempotent."""
-        self.drain()
-        for generation in list(self._generations.values()):
-            generation.fail(shutting_down(begun=generation.sent))
-            generation.close()
+        self._admission.stop()
         self._process.stop()
         self._tokenizer.stop()
 
@@ -138,7 +138,7 @@ class Pipeline:
 
     def health(self) -> Health:
         """Return the current state; never wait."""
-        if self._draining:
+        if self._admission.draining:
             return Health("draining", "The server is shutting down.")
         unresponsive = [child.role for child in (self._process, self._tokenizer.process) if not child.responsive]
         if self._pipeline_ready and self._tokenizer.ready and not unresponsive:
@@ -162,39 +162,33 @@ class Pipeline:
         """The process ids of the children."""
         return {"pipeline": self._process.pid, "tokenizer": self._tokenizer.process.pid}
 
-    def load(self) -> Load:
+    def queue_depth(self) -> QueueDepth:
         """Return the numbers of running and of waiting requests."""
-        current = self._current
-        return Load(int(current is not None and current.sent), self._semaphore.waiting)
+        return QueueDepth(int(self._running is not None), self._semaphore.waiting)
 
     def snapshot(self) -> dict[str, Any]:
         """Return running and waiting requests and the cache slots, for ``/slots``. Times are in milliseconds."""
-        now = time.monotonic()
-        current = self._current
-        waiting = sorted(
-            ((generation.ticket.position or 0, generation) for generation in list(self._generations.values())),
-            key=lambda entry: entry[0],
-        )
+        running = self._running
         progress = self._progress
+        now = time.monotonic()
         return {
             "running": None
-            if current is None or not current.sent
+            if running is None
             else {
-                "id": current.id,
-                "prompt_tokens": current.prompt_tokens,
+                "id": running.id,
+                "prompt_tokens": running.prompt_tokens,
                 "processed_tokens": progress.processed if progress else None,
-                "running_ms": (now - (current.turn_at or now)) * 1000,
+                "running_ms": (now - (running.turn_at or now)) * 1000,
             },
             "waiting": [
                 {
                     "id": generation.id,
                     "position": position,
                     "prompt_tokens": generation.prompt_tokens,
-                    "waiting_ms": (now - generation.created) * 1000,
-                    "estimated_wait_ms": position * self._duration * 1000,
+                    "waiting_ms": generation.queue_ms,
+                    "estimated_wait_ms": self._admission.estimated_wait(position) * 1000,
                 }
-                for position, generation in waiting
-                if position > 0
+                for position, generation in self._admission.waiting()
             ],
             "slots": [{"id": slot, **held} for slot, held in sorted(self._slots.items())],
         }
@@ -240,20 +234,9 @@ class Pipeline:
         sizes = [len(prompt) + shown for prompt in job.prompts]
         if max(sizes) >= model.context_length:
             raise ContextLengthExceeded(max(sizes), model.context_length, shown)
-        generation = Generation(
-            self._work(job, sizes, model.context_length),
-            self._semaphore,
-            self._on_turn,
-            self._on_cancel,
-            Deadlines(self._settings.queue_timeout, self._settings.request_timeout),
-        )
-        self._generations[generation.id] = generation
-        try:
-            generation.ticket.enter()
-        except Full:
-            del self._generations[generation.id]
-            waiting = self._semaphore.waiting
-            raise queue_full(waiting, self._duration * (waiting + 1)) from None
+        work = self._work(job, sizes, model.context_length)
+        generation = Generation(work, self._admission, self._dispatch, self._cancel)
+        self._admission.enter(generation)
         self._abandon_prefill_if_worthwhile()
         return generation
 
@@ -273,61 +256,40 @@ class Pipeline:
             progress=job.progress,
         )
 
-    def _on_turn(self, generation: Generation) -> None:
-        with self._lock:
-            if generation.closed:
+    def _dispatch(self, generation: Generation) -> None:
+        """Send the work of ``generation``, whose turn it is, if there is a child to take it; else `on_ready` does."""
+        with self._dispatching:
+            if not self._pipeline_ready or not generation.begin():
                 return
-            generation.turn_at = time.monotonic()
-            self._current = generation
-        self._dispatch()
-
-    def _dispatch(self) -> None:
-        """Send the work of whoever has the turn, when there is a child to take it; else `on_ready` comes back here."""
-        with self._lock:
-            generation = self._current
-            if generation is None or generation.sent or not self._pipeline_ready:
-                return
-            generation.sent = True
-        self._process.expect_within(HUNG_AFTER)
-        self._process.send(generation.work)
-        if generation.closed:
+            self._running = generation
+            self._process.expect_within(HUNG_AFTER)
+            self._process.send(generation.work)
+        if generation.status is RequestStatus.FINISHED:
             # Closed while the work was on its way: the Cancel may have overtaken it.
             self._process.send(Cancel(generation.id))
 
-    def _on_cancel(self, generation: Generation) -> None:
-        with self._lock:
-            running = generation is self._current and generation.sent
-            if generation is self._current and not running:
-                self._current = None
-        if running:
-            # The place is given back when the pipeline says that it has stopped.
-            self._process.send(Cancel(generation.id))
-            self._abandon_prefill_if_worthwhile()
-        else:
-            self._release(generation)
+    def _cancel(self, generation: Generation) -> None:
+        """Tell the pipeline process to stop the work; `_end` follows when it says that it has."""
+        self._process.send(Cancel(generation.id))
+        self._abandon_prefill_if_worthwhile()
 
     def _abandon_prefill_if_worthwhile(self) -> None:
         """Kill the pipeline process if the running prefill was cancelled, another request waits, and a restart is
         quicker than letting the prefill end."""
-        current = self._current
-        if current is None or not current.closed or not self._semaphore.waiting:
+        running = self._running
+        if running is None or running.status is not RequestStatus.FINISHED or not self._semaphore.waiting:
             return
-        if self._deaf_until - time.monotonic() > RESTART_SECONDS:
-            self._deaf_until = 0.0
+        if self._prefill_ends_at - time.monotonic() > RESTART_SECONDS:
+            self._prefill_ends_at = 0.0
             self._process.kill("abandoned")
 
-    def _release(self, generation: Generation) -> None:
-        self._generations.pop(generation.id, None)
-        generation.ticket.leave()
-
-    def _end_current(self) -> Generation | None:
-        """Take the turn from the current generation; the caller releases it after telling its consumer."""
-        with self._lock:
-            generation, self._current = self._current, None
+    def _end(self, generation: Generation, error: PipelineError | None = None) -> None:
+        """The pipeline process has ended its work on ``generation``, or failed at it with ``error``."""
+        self._running = None
         self._progress = None
-        self._deaf_until = 0.0
+        self._prefill_ends_at = 0.0
         self._process.expect_within(None)
-        return generation
+        generation.finish(error)
 
     # --- what the children say ---
 
@@ -346,65 +308,58 @@ class Pipeline:
         self._model = info
         self._failure = ""
         self._slots = {}
-        with self._lock:
-            self._pipeline_ready = self._was_ready = True
-        self._dispatch()
+        self._pipeline_ready = self._was_ready = True
+        for generation in self._admission.with_turn():
+            self._dispatch(generation)
 
     def on_frame(self, frame: Frame) -> None:
         """The pipeline process has sent an event of the current generation."""
         assert isinstance(frame, Event)
-        generation = self._current
+        generation = self._running
         if generation is None:
             return
         self._process.expect_within(_longest_silence(frame))
-        if isinstance(frame, Text):
-            generation.put(frame)
-            return
-        if isinstance(frame, Alive):
-            return
-        self._note(frame, generation)
-        over = isinstance(frame, Failed) or generation.remaining == 0
-        if over:
-            self._end_current()
-        # Progress is always reported, for the watchdog and /slots; the consumer sees it when it asked for it.
-        if not isinstance(frame, Progress) or generation.work.progress:
-            generation.put(frame)
-        if over:
-            self._release(generation)
-
-    def _note(self, event: Event, generation: Generation) -> None:
-        """Keep what /slots, Retry-After and the decision to abandon a prefill need to know."""
-        match event:
+        match frame:
+            case Text():
+                # First, because nearly every event is one.
+                generation.put(frame)
+            case Alive():
+                pass
             case Started():
-                self._deaf_until = time.monotonic() + event.batch_ms / 1000
+                self._prefill_ends_at = time.monotonic() + frame.batch_ms / 1000
+                generation.put(frame)
             case Progress():
-                self._progress = event
-                self._deaf_until = 0.0
+                # It is always reported, for the watchdog and /slots; the consumer sees it when it asked for it.
+                self._progress = frame
+                self._prefill_ends_at = 0.0
+                if generation.work.progress:
+                    generation.put(frame)
             case Finished():
-                self._slots[event.slot] = {"tokens": event.held}
-                generation.remaining = 0 if event.reason == "cancelled" else generation.remaining - 1
-                if generation.remaining == 0 and generation.turn_at is not None:
-                    self._duration += 0.2 * (time.monotonic() - generation.turn_at - self._duration)
+                self._slots[frame.slot] = {"tokens": frame.held}
+                generation.put(frame)
+                if generation.ends_with(frame):
+                    self._end(generation)
+            case Failed():
+                self._end(generation, _FAILURES[frame.kind](frame.message))
+            case _:
+                generation.put(frame)
 
     def on_down(self, cause: Cause, message: str) -> None:
         """The pipeline process is gone. Only what it worked on is lost; the queue waits for its successor."""
         if cause != "stopped":
             self.restarts[cause] += 1
-        with self._lock:
+        with self._dispatching:
             self._pipeline_ready = False
-            lost = self._current if self._current is not None and self._current.sent else None
-        if lost is not None:
-            self._end_current()
-            lost.fail(EngineError("The model process stopped while it worked on this request. It is being restarted."))
-            self._release(lost)
+        if self._running is not None:
+            self._end(
+                self._running,
+                EngineError("The model process stopped while it worked on this request. It is being restarted."),
+            )
         if cause == "load_failed":
             self._failure = message
-            self._fail_all(ModelLoading("The model cannot be loaded at the moment. Try again later.", retry_after=30))
-
-    def _fail_all(self, error: PipelineError) -> None:
-        for generation in list(self._generations.values()):
-            generation.fail(error)
-            generation.close()
+            self._admission.fail_all(
+                ModelLoading("The model cannot be loaded at the moment. Try again later.", retry_after=30)
+            )
 
 
 def _not_loaded(health: Health) -> ModelLoading:
@@ -424,5 +379,5 @@ def _longest_silence(event: Event) -> float:
 
 
 # chatglm_cpp answers one prompt at a time, so there is one of each, for the whole server.
-semaphore = FairSemaphore()
+semaphore: FairSemaphore[Generation] = FairSemaphore(Generation.take_turn)
 pipeline = Pipeline(semaphore)

@@ -1,4 +1,4 @@
-"""The backend for an engine elsewhere: its queue, its models and its state."""
+"""The backend for the upstream: the queue in front of it, its models and its state."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from config import Settings
-from glm_api.backend.base import Cause, Health, Load, State
-from glm_api.backend.deadlines import Deadlines
-from glm_api.backend.errors import queue_full, shutting_down
-from glm_api.backend.semaphore import FairSemaphore, Full
-from glm_api.upstream.connection import Arrival, Broken, End, Exchange, Head, Target
-from glm_api.upstream.request import Call
+from glm_api.backend.admission import Admission
+from glm_api.backend.base import Cause, Health, QueueDepth, State
+from glm_api.backend.semaphore import FairSemaphore
+from glm_api.upstream.connection import Address, Arrival, Broken, End, Exchange, Head
+from glm_api.upstream.request import UpstreamRequest
 
 logger = logging.getLogger(__name__)
 
-# Between two looks at the engine's /models: while all is well, and while it is not. Seconds.
+# Between two looks at the upstream's /models: while all is well, and while it is not. Seconds.
 CHECK_SECONDS = 5.0
 RECHECK_SECONDS = 1.0
-# An engine that takes longer to list its models answers nothing else either.
+# An upstream that takes longer to list its models answers nothing else either.
 CHECK_TIMEOUT = 10.0
 LARGEST_LIST = 2**20
 # What a request is assumed to take before one has been measured, for Retry-After. Seconds.
 ASSUMED_DURATION = 10.0
 
 
-class Engine:
-    """An OpenAI-compatible engine at ``GLM_UPSTREAM_URL``. Methods may be called from any thread.
+class UpstreamClient:
+    """The client of the OpenAI-compatible server at ``GLM_UPSTREAM_URL``. Methods may be called from any thread.
 
     At most ``GLM_UPSTREAM_CONCURRENCY`` requests are with it at a time; the others wait in order of arrival. A request
     is sent once, whatever becomes of it.
@@ -40,65 +39,47 @@ class Engine:
     restarts: Mapping[Cause, int] = {}
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._places = settings.upstream_concurrency
-        self._semaphore = FairSemaphore(settings.queue_size, self._places)
-        self._target = Target(settings.upstream_url, settings.upstream_key)
-        self._calls: set[Call] = set()
+        self._semaphore: FairSemaphore[UpstreamRequest] = FairSemaphore(
+            UpstreamRequest.take_turn, settings.queue_size, settings.upstream_concurrency
+        )
+        self._admission = Admission(self._semaphore, settings.queue_timeout, settings.request_timeout, ASSUMED_DURATION)
+        self._address = Address(settings.upstream_url, settings.upstream_key)
         self._stopped = threading.Event()
-        self._draining = False
-        self._duration = ASSUMED_DURATION
         self._state: State = "loading"
         self._message = "The engine behind this server has not been reached yet."
         self.models: list[dict[str, Any]] = []
 
     def start(self) -> None:
-        """Start to watch the engine; return at once."""
-        threading.Thread(target=self._watch, name="engine-watch", daemon=True).start()
+        """Start to watch the upstream; return at once."""
+        threading.Thread(target=self._watch, name="upstream-watch", daemon=True).start()
 
     def drain(self) -> None:
         """Refuse new requests and go on with admitted ones."""
-        self._draining = True
+        self._admission.drain()
 
     def stop(self) -> None:
         """Stop: running requests fail with `Interrupted`, waiting ones with `ShuttingDown`. Idempotent."""
-        self.drain()
         self._stopped.set()
-        for call in list(self._calls):
-            call.fail(shutting_down(begun=call.turn_at is not None))
+        self._admission.stop()
 
     def health(self) -> Health:
         """Return the state at the last check; never wait."""
-        return (
-            Health("draining", "The server is shutting down.") if self._draining else Health(self._state, self._message)
-        )
+        if self._admission.draining:
+            return Health("draining", "The server is shutting down.")
+        return Health(self._state, self._message)
 
-    def load(self) -> Load:
-        """Return the numbers of requests at the engine and of requests that wait here."""
-        return Load(self._semaphore.held, self._semaphore.waiting)
+    def queue_depth(self) -> QueueDepth:
+        """Return the numbers of requests at the upstream and of requests that wait here."""
+        return QueueDepth(self._semaphore.held, self._semaphore.waiting)
 
-    def call(self, endpoint: str, request_id: str, body: bytes) -> Call:
+    def forward(self, endpoint: str, request_id: str, body: bytes) -> UpstreamRequest:
         """Admit a request: the caller gets a place in the queue. Raises `QueueFull` or `ShuttingDown`.
 
-        An engine that could not be reached a moment ago is tried all the same.
+        An upstream that could not be reached a moment ago is tried all the same.
         """
-        if self._draining:
-            raise shutting_down(begun=False)
-        deadlines = Deadlines(self._settings.queue_timeout, self._settings.request_timeout)
-        call = Call(self._target, endpoint, request_id, body, self._semaphore, deadlines, self._on_close)
-        self._calls.add(call)
-        try:
-            call.ticket.enter()
-        except Full:
-            self._calls.discard(call)
-            waiting = self._semaphore.waiting
-            raise queue_full(waiting, self._duration * (waiting + 1) / self._places) from None
-        return call
-
-    def _on_close(self, call: Call) -> None:
-        self._calls.discard(call)
-        if call.turn_at is not None:
-            self._duration += 0.2 * (time.monotonic() - call.turn_at - self._duration)
+        request = UpstreamRequest(self._address, endpoint, request_id, body, self._admission)
+        self._admission.enter(request)
+        return request
 
     # --- watching ---
 
@@ -114,7 +95,7 @@ class Engine:
 
     def _look(self) -> tuple[State, str, list[dict[str, Any]]]:
         arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
-        exchange = Exchange(self._target, "/models", "health", None, arrivals.put)
+        exchange = Exchange(self._address, "/models", "health", None, arrivals.put)
         exchange.start()
         try:
             status, body = _complete(arrivals)

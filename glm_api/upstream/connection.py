@@ -1,7 +1,7 @@
-"""One HTTP request to the engine, run in its own thread; it can be ended at any moment.
+"""One HTTP request to the upstream, run in its own thread; it can be ended at any moment.
 
 ``http.client`` and not a client with a pool of connections: the socket must be at hand from the first moment on, also
-while the engine has not answered at all, because closing it is the only way to tell the engine to stop. A connection a
+while the upstream has not answered at all, because closing it is the only way to tell it to stop. A connection a
 request costs next to nothing beside an answer.
 """
 
@@ -30,7 +30,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """It failed. ``connected`` tells whether the engine may have seen the request; ``reason`` is for the log."""
+    """It failed. ``connected`` tells whether the upstream may have seen the request; ``reason`` is for the log."""
 
     connected: bool
     reason: str
@@ -43,8 +43,8 @@ class End:
 Arrival: TypeAlias = "Head | bytes | End | Broken"
 
 
-class Target:
-    """Where the engine is: ``url`` is what its paths come after, such as ``http://10.0.0.5:8080/v1``."""
+class Address:
+    """Where the upstream is: ``url`` is what its paths come after, such as ``http://10.0.0.5:8080/v1``."""
 
     def __init__(self, url: str, key: str) -> None:
         parts = urlsplit(url)
@@ -69,17 +69,17 @@ class Target:
 
 
 class Exchange:
-    """A request to ``target``: `start` sends it, and ``put`` is called from its thread with what arrives.
+    """A request to the upstream at ``address``. `start` sends it; ``put`` is called from its thread with what arrives.
 
     Last comes an `End` or a `Broken`. ``body`` is JSON; without one it is a GET.
     """
 
     def __init__(
-        self, target: Target, endpoint: str, request_id: str, body: bytes | None, put: Callable[[Arrival], None]
+        self, address: Address, endpoint: str, request_id: str, body: bytes | None, put: Callable[[Arrival], None]
     ) -> None:
-        self._target = target
+        self._address = address
         self._endpoint = endpoint
-        self._headers = target.headers(request_id)
+        self._headers = address.headers(request_id)
         self._body = body
         self._put = put
         self._lock = threading.Lock()
@@ -91,7 +91,7 @@ class Exchange:
         threading.Thread(target=self._run, name="exchange", daemon=True).start()
 
     def cancel(self) -> None:
-        """Close the connection, which tells the engine to stop. From any thread, at any time, any number of times."""
+        """Close the connection, which tells the upstream to stop. From any thread, at any time, any number of times."""
         with self._lock:
             self._cancelled = True
             if self._socket is not None:
@@ -99,7 +99,7 @@ class Exchange:
                     self._socket.shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
-        connection = self._target.connection()
+        connection = self._address.connection()
         connected = False
         try:
             connection.connect()
@@ -120,7 +120,7 @@ class Exchange:
             connection.close()
 
     def _exchange(self, connection: http.client.HTTPConnection) -> None:
-        path = self._target.path(self._endpoint)
+        path = self._address.path(self._endpoint)
         if self._body is None:
             connection.request("GET", path, headers=self._headers)
         else:

@@ -7,6 +7,6 @@ from typing import TYPE_CHECKING, cast
 from glm_api.context import backend
 
 if TYPE_CHECKING:
-    from glm_api.upstream.client import Engine
+    from glm_api.upstream.client import UpstreamClient
 
-engine = cast("Engine", backend)
+upstream = cast("UpstreamClient", backend)

@@ -1,4 +1,4 @@
-"""The errors that a client gets when the engine refuses or fails; they reveal no internals of the engine."""
+"""The errors that a client gets when the upstream refuses or fails; they reveal no internals of the upstream."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from glm_api.errors import INVALID_REQUEST, NO_RETRY, SERVER_ERROR, ApiError
 from glm_api.upstream.connection import Broken
 
 LONGEST_MESSAGE = 2000
-# What the client did, and can mend: passed on as it is. Anything else is between this server and its engine.
+# What the client did, and can mend: passed on as it is. Anything else is between this server and the upstream.
 CLIENTS_FAULTS = frozenset({400, 404, 409, 413, 415, 422, 429})
 
 
 def broken(failure: Broken) -> ApiError:
-    """The engine cannot be reached (503: safe to try again), or broke off (502: it may have worked on it)."""
+    """The upstream cannot be reached (503: safe to try again), or broke off (502: it may have worked on it)."""
     if not failure.connected:
         return ApiError(
             503,
@@ -28,17 +28,17 @@ def broken(failure: Broken) -> ApiError:
 
 
 def cut_off() -> ApiError:
-    """The engine's answer ended before it was complete."""
+    """The upstream's answer ended before it was complete."""
     return _failed("The engine behind this server stopped before its answer was complete.")
 
 
 def unreadable() -> ApiError:
-    """The engine answered, but not with what OpenAI's API has there."""
+    """The upstream answered, but not with what OpenAI's API has there."""
     return _failed("The engine behind this server gave an answer that does not follow OpenAI's API.")
 
 
 def of_status(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
-    """The error for an answer of the engine with ``status``, which is not 200."""
+    """The error for an answer of the upstream with ``status``, which is not 200."""
     if status in (401, 403):
         return _failed("The engine behind this server refuses this server's key (GLM_UPSTREAM_KEY).")
     if status == 503:
@@ -63,7 +63,7 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
 
 
 def in_stream(found: Mapping[str, Any]) -> ApiError:
-    """The error that the engine put into a stream as ``{"error": found}``, for logs and metrics."""
+    """The error that the upstream put into a stream as ``{"error": found}``, for logs and metrics."""
     return ApiError(500, _text(found, "message") or "", type=SERVER_ERROR, code=_text(found, "code"))
 
 

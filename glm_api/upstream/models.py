@@ -1,4 +1,4 @@
-"""The engine's models, under the names that clients use for them."""
+"""The upstream's models, under the names that clients use for them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 from glm_api.context import settings
 from glm_api.errors import ApiError
-from glm_api.upstream.context import engine
+from glm_api.upstream.context import upstream
 
 
 def chosen(requested: str | None) -> tuple[str | None, str | None]:
-    """Return the model name for answers and the engine's own name, for a request for ``requested``.
+    """Return the model name for answers and the upstream's own name, for a request for ``requested``.
 
     Without a model map, names pass through. With one, an unknown name becomes its first entry. With
     ``GLM_STRICT_MODEL``, an unknown name is an `ApiError` (404) if any are known. (None, None): no model is known.
@@ -26,7 +26,7 @@ def chosen(requested: str | None) -> tuple[str | None, str | None]:
 
 
 def entries() -> list[dict[str, Any]]:
-    """The model objects, in the order of the map or of the engine."""
+    """The model objects, in the order of the map or of the upstream."""
     return [entry(id) for id in _names()]
 
 
@@ -35,7 +35,7 @@ def entry(id: str) -> dict[str, Any]:
     names = _names()
     if id not in names:
         raise unknown(id)
-    listed = next((model for model in engine.models if model["id"] == names[id]), {})
+    listed = next((model for model in upstream.models if model["id"] == names[id]), {})
     created, owner = listed.get("created"), listed.get("owned_by")
     return {
         "id": id,
@@ -57,5 +57,5 @@ def unknown(id: str) -> ApiError:
 
 
 def _names() -> dict[str, str]:
-    """The engine's name of each model, by the name that clients use."""
-    return dict(settings.upstream_models) or {model["id"]: model["id"] for model in engine.models}
+    """The upstream's name of each model, by the name that clients use."""
+    return dict(settings.upstream_models) or {model["id"]: model["id"] for model in upstream.models}

@@ -1,4 +1,4 @@
-"""Forward a request to the engine and its answer to the client; record usage for logs and metrics on the way.
+"""Forward a request to the upstream and its answer to the client; record usage for logs and metrics on the way.
 
 Of an answer only two things change: the model bears the name that the client knows, and the token counts of a stream,
 which this server always asks for, are left out for a client that did not.
@@ -21,18 +21,16 @@ from glm_api.errors import ApiError
 from glm_api.middleware.request_record import RequestRecord
 from glm_api.upstream import errors, models
 from glm_api.upstream.connection import Head
-from glm_api.upstream.context import engine
+from glm_api.upstream.context import upstream
 from glm_api.upstream.event_stream import EventSplitter
-from glm_api.upstream.request import Call
-from glm_api.upstream.usage import Findings
+from glm_api.upstream.request import Piece, UpstreamRequest
+from glm_api.upstream.usage import UsageReader
 
-# More than any answer is; without a bound a broken engine could fill the memory.
-LARGEST_ANSWER = 64 * 2**20
 RESPONSES = "/responses"
 
 
 def relay(endpoint: str, body: dict[str, Any]) -> Response:
-    """The engine's answer to ``body`` at ``endpoint``. Raises `ApiError` and `PipelineError`."""
+    """The upstream's answer to ``body`` at ``endpoint``. Raises `ApiError` and `PipelineError`."""
     record: RequestRecord = g.record
     shown, meant = models.chosen(body.get("model"))
     record.model = shown
@@ -47,17 +45,18 @@ def relay(endpoint: str, body: dict[str, Any]) -> Response:
     return _streamed(endpoint, outgoing, EventRelay(shown, counted, endpoint == RESPONSES, record), record)
 
 
-def _call(endpoint: str, outgoing: dict[str, Any], record: RequestRecord) -> Call:
-    return engine.call(endpoint, record.id, json.dumps(outgoing, ensure_ascii=False, separators=(",", ":")).encode())
+def _forward(endpoint: str, outgoing: dict[str, Any], record: RequestRecord) -> UpstreamRequest:
+    body = json.dumps(outgoing, ensure_ascii=False, separators=(",", ":")).encode()
+    return upstream.forward(endpoint, record.id, body)
 
 
 def _whole(endpoint: str, outgoing: dict[str, Any], shown: str | None, record: RequestRecord) -> Response:
-    with generate.held(_call(endpoint, outgoing, record)) as call:
-        content = b"".join(piece for piece in _pieces(call, None, record) if piece)
+    with generate.held(_forward(endpoint, outgoing, record)) as request:
+        content = b"".join(piece for piece in _body(request, None, record) if piece)
     answer = _object(content)
-    findings = Findings(record)
-    findings.note(answer)
-    findings.end()
+    usage = UsageReader(record)
+    usage.note(answer)
+    usage.end()
     if shown is not None and "model" in answer:
         answer["model"] = shown
     return Response(json.dumps(answer, ensure_ascii=False), content_type="application/json")
@@ -65,40 +64,44 @@ def _whole(endpoint: str, outgoing: dict[str, Any], shown: str | None, record: R
 
 def _streamed(endpoint: str, outgoing: dict[str, Any], stream: EventRelay, record: RequestRecord) -> Response:
     with ExitStack() as stack:
-        call = stack.enter_context(generate.held(_call(endpoint, outgoing, record)))
-        pieces = _pieces(call, settings.ping_interval or None, record)
+        request = stack.enter_context(generate.held(_forward(endpoint, outgoing, record)))
+        pieces = _body(request, settings.ping_interval or None, record)
         # As for this server's own streams: what fails before the first ping has a status of its own.
         first = next(pieces, b"")
         release = stack.pop_all().close
     return sse.send(chain([first], pieces), stream, release)
 
 
-def _pieces(call: Call, silence: float | None, record: RequestRecord) -> Iterator[bytes | None]:
+def _body(request: UpstreamRequest, silence: float | None, record: RequestRecord) -> Iterator[bytes | None]:
     """The bytes of an answer with status 200, None for each silence. Raises `ApiError` for any other status."""
-    arrivals = call.arrivals(silence)
-    size = 0
+    pieces = _pieces(request, silence)
     try:
-        for arrival in arrivals:
-            if isinstance(arrival, Head):
-                if arrival.status != 200:
-                    raise errors.of_status(arrival.status, arrival.headers, _rest(arrivals))
-            else:
-                size += len(arrival or b"")
-                if size > LARGEST_ANSWER:
-                    raise errors.unreadable()
-                yield arrival
+        for piece in pieces:
+            if not isinstance(piece, Head):
+                yield piece
+            elif piece.status != 200:
+                raise errors.of_status(piece.status, piece.headers, _rest(pieces))
     finally:
-        if call.turn_at is not None:
-            record.started_at = call.turn_at
-            record.queue_ms = call.queue_ms
+        if request.turn_at is not None:
+            record.started_at = request.turn_at
+            record.queue_ms = request.queue_ms
 
 
-def _rest(arrivals: Iterator[Head | bytes | None]) -> bytes:
+def _pieces(request: UpstreamRequest, silence: float | None) -> Iterator[Piece | None]:
+    """What arrives, one by one; None for each silence."""
+    for batch in request.events(silence):
+        if batch:
+            yield from batch
+        else:
+            yield None
+
+
+def _rest(pieces: Iterator[Piece | None]) -> bytes:
     """The body of a refusal, as far as it is of use."""
     body = bytearray()
-    for arrival in arrivals:
-        if isinstance(arrival, bytes):
-            body += arrival
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            body += piece
             if len(body) > 2**16:
                 break
     return bytes(body)
@@ -116,7 +119,7 @@ def _object(content: bytes) -> dict[str, Any]:
 
 
 class EventRelay:
-    """The engine's server-sent events on their way to the client. One for each stream.
+    """The upstream's server-sent events on their way to the client. One for each stream.
 
     ``counted``: the client wants the token counts. ``typed``: the events are those of the Responses API, whose stream
     does not end in ``[DONE]``.
@@ -127,7 +130,7 @@ class EventRelay:
         self._counted = counted
         self._typed = typed
         self._record = record
-        self._findings = Findings(record)
+        self._usage = UsageReader(record)
         self._splitter = EventSplitter()
         self._complete = False
 
@@ -138,7 +141,7 @@ class EventRelay:
     def end(self) -> bytes:
         """Nothing, if the stream is complete; else its error."""
         if self._complete:
-            self._findings.end()
+            self._usage.end()
             return b""
         self._record.error = error = errors.cut_off()
         return self.fail(error)
@@ -159,8 +162,8 @@ class EventRelay:
             self._complete = True
             return DONE
         payload = _object(data)
-        self._findings.note(payload)
-        self._complete = self._complete or self._findings.closed
+        self._usage.note(payload)
+        self._complete = self._complete or self._usage.closed
         if not self._wanted(payload):
             return b""
         self._name(payload)

@@ -1,4 +1,4 @@
-"""Routes of the endpoints that the engine answers."""
+"""Routes of the endpoints that the upstream answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Usage of an engine's answer, for logs and metrics: token counts, finish reason, time of the first token."""
+"""Usage of an answer of the upstream, for logs and metrics: token counts, finish reason, time of the first token."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from glm_api.upstream import errors
 # Events of the Responses API that end a stream.
 LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
 
-# Metrics have a label for each reason: whatever an engine invents must not become one.
+# Metrics have a label for each reason: whatever an upstream invents must not become one.
 REASONS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter", "abort", "error"})
 
 
-class Findings:
-    """Reads the bodies or events of one answer into its ``record``. The engine may leave out anything."""
+class UsageReader:
+    """Reads the bodies or events of one answer into its ``record``. The upstream may leave out anything."""
 
     def __init__(self, record: RequestRecord) -> None:
         self._record = record

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from config import Settings
 from glm_api import __version__, create_app
-from glm_api.backend.base import Load
+from glm_api.backend.base import QueueDepth
 from glm_api.backend.errors import ClientGone, EngineError, ModelLoading, QueueFull
 from tests.support.fake_pipeline import FakePipeline, text
 
@@ -156,7 +156,7 @@ def test_a_failed_answer_is_not_a_success(app: Flask, fake: FakePipeline, value:
 def test_running_and_waiting_requests_are_shown(
     fake: FakePipeline, value: Value, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fake, "load", lambda: Load(running=1, waiting=2))
+    monkeypatch.setattr(fake, "queue_depth", lambda: QueueDepth(running=1, waiting=2))
     assert value("glm_num_requests_running") == 1
     assert value("glm_num_requests_waiting") == 2
 

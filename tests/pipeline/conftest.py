@@ -37,7 +37,7 @@ def make_pipeline() -> Iterator[MakePipeline]:
     made: list[Pipeline] = []
 
     def make(model: Path, *, ready: bool = True, **settings: Any) -> Pipeline:
-        pipeline = Pipeline(FairSemaphore())
+        pipeline = Pipeline(FairSemaphore(Generation.take_turn))
         pipeline.configure(
             PipelineSettings(
                 **{

@@ -319,7 +319,8 @@ from pathlib import Path
 from glm_api.pipeline.cpus import child_environment
 from glm_api.pipeline.pipeline import Pipeline, PipelineSettings
 from glm_api.backend.semaphore import FairSemaphore
-pipeline = Pipeline(FairSemaphore())
+from glm_api.pipeline.generation import Generation
+pipeline = Pipeline(FairSemaphore(Generation.take_turn))
 pipeline.configure(PipelineSettings({str(DEMO)!r}, None, 1, "auto", 1, 60, 60, child_environment(1)))
 pipeline.start()
 while pipeline.health().state != "ready":
@@ -440,7 +441,7 @@ def test_progress_is_reported_to_who_asks(make_pipeline: MakePipeline, model_fil
 def test_an_answer_that_is_complete_before_anybody_reads_it(make_pipeline: MakePipeline) -> None:
     pipeline = make_pipeline(DEMO)
     generation = ask(pipeline, "hello")
-    until(lambda: pipeline.load().running == 0)
+    until(lambda: pipeline.queue_depth().running == 0)
     assert text_of(events := collect(generation))
     assert finished(events).completion_tokens > 0
 

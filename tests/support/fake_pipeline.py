@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from glm_api.backend.base import Cause, Health, Load
+from glm_api.backend.base import Cause, Health, QueueDepth
 from glm_api.backend.errors import ContextLengthExceeded, PipelineError, PromptError
 from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.formats.base import Prompt
@@ -117,8 +117,8 @@ class FakePipeline:
     def health(self) -> Health:
         return Health(self.state, f"The model is {self.state}.")
 
-    def load(self) -> Load:
-        return Load(running=0, waiting=0)
+    def queue_depth(self) -> QueueDepth:
+        return QueueDepth(running=0, waiting=0)
 
     @property
     def model(self) -> ModelInfo:

@@ -1,4 +1,4 @@
-"""A real upstream engine: llama.cpp's server with a tiny model, whose answers go on for as long as they are wanted."""
+"""A real upstream: llama.cpp's server with a tiny model, whose answers go on for as long as they are wanted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ API_KEY = "upstream-key"
 
 
 @dataclass
-class Engine(Running):
+class LlamaServer(Running):
     """A llama.cpp server that runs. ``url`` ends in /v1.
 
     While its model is being loaded /health is 503. At SIGTERM a stream under way keeps it for half a minute.
@@ -69,7 +69,7 @@ class Engine(Running):
         return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"llamacpp:{name} "))
 
 
-StartEngine = Callable[..., Engine]
+StartLlamaServer = Callable[..., LlamaServer]
 
 
 def start(
@@ -80,14 +80,14 @@ def start(
     context: int = 4096,
     endless: bool = True,
     ready: bool = True,
-) -> Engine:
-    """Start an engine with two slots on ``port``, or on a free one.
+) -> LlamaServer:
+    """Start a server with two slots on ``port``, or on a free one.
 
     ``context``: in tokens, half of it for each slot. ``endless``: an answer without ``max_tokens`` never ends, so that
     only cancelling it frees its slot; otherwise it ends when the slot's context is full. ``ready``: wait for its model.
     """
     port = port or free_port()
-    log = folder / f"engine-{port}.log"
+    log = folder / f"llama-server-{port}.log"
     model = folder / f"{NAME}.gguf"
     if not model.exists():
         write_model(model)
@@ -95,21 +95,21 @@ def start(
     options += ["--api-key", api_key] if api_key else []
     options += ["--endless"] if endless else []
     process = launch("tests.support.upstream.llama_server", str(model), str(port), *options, log=log)
-    engine = Engine(process, f"http://127.0.0.1:{port}/v1", log, api_key)
+    server = LlamaServer(process, f"http://127.0.0.1:{port}/v1", log, api_key)
     if ready:
-        engine.await_ready()
-    return engine
+        server.await_ready()
+    return server
 
 
 @pytest.fixture
-def start_engine(tmp_path: Path) -> Iterator[StartEngine]:
-    """``start_engine(**options of start)``: an engine of this test's own, for it to kill or to start again."""
-    with ending(partial(start, tmp_path)) as start_engine:
-        yield start_engine
+def start_llama_server(tmp_path: Path) -> Iterator[StartLlamaServer]:
+    """``start_llama_server(**options of start)``: a server of this test's own, for it to kill or to start again."""
+    with ending(partial(start, tmp_path)) as start_and_note:
+        yield start_and_note
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """One engine for a module's tests, which leave it idle."""
+def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
+    """One server for a module's tests, which leave it idle."""
     with ending(start) as start_and_note:
-        yield start_and_note(tmp_path_factory.mktemp("engine"))
+        yield start_and_note(tmp_path_factory.mktemp("llama_server"))

@@ -1,4 +1,4 @@
-"""An engine that says what a test has written down, to the byte, and remembers what it was asked."""
+"""An upstream that says what a test has written down, to the byte, and remembers what it was asked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sse(*payloads: object, done: bool = True) -> Script:
 
 
 @dataclass
-class ScriptedEngine:
+class ScriptedUpstream:
     """``script`` is what every POST gets; ``asked`` holds path, headers and body of each.
 
     ``left`` is set when a client leaves while its answer waits for an event.
@@ -52,16 +52,16 @@ class ScriptedEngine:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    engine: ScriptedEngine
+    upstream: ScriptedUpstream
 
     def do_GET(self) -> None:
-        self._answer(self.engine.models)
+        self._answer(self.upstream.models)
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.engine.asked.append((self.path, headers, json.loads(content)))
-        script = self.engine.script
+        self.upstream.asked.append((self.path, headers, json.loads(content)))
+        script = self.upstream.script
         self._answer(script)
 
     def _answer(self, script: Script) -> None:
@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             except OSError:
                 at_end = True
             if at_end:
-                self.engine.left.set()
+                self.upstream.left.set()
                 gate.set()
 
         threading.Thread(target=watch, daemon=True).start()
@@ -100,16 +100,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def scripted_engine() -> Iterator[ScriptedEngine]:
-    """A scripted engine that listens."""
-    engine = ScriptedEngine()
-    handler = type("Handler", (_Handler,), {"engine": engine})
+def scripted_upstream() -> Iterator[ScriptedUpstream]:
+    """A scripted upstream that listens."""
+    upstream = ScriptedUpstream()
+    handler = type("Handler", (_Handler,), {"upstream": upstream})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    engine.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    upstream.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield engine
+    yield upstream
     server.shutdown()
     thread.join()
     server.server_close()

@@ -1,0 +1,293 @@
+"""What the pipeline sends to its process and when, and whose turn it is whatever becomes of that process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from glm_api.backend.admission import RequestStatus
+from glm_api.backend.base import Cause
+from glm_api.backend.errors import ClientGone, EngineError, Interrupted, ModelLoading, ShuttingDown
+from glm_api.backend.semaphore import FairSemaphore
+from glm_api.pipeline import pipeline as pipeline_module
+from glm_api.pipeline.frames import Cancel, Event, Failed, Finished, Frame, Generate, Progress, Started, Text
+from glm_api.pipeline.generation import Generation
+from glm_api.pipeline.job import Job
+from glm_api.pipeline.pipeline import Pipeline, PipelineSettings
+from tests.support.fake_pipeline import MODEL
+from tests.support.processes import PATIENCE
+
+from .conftest import collect
+
+ANSWERED = Finished("stop", 1, 0.0, 0.0, 0, 3)
+CANCELLED = Finished("cancelled", 0, 0.0, 0.0, 0, 3)
+
+
+class FakeProcess:
+    """A child process that keeps what it is sent; ``during_send`` is called while that is on its way."""
+
+    responsive = True
+    pid = None
+    role = "fake"
+
+    def __init__(self, *_: Any) -> None:
+        self.sent: list[Frame] = []
+        self.killed: list[Cause] = []
+        self.expected: float | None = None
+        self.during_send: Callable[[Frame], None] = lambda frame: None
+
+    def send(self, frame: Frame) -> bool:
+        self.during_send(frame)
+        self.sent.append(frame)
+        return True
+
+    def expect_within(self, seconds: float | None) -> None:
+        self.expected = seconds
+
+    def kill(self, cause: Cause) -> None:
+        self.killed.append(cause)
+
+    def stop(self) -> None:
+        """Nothing: there is no process."""
+
+
+class FakeTokenizer:
+    ready = True
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.process = FakeProcess()
+
+    def stop(self) -> None:
+        """Nothing: there is no process."""
+
+
+@pytest.fixture
+def process() -> FakeProcess:
+    return FakeProcess()
+
+
+@pytest.fixture
+def semaphore() -> FairSemaphore[Generation]:
+    return FairSemaphore(Generation.take_turn)
+
+
+@pytest.fixture
+def pipeline(semaphore: FairSemaphore[Generation], process: FakeProcess, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """A pipeline whose process is ready."""
+    monkeypatch.setattr(pipeline_module, "ChildProcess", lambda *_: process)
+    monkeypatch.setattr(pipeline_module, "TokenizerClient", FakeTokenizer)
+    made = Pipeline(semaphore)
+    made.configure(PipelineSettings("model.bin", None, 1, "auto", 64, PATIENCE, PATIENCE, {}))
+    made.on_ready(MODEL)
+    return made
+
+
+def ask(pipeline: Pipeline, prompts: int = 1) -> Generation:
+    return pipeline.generate(Job([[1, 2, 3]] * prompts, 8))
+
+
+def generated(process: FakeProcess) -> list[int]:
+    """The ids of the generations that the process was told to work on."""
+    return [frame.id for frame in process.sent if isinstance(frame, Generate)]
+
+
+def say(pipeline: Pipeline, *events: Event) -> None:
+    for event in events:
+        pipeline.on_frame(event)
+
+
+def test_one_after_the_other_is_sent(pipeline: Pipeline, process: FakeProcess) -> None:
+    first, second = ask(pipeline), ask(pipeline)
+    assert generated(process) == [first.id]
+    say(pipeline, Started(3, 0, 0.0), Text("a", [1]), ANSWERED)
+    assert generated(process) == [first.id, second.id]
+    assert collect(first) == [Started(3, 0, 0.0), Text("a", [1]), ANSWERED]
+    say(pipeline, ANSWERED)
+    assert collect(second) == [ANSWERED]
+    assert process.expected is None
+
+
+def test_the_place_is_kept_until_the_last_prompt_is_answered(pipeline: Pipeline, process: FakeProcess) -> None:
+    first, second = ask(pipeline, prompts=2), ask(pipeline)
+    say(pipeline, ANSWERED)
+    assert generated(process) == [first.id]
+    say(pipeline, ANSWERED)
+    assert generated(process) == [first.id, second.id]
+    assert collect(first) == [ANSWERED, ANSWERED]
+
+
+def test_the_place_is_kept_until_the_process_says_that_it_has_stopped(pipeline: Pipeline, process: FakeProcess) -> None:
+    first, second = ask(pipeline, prompts=2), ask(pipeline)
+    first.cancel()
+    say(pipeline, Text("a", [1]))
+    assert process.sent[1:] == [Cancel(first.id)]
+    assert pipeline.queue_depth().running == 1
+    say(pipeline, CANCELLED)
+    assert generated(process) == [first.id, second.id]
+    with pytest.raises(ClientGone):
+        collect(first)
+
+
+def test_a_failed_answer_makes_way(pipeline: Pipeline, process: FakeProcess) -> None:
+    first, second = ask(pipeline), ask(pipeline)
+    say(pipeline, Failed("engine", "It failed."))
+    assert generated(process) == [first.id, second.id]
+    with pytest.raises(EngineError, match=r"It failed\."):
+        collect(first)
+
+
+def test_a_cancel_that_overtakes_the_work_is_sent_again(
+    pipeline: Pipeline, semaphore: FairSemaphore[Generation], process: FakeProcess
+) -> None:
+    def close(frame: Frame) -> None:
+        if isinstance(frame, Generate):
+            # Here the work has begun, and has not arrived.
+            [(_, generation)] = semaphore.positions()
+            generation.close()
+
+    process.during_send = close
+    generation = ask(pipeline)
+    assert [type(frame) for frame in process.sent] == [Cancel, Generate, Cancel]
+    assert pipeline.queue_depth().running == 1
+    say(pipeline, CANCELLED)
+    assert pipeline.queue_depth().running == 0
+    assert generation.status is RequestStatus.FINISHED
+
+
+def test_a_process_that_dies_while_work_is_sent_loses_one_request(pipeline: Pipeline, process: FakeProcess) -> None:
+    downs: list[threading.Thread] = []
+
+    def die(_: Frame) -> None:
+        process.during_send = lambda frame: None
+        downs.append(threading.Thread(target=pipeline.on_down, args=("died", "It died.")))
+        downs[0].start()
+        # Its end is told only when nothing is on the way to it any more, or its successor might get that.
+        downs[0].join(0.1)
+        assert downs[0].is_alive()
+
+    process.during_send = die
+    first, second = ask(pipeline), ask(pipeline)
+    downs[0].join()
+    assert generated(process) == [first.id]
+    with pytest.raises(EngineError):
+        collect(first)
+    assert second.status is RequestStatus.WAITING
+    pipeline.on_ready(MODEL)
+    assert generated(process) == [first.id, second.id]
+    say(pipeline, ANSWERED)
+    assert collect(second) == [ANSWERED]
+
+
+def test_a_cancelled_request_makes_way_when_its_process_dies(pipeline: Pipeline, process: FakeProcess) -> None:
+    first, second = ask(pipeline), ask(pipeline)
+    first.cancel()
+    pipeline.on_down("died", "It died.")
+    with pytest.raises(ClientGone):
+        collect(first)
+    pipeline.on_ready(MODEL)
+    assert generated(process) == [first.id, second.id]
+
+
+def test_a_request_that_is_closed_during_a_restart_is_not_sent(pipeline: Pipeline, process: FakeProcess) -> None:
+    pipeline.on_down("died", "It died.")
+    first, second = ask(pipeline), ask(pipeline)
+    assert pipeline.queue_depth().running == 0
+    first.close()
+    assert process.sent == []
+    pipeline.on_ready(MODEL)
+    assert process.sent == [second.work]
+
+
+def test_what_a_process_says_of_nothing_is_ignored(pipeline: Pipeline, process: FakeProcess) -> None:
+    say(pipeline, Text("a", [1]), ANSWERED)
+    generation = ask(pipeline)
+    say(pipeline, ANSWERED)
+    assert collect(generation) == [ANSWERED]
+
+
+def test_a_model_that_cannot_be_loaded_any_more_fails_all_and_begins_nothing(
+    pipeline: Pipeline, process: FakeProcess
+) -> None:
+    requests = [ask(pipeline) for _ in range(3)]
+    pipeline.on_down("load_failed", "It is no model.")
+    with pytest.raises(EngineError):
+        collect(requests[0])
+    for request in requests[1:]:
+        with pytest.raises(ModelLoading):
+            collect(request)
+    pipeline.on_ready(MODEL)
+    assert generated(process) == [requests[0].id]
+    assert pipeline.snapshot()["waiting"] == []
+
+
+def test_stopping_begins_nothing(pipeline: Pipeline, process: FakeProcess) -> None:
+    running, waiting = ask(pipeline), ask(pipeline)
+    pipeline.stop()
+    pipeline.on_down("stopped", "It was stopped.")
+    assert process.sent == [running.work, Cancel(running.id)]
+    with pytest.raises(Interrupted):
+        collect(running)
+    with pytest.raises(ShuttingDown):
+        collect(waiting)
+    assert not pipeline.restarts
+
+
+# --- a prefill that cannot be interrupted ---
+
+
+def test_a_long_prefill_that_nobody_waits_for_is_abandoned_for_the_next_request(
+    pipeline: Pipeline, process: FakeProcess
+) -> None:
+    first = ask(pipeline)
+    say(pipeline, Started(3, 0, 60_000.0, 3))
+    first.cancel()
+    assert process.killed == []
+    second = ask(pipeline)
+    assert process.killed == ["abandoned"]
+    pipeline.on_down("abandoned", "It was restarted.")
+    pipeline.on_ready(MODEL)
+    assert generated(process) == [first.id, second.id]
+
+
+def test_a_long_prefill_is_abandoned_when_the_client_leaves_and_another_waits(
+    pipeline: Pipeline, process: FakeProcess
+) -> None:
+    first, second = ask(pipeline), ask(pipeline)
+    say(pipeline, Started(3, 0, 60_000.0, 3))
+    # Its own client waits.
+    second.cancel()
+    ask(pipeline)
+    assert process.killed == []
+    first.cancel()
+    assert process.killed == ["abandoned"]
+
+
+@pytest.mark.parametrize("events", [[Started(3, 0, 100.0, 3)], [Started(3, 0, 60_000.0, 3), Progress(3, 3, 0, 1.0)]])
+def test_a_prefill_that_ends_soon_is_not_abandoned(
+    pipeline: Pipeline, process: FakeProcess, events: list[Event]
+) -> None:
+    first, _ = ask(pipeline), ask(pipeline)
+    say(pipeline, *events)
+    first.cancel()
+    assert process.killed == []
+
+
+# --- /slots ---
+
+
+def test_slots_show_who_runs_and_who_waits(pipeline: Pipeline) -> None:
+    running, *waiting = (ask(pipeline) for _ in range(3))
+    say(pipeline, Started(3, 0, 0.0), Progress(2, 3, 0, 1.0))
+    snapshot = pipeline.snapshot()
+    assert (snapshot["running"]["id"], snapshot["running"]["processed_tokens"]) == (running.id, 2)
+    assert [(entry["id"], entry["position"]) for entry in snapshot["waiting"]] == [
+        (generation.id, position) for position, generation in enumerate(waiting, 1)
+    ]
+    estimates = [entry["estimated_wait_ms"] for entry in snapshot["waiting"]]
+    assert estimates == [2000, 4000]
+    assert all(entry["waiting_ms"] > 0 for entry in snapshot["waiting"])
+    say(pipeline, ANSWERED)
+    assert pipeline.snapshot()["slots"] == [{"id": 0, "tokens": 3}]
