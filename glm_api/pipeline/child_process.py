@@ -19,16 +19,30 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import IO, Literal, Protocol
+from dataclasses import dataclass
+from typing import IO, Generic, Literal, Protocol, TypeVar
 
 from glm_api.backend.base import Cause
-from glm_api.pipeline.frames import Frame, FrameBuffer, LoadFailed, Open, Ready, pack
+from glm_api.pipeline.frames import (
+    RECEIVE_BYTES,
+    Decoder,
+    Frame,
+    FrameBuffer,
+    FrameError,
+    LoadFailed,
+    LoadModel,
+    Ready,
+    pack,
+)
 from glm_api.pipeline.model_info import ModelInfo
 from glm_api.pipeline.stall import StallDetector
 
 logger = logging.getLogger(__name__)
 
-Role = Literal["pipeline", "tokenizer"]
+ChildRole = Literal["pipeline", "tokenizer"]
+# What a child sends once it has loaded the model.
+F = TypeVar("F", bound=Frame)
+F_contra = TypeVar("F_contra", bound=Frame, contravariant=True)
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 30.0
@@ -40,29 +54,52 @@ UNRESPONSIVE_LOOKS = 2
 HUNG_LOOKS = 5
 # Opening maps the file; only a cold disk with a very large model makes it take minutes.
 LOAD_TIMEOUT = 600.0
-RECEIVE_BYTES = 256 * 1024
 LOG_LINE_BYTES = 1000
 
 
-class Listener(Protocol):
-    """Who is told what the child does. Called from the child's supervising thread, one call at a time."""
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a child ended, as its frames tell it.
+
+    ``ready_since`` is in seconds of the monotonic clock, None for a child that never was; ``load_failure`` says why it
+    could not load the model; ``misfit``: it sent what is no frame, or none of its role's.
+    """
+
+    ready_since: float | None
+    load_failure: str | None
+    misfit: bool
+
+
+class Listener(Protocol[F_contra]):
+    """Is told what the child does, by calls from the child's supervising thread, one at a time."""
 
     def on_ready(self, info: ModelInfo) -> None:
-        """The child has opened the model and takes work."""
+        """The child has loaded the model and takes requests."""
 
-    def on_frame(self, frame: Frame) -> None:
+    def on_frame(self, frame: F_contra) -> None:
         """The child has sent a frame."""
 
     def on_down(self, cause: Cause, message: str) -> None:
         """The child is gone; unless ``stopped``, another one will be started."""
 
 
-class ChildProcess:
-    """One supervised child. All methods may be called from any thread."""
+class ChildProcess(Generic[F]):
+    """One supervised child. All methods may be called from any thread.
 
-    def __init__(self, role: Role, opening: Open, listener: Listener, environment: Mapping[str, str]) -> None:
+    ``decoder`` reads what a child of this role may send. A child that sends anything else is broken and is replaced.
+    """
+
+    def __init__(
+        self,
+        role: ChildRole,
+        decoder: Decoder[Ready | LoadFailed | F],
+        load_model: LoadModel,
+        listener: Listener[F],
+        environment: Mapping[str, str],
+    ) -> None:
         self.role = role
-        self._opening = opening
+        self._decoder = decoder
+        self._load_model = load_model
         self._listener = listener
         self._environment = dict(environment)
         self._lock = threading.Lock()
@@ -149,13 +186,13 @@ class ChildProcess:
                 self._stopping.wait(backoff)
                 backoff = min(2 * backoff, LONGEST_BACKOFF)
                 continue
-            ready_since, failure = self._converse(process, connection)
-            cause, message = self._reap(process, failure)
+            end = self._receive_all(process, connection)
+            cause, message = self._reap(process, end)
             if cause != "stopped" and message != last_failure:
                 logger.error("%s", message)
-            last_failure = message if failure is not None else ""
+            last_failure = message if cause == "load_failed" else ""
             self._listener.on_down(cause, message)
-            if ready_since is not None and time.monotonic() - ready_since > RECOVERED_AFTER:
+            if end.ready_since is not None and time.monotonic() - end.ready_since > RECOVERED_AFTER:
                 backoff = FIRST_BACKOFF
             if self._stopping.wait(0 if cause == "abandoned" else backoff):
                 return
@@ -189,7 +226,7 @@ class ChildProcess:
             self._socket = ours
         if self._stopping.is_set():
             self.kill("stopped")
-        self.send(self._opening)
+        self.send(self._load_model)
         return process, ours
 
     def _log_output(self, output: IO[bytes]) -> None:
@@ -202,50 +239,54 @@ class ChildProcess:
                     logger.warning("%s process: %s", self.role, text)
                 begins = piece.endswith(b"\n")
 
-    def _converse(self, process: subprocess.Popen[bytes], connection: socket.socket) -> tuple[float | None, str | None]:
-        """Hear the child until it ends. Returns since when it was ready, and why it could not load."""
+    def _receive_all(self, process: subprocess.Popen[bytes], connection: socket.socket) -> _End:
+        """Pass the child's frames on until it ends."""
         ready_since: float | None = None
-        failure: str | None = None
-        buffer = FrameBuffer()
+        load_failure: str | None = None
+        misfit = False
+        buffer = FrameBuffer(self._decoder)
         while True:
             try:
                 data = connection.recv(RECEIVE_BYTES)
-                frames = buffer.feed(data)
-            except (OSError, ValueError):
+                if not data:
+                    break
+                for frame in buffer.feed(data):
+                    if isinstance(frame, Ready):
+                        ready_since = time.monotonic()
+                        self.expect_within(None)
+                        self._loaded = True
+                        self._listener.on_ready(frame.info)
+                    elif isinstance(frame, LoadFailed):
+                        load_failure = frame.message
+                    else:
+                        self._listener.on_frame(frame)
+            except (OSError, FrameError) as error:
+                misfit = isinstance(error, FrameError)
                 self.kill("died")
                 break
-            if not data:
-                break
-            for frame in frames:
-                if isinstance(frame, Ready):
-                    ready_since = time.monotonic()
-                    self.expect_within(None)
-                    self._loaded = True
-                    self._listener.on_ready(ModelInfo.from_json(frame.info))
-                elif isinstance(frame, LoadFailed):
-                    failure = frame.message
-                else:
-                    self._listener.on_frame(frame)
         self.expect_within(None)
         with self._send_lock:
             self._socket = None
         connection.close()
-        if ready_since is None and failure is None and process.wait() != 0 and not self._stopping.is_set():
-            failure = (
-                f"The {self.role} process ended while it opened {os.path.basename(self._opening.model)} "
+        if ready_since is None and load_failure is None and not misfit and process.wait() != 0:
+            load_failure = (
+                f"The {self.role} process ended while it opened {os.path.basename(self._load_model.model)} "
                 f"({_exit_description(process.returncode)}). The file may be damaged, or memory too small for it."
             )
-        return ready_since, failure
+        return _End(ready_since, load_failure, misfit)
 
-    def _reap(self, process: subprocess.Popen[bytes], failure: str | None) -> tuple[Cause, str]:
+    def _reap(self, process: subprocess.Popen[bytes], end: _End) -> tuple[Cause, str]:
         process.wait()
         with self._lock:
             cause = self._killed_for
             self._process = None
         if self._stopping.is_set():
             return "stopped", f"The {self.role} process was stopped."
-        if failure is not None:
-            return "load_failed", failure
+        if end.load_failure is not None:
+            return "load_failed", end.load_failure
+        if end.misfit:
+            what = f"The {self.role} process sent a frame that does not fit and was killed"
+            return ("load_failed" if end.ready_since is None else "died"), f"{what}; a new one is started."
         if cause == "hung":
             return cause, f"The {self.role} process stopped responding and was killed; a new one is started."
         if cause == "abandoned":

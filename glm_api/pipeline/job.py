@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 
 from glm_api.pipeline.model_info import OutputSpec
 
+# A temperature or top_p below this means greedy sampling. The engine calculates with 32-bit floats: dividing by much
+# less overflows them, and the least numbers of JSON are 0 to them, which means something else.
+GREEDY_BELOW = 1e-3
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -15,6 +19,11 @@ class Sampling:
     top_p: float = 0.7
     top_k: int = 0
     repetition_penalty: float = 1.0
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is always chosen."""
+        return self.temperature < GREEDY_BELOW or self.top_p < GREEDY_BELOW
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,6 @@ class ModelInfo:
     slot_bytes: int
     model_bytes: int
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> ModelInfo:
-        return cls(**data)
-
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
@@ -41,18 +34,11 @@ class OutputSpec:
     ``mode``: ``chat`` (a message, perhaps with calls) or ``text`` (a raw completion).
     ``tools``: the names that the model may call. ``forced``: the tool whose call the prompt has already begun.
     ``required``: only a call will do; the pipeline tries again a bounded number of times.
-    ``json_schema``: the answer must be JSON that this schema admits (``{}`` admits any object); None: no such demand.
+    ``json_schema``: the text of the JSON schema that the answer must match (``{}`` admits any object); None for none.
     """
 
     mode: Literal["chat", "text"] = "chat"
     tools: tuple[str, ...] = ()
     forced: str | None = None
     required: bool = False
-    json_schema: dict[str, Any] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> OutputSpec:
-        return cls(**{**data, "tools": tuple(data["tools"])})
+    json_schema: str | None = None

@@ -7,7 +7,6 @@ for longer than an encoding takes.
 
 from __future__ import annotations
 
-import base64
 import itertools
 import queue
 import threading
@@ -26,21 +25,22 @@ from glm_api.backend.errors import (
     shutting_down,
 )
 from glm_api.pipeline.child_process import ChildProcess
-from glm_api.pipeline.conversation import Conversation, conversation_to_json
+from glm_api.pipeline.conversation import Conversation, without_images
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import (
+    FROM_TOKENIZER,
     Decoded,
     DecodeIds,
     EncodeChat,
     Encoded,
     EncodeText,
-    Frame,
-    Open,
+    LoadModel,
     Rejected,
+    TokenizerAnswer,
     TooLong,
     pack,
 )
-from glm_api.pipeline.model_info import ModelInfo, OutputSpec
+from glm_api.pipeline.model_info import ModelInfo
 
 # A process that computes for longer than this and what the question's length adds is hung; one that does nothing is
 # found sooner. The slowest megabyte that was found takes 5 s on a busy core.
@@ -54,10 +54,7 @@ MOST_DEATHS = 2
 # where that is more. An answer with a piece for each of them takes the web process some 30 ms.
 MOST_TOKENS = 32_768
 
-
-def image_to_json(image: bytes | None) -> str | None:
-    """A file as base64, for a frame."""
-    return None if image is None else base64.b64encode(image).decode()
+Question = EncodeChat | EncodeText | DecodeIds
 
 
 @dataclass(eq=False, slots=True)
@@ -66,7 +63,7 @@ class _Question:
 
     id: int
     data: bytes
-    answer: queue.SimpleQueue[Frame | PipelineError] = field(default_factory=queue.SimpleQueue)
+    answer: queue.SimpleQueue[TokenizerAnswer | PipelineError] = field(default_factory=queue.SimpleQueue)
     deaths: int = 0
     abandoned: bool = False
 
@@ -91,9 +88,15 @@ class TokenizerClient:
     """
 
     def __init__(
-        self, opening: Open, environment: Mapping[str, str], on_ready: Callable[[ModelInfo], None], timeout: float
+        self,
+        load_model: LoadModel,
+        environment: Mapping[str, str],
+        on_ready: Callable[[ModelInfo], None],
+        timeout: float,
     ) -> None:
-        self.process = ChildProcess("tokenizer", opening, self, environment)
+        self.process: ChildProcess[TokenizerAnswer] = ChildProcess(
+            "tokenizer", FROM_TOKENIZER, load_model, self, environment
+        )
         self._announce = on_ready
         self._timeout = timeout
         self._model: ModelInfo | None = None
@@ -123,10 +126,10 @@ class TokenizerClient:
         shows_image = any(message.image is not None for message in conversation.messages)
         answer = self._encode_prompt(
             length,
-            lambda id, most: EncodeChat(id, conversation_to_json(conversation), most),
+            lambda id, most: EncodeChat(id, without_images(conversation), most),
             self._known.image_tokens if shows_image else 0,
         )
-        return Prompt(answer.ids, OutputSpec.from_json(answer.output))
+        return Prompt(answer.ids, answer.output)
 
     def encode_text(self, text: str) -> list[int]:
         """The ids of the raw completion's prompt ``text``. Raises `ContextLengthExceeded`."""
@@ -156,7 +159,7 @@ class TokenizerClient:
         """The text of each of ``ids`` by itself. Raises `PromptError` as `decode` does."""
         return self._decode(ids, apart=True)
 
-    def _encode_prompt(self, length: int, question: Callable[[int, int], Frame], image_tokens: int = 0) -> Encoded:
+    def _encode_prompt(self, length: int, question: Callable[[int, int], Question], image_tokens: int = 0) -> Encoded:
         context = self._known.context_length
         answer = self._encode(length, max(0, context - 1 - image_tokens), question)
         if isinstance(answer, TooLong):
@@ -164,7 +167,7 @@ class TokenizerClient:
             raise ContextLengthExceeded(tokens, context, image_tokens, at_least=answer.at_least)
         return answer
 
-    def _encode(self, length: int, most: int, question: Callable[[int, int], Frame]) -> Encoded | TooLong:
+    def _encode(self, length: int, most: int, question: Callable[[int, int], Question]) -> Encoded | TooLong:
         """Ask for at most ``most`` ids of ``length`` characters of text, unless that many characters need more."""
         longest = self._known.characters_per_token
         if longest and length > most * longest:
@@ -202,7 +205,7 @@ class TokenizerClient:
 
     # --- asking ---
 
-    def _ask(self, make: Callable[[int], Frame]) -> Frame:
+    def _ask(self, make: Callable[[int], Question]) -> Encoded | TooLong | Decoded:
         id = next(self._ids)
         question = _Question(id, pack(make(id)))
         with self._lock:
@@ -255,9 +258,8 @@ class TokenizerClient:
         self._announce(info)
         self._ask_next()
 
-    def on_frame(self, frame: Frame) -> None:
+    def on_frame(self, frame: TokenizerAnswer) -> None:
         """The tokenizer process has answered."""
-        assert isinstance(frame, (Encoded, Decoded, Rejected, TooLong))
         with self._lock:
             question = self._asked
             if question is None or question.id != frame.id:

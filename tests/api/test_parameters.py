@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -194,7 +195,7 @@ class TestResponseFormat:
         assert len(fake.conversations[0].messages) == 1
 
     def test_an_object_is_demanded_and_the_model_told(self, client: FlaskClient, fake: FakePipeline) -> None:
-        assert job(client, fake, response_format={"type": "json_object"}).output.json_schema == {}
+        assert job(client, fake, response_format={"type": "json_object"}).output.json_schema == "{}"
         first, second = fake.conversations[0].messages
         assert (first.role, second.role) == ("system", "user")
         assert "JSON object" in first.content
@@ -202,7 +203,7 @@ class TestResponseFormat:
     def test_a_schema_is_demanded_and_shown_to_the_model(self, client: FlaskClient, fake: FakePipeline) -> None:
         named = {"name": "answer", "schema": SCHEMA, "description": "Ein Tier", "strict": True}
         format = {"type": "json_schema", "json_schema": named}
-        assert job(client, fake, response_format=format).output.json_schema == SCHEMA
+        assert job(client, fake, response_format=format).output.json_schema == json.dumps(SCHEMA)
         system = fake.conversations[0].messages[0].content
         assert '"$ref": "#/$defs/b"' in system
         assert "Ein Tier" in system
@@ -237,7 +238,7 @@ class TestResponseFormat:
     def test_older_drafts_are_known(self, client: FlaskClient, fake: FakePipeline) -> None:
         schema = {"$schema": "http://json-schema.org/draft-04/schema#", "minimum": 5, "exclusiveMinimum": True}
         format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-        assert job(client, fake, response_format=format).output.json_schema == schema
+        assert job(client, fake, response_format=format).output.json_schema == json.dumps(schema)
 
     def test_a_schema_that_is_too_deep_is_refused(self, client: FlaskClient) -> None:
         schema: dict[str, Any] = {}

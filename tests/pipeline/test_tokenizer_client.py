@@ -21,26 +21,37 @@ from glm_api.backend.errors import (
 )
 from glm_api.pipeline import tokenizer_client
 from glm_api.pipeline.conversation import Conversation, Message
-from glm_api.pipeline.frames import HEADER, Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Open, TooLong, unpack
-from glm_api.pipeline.tokenizer_client import SHORT_BYTES, TokenizerClient
+from glm_api.pipeline.frames import (
+    HEADER,
+    TO_TOKENIZER,
+    Decoded,
+    DecodeIds,
+    EncodeChat,
+    Encoded,
+    EncodeText,
+    LoadModel,
+    TooLong,
+    unpack,
+)
+from glm_api.pipeline.model_info import OutputSpec
+from glm_api.pipeline.tokenizer_client import SHORT_BYTES, Question, TokenizerClient
 from tests.support.fake_pipeline import MODEL
 from tests.support.processes import PATIENCE, until
 
 INFO = replace(MODEL, context_length=100_000, characters_per_token=16)
-Question = EncodeText | EncodeChat | DecodeIds
 
 
 class Process:
     """Takes what is sent and does nothing; the test says what becomes of it."""
 
-    def __init__(self, role: str, opening: Open, client: TokenizerClient, environment: object) -> None:
+    def __init__(self, *_: object) -> None:
         self.sent: list[Question] = []
         self.deadlines: list[float | None] = []
         self.alive = True
 
     def send_packed(self, data: bytes) -> bool:
         if self.alive:
-            frame = unpack(data[HEADER.size :])
+            frame = unpack(data[HEADER.size :], TO_TOKENIZER)
             assert isinstance(frame, (EncodeText, EncodeChat, DecodeIds))
             self.sent.append(frame)
         return self.alive
@@ -57,7 +68,7 @@ class Tokenizer:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor, timeout: float = PATIENCE) -> None:
         monkeypatch.setattr(tokenizer_client, "ChildProcess", Process)
-        self.client = TokenizerClient(Open("model", None, 1, "auto"), {}, lambda info: None, timeout)
+        self.client = TokenizerClient(LoadModel("model", None, 1, "auto"), {}, lambda info: None, timeout)
         process: Any = self.client.process
         self.process: Process = process
         self._pool = pool
@@ -82,7 +93,7 @@ class Tokenizer:
         return [frame.text[0] for frame in self.process.sent if isinstance(frame, EncodeText)]
 
     def answer(self, ids: list[int]) -> None:
-        self.client.on_frame(Encoded(self.process.sent[-1].id, ids, {}))
+        self.client.on_frame(Encoded(self.process.sent[-1].id, ids, OutputSpec()))
 
     def die(self, cause: Cause = "died") -> None:
         self.client.on_down(cause, "It ended.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from glm_api.pipeline.conversation import Tool
@@ -14,5 +15,5 @@ def tool_to_json(tool: Tool) -> dict[str, Any]:
     empty object's schema, which OpenAI documents as their meaning.
     """
     description = {} if tool.description is None else {"description": tool.description}
-    parameters = tool.parameters or {"type": "object", "properties": {}}
+    parameters = json.loads(tool.parameters) or {"type": "object", "properties": {}}
     return {"name": tool.name, **description, "parameters": parameters}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import warnings
 
@@ -16,12 +15,12 @@ MOST_PIXELS = 32 * 1024 * 1024
 FORMATS = ("PNG", "JPEG")
 
 
-def decode_image(encoded: str) -> chatglm_cpp.Image:
-    """The RGB pixels of a base64 PNG or JPEG file. Raises `PromptError`."""
+def decode_image(file: bytes) -> chatglm_cpp.Image:
+    """Return the RGB pixels of a PNG or JPEG file. Raises `PromptError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(base64.b64decode(encoded)), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(file), formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise PromptError(f"The image has more than {MOST_PIXELS} pixels. Send a smaller one.", "messages")
                 rgb = image.convert("RGB")

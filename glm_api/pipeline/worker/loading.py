@@ -1,4 +1,4 @@
-"""Open the model of an `Open` frame; every refusal is one line for the operator."""
+"""Load the model that a `LoadModel` frame names; every refusal is one line for the operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import chatglm_cpp
 
 from glm_api.pipeline import formats
 from glm_api.pipeline.formats.base import Format
-from glm_api.pipeline.frames import Open
+from glm_api.pipeline.frames import LoadModel
 from glm_api.pipeline.model_info import ModelInfo
 from glm_api.pipeline.worker.limited import LimitedTokenizer
 from glm_api.pipeline.worker.memory import available_bytes, plan_slots
@@ -28,7 +28,7 @@ TOKENIZER_MAX_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
-class OpenModel:
+class LoadedModel:
     """A loaded model. ``open_pipeline`` opens another cache slot over the same mapped file."""
 
     file: ModelFile
@@ -40,18 +40,18 @@ class OpenModel:
     slots: int
 
 
-def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
+def load_model(request: LoadModel, *, evaluates: bool) -> LoadedModel:
     """Open the model; ``evaluates`` is false for a process that only needs the tokenizer. Raises `ModelFileError`."""
-    file = inspect(Path(opening.model))
-    context = _context_length(file, opening.max_length)
+    file = inspect(Path(request.model))
+    context = _context_length(file, request.max_length)
     slots, slot_bytes = 1, file.slot_bytes(context)
     if evaluates:
-        plan = plan_slots(file, context, opening.cache_slots, available_bytes())
+        plan = plan_slots(file, context, request.cache_slots, available_bytes())
         slots, slot_bytes = plan.slots, plan.slot_bytes
     length = context if evaluates else min(TOKENIZER_MAX_LENGTH, context)
 
     def open_pipeline() -> chatglm_cpp.Pipeline:
-        pipeline = chatglm_cpp.Pipeline(opening.model, max_length=length)
+        pipeline = chatglm_cpp.Pipeline(request.model, max_length=length)
         if evaluates:
             reserve_graph_memory(pipeline, context)
         return pipeline
@@ -84,7 +84,7 @@ def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
         slot_bytes=slot_bytes,
         model_bytes=file.file_bytes,
     )
-    return OpenModel(file, info, tokenizer, format, pipeline, open_pipeline, slots)
+    return LoadedModel(file, info, tokenizer, format, pipeline, open_pipeline, slots)
 
 
 def _context_length(file: ModelFile, wanted: int | None) -> int:

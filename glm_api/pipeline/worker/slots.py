@@ -16,11 +16,11 @@ P = TypeVar("P")
 
 @dataclass(slots=True)
 class Slot(Generic[P]):
-    """One KV cache. ``held`` are the token ids whose keys and values are in it, in order."""
+    """One KV cache. ``cached_ids`` are the token ids whose keys and values are in it, in order."""
 
     index: int
     pipeline: P
-    held: list[int] = field(default_factory=list)
+    cached_ids: list[int] = field(default_factory=list)
     last_used: int = 0
 
 
@@ -40,19 +40,19 @@ class SlotPool(Generic[P]):
         least recently used one. At least one token is left to evaluate: only that gives logits.
         """
         best, shared = max(
-            ((slot, common_prefix(slot.held, prompt)) for slot in self._slots), key=lambda entry: entry[1]
+            ((slot, common_prefix(slot.cached_ids, prompt)) for slot in self._slots), key=lambda entry: entry[1]
         )
         # A short overlap (the ids that open every prompt, the same system prompt) is no reason to destroy another
         # chat's longer cache: take an empty slot or the oldest one, unless the best would lose little.
-        if 2 * shared < len(best.held):
+        if 2 * shared < len(best.cached_ids):
             best = self._fresh() or min(self._slots, key=lambda slot: slot.last_used)
-            shared = common_prefix(best.held, prompt)
+            shared = common_prefix(best.cached_ids, prompt)
         best.last_used = next(self._clock)
         return best, min(shared, len(prompt) - 1)
 
     def _fresh(self) -> Slot[P] | None:
         for slot in self._slots:
-            if not slot.held:
+            if not slot.cached_ids:
                 return slot
         if len(self._slots) < self._size:
             self._slots.append(Slot(len(self._slots), self._open()))

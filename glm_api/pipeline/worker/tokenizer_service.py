@@ -6,9 +6,19 @@ import ctypes
 
 from glm_api.backend.errors import PromptError
 from glm_api.log.faults import describe
-from glm_api.pipeline.conversation import conversation_from_json
 from glm_api.pipeline.formats.base import Format
-from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected, TooLong
+from glm_api.pipeline.frames import (
+    Decoded,
+    DecodeIds,
+    EncodeChat,
+    Encoded,
+    EncodeText,
+    Rejected,
+    TokenizerAnswer,
+    TooLong,
+    ToTokenizer,
+)
+from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.connection import Connection
 from glm_api.pipeline.worker.limited import LimitedTokenizer, TooManyTokens
 
@@ -20,7 +30,7 @@ TRIM_AFTER_BYTES = 256 * 1024
 class TokenizerService:
     """Answers `EncodeChat`, `EncodeText` and `DecodeIds`, in the order in which they come."""
 
-    def __init__(self, connection: Connection, tokenizer: LimitedTokenizer, format: Format) -> None:
+    def __init__(self, connection: Connection[ToTokenizer], tokenizer: LimitedTokenizer, format: Format) -> None:
         self._connection = connection
         self._tokenizer = tokenizer
         self._format = format
@@ -40,21 +50,21 @@ class TokenizerService:
         if isinstance(frame, (EncodeChat, EncodeText, DecodeIds)):
             self._connection.send(self._answer(frame))
 
-    def _answer(self, frame: EncodeChat | EncodeText | DecodeIds) -> Frame:
+    def _answer(self, frame: EncodeChat | EncodeText | DecodeIds) -> TokenizerAnswer:
         tokenizer = self._tokenizer
         try:
             match frame:
                 case EncodeChat():
                     with tokenizer.limit(frame.most):
-                        prompt = self._format.render(conversation_from_json(frame.conversation))
+                        prompt = self._format.render(frame.conversation)
                     tokenizer.check(prompt.ids, frame.most)
-                    return Encoded(frame.id, prompt.ids, prompt.output.to_json())
+                    return Encoded(frame.id, prompt.ids, prompt.output)
                 case EncodeText():
                     encode = self._format.render_text if frame.prefix else tokenizer.encode
                     with tokenizer.limit(frame.most):
                         ids = encode(frame.text)
                     tokenizer.check(ids, frame.most)
-                    return Encoded(frame.id, ids, {})
+                    return Encoded(frame.id, ids, OutputSpec(mode="text"))
                 case DecodeIds():
                     self._check(frame.ids)
                     if frame.apart:

@@ -17,7 +17,8 @@ from tests.support.model_files.scripted_tokenizer import ScriptedTokenizer
 FORMATS = {"chatglm3": chatglm3, "glm4": glm4}
 both = pytest.mark.parametrize("family", FORMATS)
 
-WEATHER = Tool("get_weather", "查天气", {"type": "object", "properties": {"city": {"type": "string"}}})
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
+WEATHER = Tool("get_weather", "查天气", json.dumps(PARAMETERS))
 CLOCK = Tool("clock")
 HI = Message("user", "hi")
 CALL = ToolCall("c", "get_weather", '{"city": "北京"}')
@@ -72,7 +73,7 @@ def test_an_empty_system_message_is_written_as_the_familys_template_does(family:
 def test_chatglm3_tools_stand_in_front_of_the_callers_system_text() -> None:
     declared = json.dumps(
         [
-            {"name": "get_weather", "description": "查天气", "parameters": WEATHER.parameters},
+            {"name": "get_weather", "description": "查天气", "parameters": PARAMETERS},
             {"name": "clock", "parameters": {"type": "object", "properties": {}}},
         ],
         indent=4,
@@ -91,7 +92,7 @@ def test_chatglm3_tools_stand_in_front_of_the_callers_system_text() -> None:
 
 def test_glm4_tools_are_a_system_message_of_their_own() -> None:
     schema = json.dumps(
-        {"name": "get_weather", "description": "查天气", "parameters": WEATHER.parameters}, indent=4, ensure_ascii=False
+        {"name": "get_weather", "description": "查天气", "parameters": PARAMETERS}, indent=4, ensure_ascii=False
     )
     assert Family("glm4").prompt(Message("system", "Be brief."), HI, tools=(WEATHER,)) == (
         "<|[gMASK]|><|sop|><|system|>\n你是一个名为 ChatGLM 的人工智能助手。"
@@ -198,14 +199,10 @@ def test_what_cannot_be_asked_is_refused_by_name(
 
 @both
 def test_a_schema_that_is_nested_without_end_is_refused(family: str) -> None:
-    schema: dict[str, object] = {}
-    for _ in range(100_000):
-        schema = {"items": schema}
+    schema = '{"items":' * 100_000 + "{}" + "}" * 100_000
     with pytest.raises(PromptError) as refused:
         Family(family).prompt(HI, tools=(Tool("deep", None, schema),))
     assert refused.value.param == "tools"
-    while schema:
-        schema = schema.pop("items")  # type: ignore[assignment]
 
 
 @both

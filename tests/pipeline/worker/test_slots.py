@@ -17,7 +17,7 @@ def pool(size: int) -> SlotPool[object]:
 def fill(slots: SlotPool[object], prompt: list[int]) -> int:
     """Let ``prompt`` be evaluated in the slot that is chosen for it; the slot's index."""
     slot, shared = slots.choose(prompt)
-    slot.held[shared:] = prompt[shared:]
+    slot.cached_ids[shared:] = prompt[shared:]
     return slot.index
 
 
