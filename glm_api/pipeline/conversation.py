@@ -1,7 +1,7 @@
 """Conversations, messages and tools, in the project's own terms.
 
-The blueprints build these from validated JSON; the formats turn them into token ids. Nothing here knows HTTP,
-and nothing here knows a model family.
+The endpoints build these from validated JSON, and the formats turn them into token ids. Nothing here depends on HTTP or
+on a model family.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """Whether the model may, must or must not call; ``name`` set means: this tool and no other."""
+    """Whether the model may call a tool, must or must not. With ``name`` it must call that one, which is declared."""
 
     mode: Literal["none", "auto", "required"] = "auto"
     name: str | None = None
@@ -40,10 +40,10 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. ``developer`` has become ``system`` and ``function`` has become ``tool`` by now.
+    """One message. The roles ``developer`` and ``function`` of a request have become ``system`` and ``tool``.
 
-    ``image`` is the undecoded PNG or JPEG file that a user message shows, at most one a message.
-    ``position`` is the index in the request's ``messages``, for errors that name a parameter.
+    ``image`` is the undecoded PNG or JPEG file that a user message shows, at most one a message. ``position`` is the
+    index in the request's ``messages``, for errors that name a parameter.
     """
 
     role: Role

@@ -191,7 +191,7 @@ class Started(Event, frozen=True):
 
 
 class Alive(Event, frozen=True):
-    """The process works on an answer and has nothing to send yet."""
+    """The process generates an answer and has nothing to send yet."""
 
 
 class Progress(Event, frozen=True):
@@ -228,14 +228,14 @@ class ToolArguments(Event, frozen=True):
 
 
 class Finished(Event, frozen=True):
-    """One prompt is answered. Times are in milliseconds; ``held`` is what the cache slot holds now, in tokens."""
+    """One prompt is answered. Times are in milliseconds; ``slot_tokens`` is what the cache ``slot`` holds now."""
 
     reason: FinishReason
     completion_tokens: int
     prompt_ms: float
     predicted_ms: float
     slot: int
-    held: int
+    slot_tokens: int
 
 
 class Failed(Event, frozen=True):
@@ -264,7 +264,11 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def pack(frame: Frame) -> bytes:
-    """Return the frame as bytes, header included."""
+    """Return the frame as bytes, header included.
+
+    Raises UnicodeEncodeError for text with half of a surrogate pair, and OverflowError for an integer beyond 64 bits.
+    The endpoints accept neither.
+    """
     body = _encode(frame)
     return HEADER.pack(len(body)) + body
 

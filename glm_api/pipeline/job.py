@@ -1,4 +1,4 @@
-"""A job for the pipeline, as the blueprints submit it."""
+"""A job for the pipeline: prompts, and how to answer them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Prompts to answer one after the other under one place in the queue (``n`` choices: the same prompt n times).
+    """Prompts to answer one after the other, with one place in the queue; for ``n`` choices the same prompt n times.
 
-    ``max_tokens`` bounds the new tokens of each answer, which never runs over the context in any case. ``image`` is the
-    file that the prompt shows. ``progress`` asks for `Progress`.
+    ``max_tokens`` is the most new tokens of each answer, which ends at the end of the context in any case. ``image`` is
+    the undecoded file that the prompt shows. ``progress`` asks for `Progress` events.
     """
 
     prompts: list[list[int]]

@@ -382,7 +382,7 @@ class Pipeline:
                 self._progress = event
                 self._deaf_until = 0.0
             case Finished():
-                self._slots[event.slot] = {"tokens": event.held}
+                self._slots[event.slot] = {"tokens": event.slot_tokens}
                 generation.remaining = 0 if event.reason == "cancelled" else generation.remaining - 1
                 if generation.remaining == 0 and generation.turn_at is not None:
                     self._duration += 0.2 * (time.monotonic() - generation.turn_at - self._duration)

@@ -1,4 +1,4 @@
-"""The child's end of the socket to the web process: blocking, and without a thread of its own."""
+"""The child's end of the socket to the web process. It blocks, and has no thread of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Connection(Generic[F]):
 
     def __init__(self, fd: int, decoder: Decoder[F]) -> None:
         self._socket = socket.socket(fileno=fd)
-        # It comes from a process whose sockets are non-blocking, and the flag is inherited with it.
+        # The web process's sockets are non-blocking, and this one has inherited the flag.
         self._socket.setblocking(True)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)

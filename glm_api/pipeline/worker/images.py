@@ -1,4 +1,4 @@
-"""Decode the image of a prompt in the child, where a failing decoder costs one request and not the server."""
+"""Decode the image of a prompt, in the child: a decoder that fails there costs one request, not the server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from glm_api.backend.errors import PromptError
 
-# Models scale images to about 1120 x 1120; more is only a way to use up memory.
+# Models scale images to about 1120 x 1120, so larger ones only use up memory.
 MOST_PIXELS = 32 * 1024 * 1024
 FORMATS = ("PNG", "JPEG")
 
@@ -27,7 +27,7 @@ def decode_image(file: bytes) -> chatglm_cpp.Image:
     except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning, OSError, ValueError):
         raise PromptError("The image is damaged, too large, or neither a PNG nor a JPEG file.", "messages") from None
     except SyntaxError:
-        # Pillow's PNG reader reports broken chunks this way.
+        # Pillow's PNG reader raises this for broken chunks.
         raise PromptError("The image is damaged.", "messages") from None
     view = memoryview(rgb.tobytes()).cast("B", (rgb.height, rgb.width, 3))
     return chatglm_cpp.Image(view)

@@ -112,4 +112,4 @@ def test_a_family_says_what_it_can_do(
 
 def test_an_unknown_family_is_named() -> None:
     with pytest.raises(ValueError, match="'ChatGLM5'"):
-        formats.load("ChatGLM5", ScriptedTokenizer())
+        formats.format_for("ChatGLM5", ScriptedTokenizer())

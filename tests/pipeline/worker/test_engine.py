@@ -196,7 +196,7 @@ def test_a_cancelled_prefill_stays_usable(open_demo: OpenModel) -> None:
     prompt = [*open_demo.tokenizer.prefix, *range(400, 440)]
     cancelled = bench.run(prompt, 4, cancel_after=20)[-1]
     assert isinstance(cancelled, Finished)
-    assert (cancelled.reason, cancelled.held) == ("cancelled", 19)
+    assert (cancelled.reason, cancelled.slot_tokens) == ("cancelled", 19)
     started = bench.run(prompt, 4)[0]
     assert isinstance(started, Started)
     assert started.cached_tokens == 19
