@@ -21,7 +21,7 @@ _FORMATS: dict[str, Callable[[Tokenizer], Format]] = {
 
 
 def format_for(model_type_name: str, tokenizer: Tokenizer) -> Format:
-    """The format of a model family. Raises ValueError for a name that chatglm_cpp 0.4.2 does not give."""
+    """Return the format of a model family. Raises ValueError for a name that chatglm_cpp 0.4.2 does not give."""
     try:
         return _FORMATS[model_type_name](tokenizer)
     except KeyError:

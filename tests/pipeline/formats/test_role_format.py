@@ -185,8 +185,6 @@ def test_glm4v_sees_one_image() -> None:
         ((), (), None, "messages"),
         ((Message("user", "", image=b"", position=4),), (), None, "messages.4.content"),
         (ROUND_TRIP[:2], (), None, "messages.1.tool_calls"),
-        ((HI,), (WEATHER,), ToolChoice("required", "clock"), "tool_choice"),
-        ((HI,), (), ToolChoice("required"), "tool_choice"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_by_name(
