@@ -1,4 +1,4 @@
-"""A child that sends what does not fit is replaced; the requests it had fail, and nothing else does."""
+"""A child that sends a frame that does not fit is replaced; only the request that it had fails."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def restart_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def script_child(directory: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
-    """Run the Python code ``body`` as the children of this process; ``connection`` is there the child's socket."""
+    """Run the Python code ``body`` in place of the children; ``connection`` is the child's socket."""
     program = directory / "child"
     program.write_text(
         f"""#!{sys.executable}
@@ -110,7 +110,7 @@ KILLED = "The pipeline process sent a frame that does not fit and was killed; a 
 
 
 @EACH_MISFIT
-def test_a_child_that_sends_what_does_not_fit_is_replaced(
+def test_a_child_that_sends_a_frame_that_does_not_fit_is_replaced(
     misfit: bytes,
     child: ChildProcess[PipelineEvent],
     recorder: Recorder,
@@ -131,7 +131,7 @@ def test_a_child_that_sends_what_does_not_fit_is_replaced(
     assert {record.getMessage() for record in caplog.records} == {KILLED}
 
 
-def test_a_child_that_sends_what_does_not_fit_before_it_is_ready_has_not_loaded_the_model(
+def test_a_frame_that_does_not_fit_before_the_child_is_ready_is_a_failure_to_load(
     child: ChildProcess[PipelineEvent],
     recorder: Recorder,
     tmp_path: Path,
@@ -147,7 +147,7 @@ def test_a_child_that_sends_what_does_not_fit_before_it_is_ready_has_not_loaded_
 
 
 @EACH_MISFIT
-def test_requests_get_an_error_for_what_does_not_fit_and_the_next_one_is_answered(
+def test_a_frame_that_does_not_fit_costs_only_the_running_request(
     misfit: bytes, make_pipeline: MakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = pack(Started(2, 0, 0.0)) + pack(Text("x", [5])) + pack(Finished("stop", 1, 1.0, 1.0, 0, 3))

@@ -184,7 +184,7 @@ def test_random_bytes_from_a_socket_are_frames_or_refused(data: bytes) -> None:
         assert all(isinstance(frame, Frame) for frame in FrameBuffer(FROM_TOKENIZER).feed(data))
 
 
-def test_what_a_frame_quotes_stays_out_of_the_error() -> None:
+def test_the_error_does_not_quote_the_frame() -> None:
     body = msgspec.msgpack.encode(["the secret question"])
     with pytest.raises(FrameError) as refused:
         unpack(body, TO_PIPELINE)

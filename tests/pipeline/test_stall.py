@@ -1,4 +1,4 @@
-"""A process that does nothing is told from one that computes."""
+"""An idle process is told from one that computes."""
 
 from __future__ import annotations
 

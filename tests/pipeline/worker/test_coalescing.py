@@ -1,4 +1,4 @@
-"""Tokens that are ready together travel together; nothing is lost or reordered."""
+"""Tokens that are ready together are sent together; nothing is lost or reordered."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_the_first_token_goes_out_at_once(clock: list[float]) -> None:
+def test_the_first_token_is_sent_at_once(clock: list[float]) -> None:
     recorder = Recorder()
     EventWriter(recorder).put([Text("a", [1])])  # type: ignore[arg-type]
     assert recorder.sent == [Text("a", [1])]
 
 
-def test_tokens_that_follow_fast_share_a_frame(clock: list[float]) -> None:
+def test_tokens_of_the_same_moment_share_a_frame(clock: list[float]) -> None:
     recorder = Recorder()
     writer = EventWriter(recorder)  # type: ignore[arg-type]
     for token in range(4):
@@ -41,7 +41,7 @@ def test_tokens_that_follow_fast_share_a_frame(clock: list[float]) -> None:
     assert recorder.sent == [Text("0", [0]), Text("1234", [1, 2, 3, 4])]
 
 
-def test_tokens_that_are_far_apart_each_go_out_at_once(clock: list[float]) -> None:
+def test_tokens_that_are_far_apart_are_sent_at_once(clock: list[float]) -> None:
     recorder = Recorder()
     writer = EventWriter(recorder)  # type: ignore[arg-type]
     for token in range(3):

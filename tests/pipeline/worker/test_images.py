@@ -1,4 +1,4 @@
-"""Images come as files and leave as pixels, or as an error for the person who sent them."""
+"""A file becomes pixels, or an error for the client that sent it."""
 
 from __future__ import annotations
 

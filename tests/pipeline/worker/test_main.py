@@ -1,4 +1,4 @@
-"""A child ends with one clear line when the web process sends what does not fit."""
+"""A child ends with one clear line when the web process sends a frame that does not fit."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def assert_ends_with_one_line(process: subprocess.Popen[str]) -> None:
     [
         HEADER.pack(3) + b"\xc1\xff\x00",
         HEADER.pack(MAX_FRAME_BYTES + 1),
-        # Frames that fit, but not here: the other direction's, and one in place of the first.
+        # Frames of the other direction, and frames in place of LoadModel.
         pack(Finished("stop", 1, 1.0, 1.0, 0, 1)),
         pack(Cancel(1)),
         pack(DecodeIds(1, [1], False)),

@@ -1,4 +1,4 @@
-"""The tokenizer process's loop: one question cannot end it."""
+"""The loop of the tokenizer process: no question ends it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def break_show(model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Frame:
 
 
 @pytest.mark.parametrize("broken", [break_render, break_encode, break_show])
-def test_whatever_one_question_raises_costs_that_question_only(
+def test_an_error_costs_only_the_question_that_raised_it(
     broken: Callable[[OpenModel, pytest.MonkeyPatch], Frame],
     open_demo: OpenModel,
     monkeypatch: pytest.MonkeyPatch,
