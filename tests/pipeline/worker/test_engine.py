@@ -15,7 +15,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from glm_api.pipeline.conversation import Conversation, Message
-from glm_api.pipeline.frames import Alive, Cancel, Event, Failed, Finished, FinishReason, Frame, Generate, Started, Text
+from glm_api.pipeline.frames import (
+    Alive,
+    Cancel,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Frame,
+    FrameError,
+    Generate,
+    Started,
+    Text,
+)
 from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker import coalescing, engine
@@ -312,6 +324,19 @@ def test_the_engine_stops_when_the_web_process_is_gone(open_demo: OpenModel, mon
     prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
     bench.run(prompt, 8)
     assert len(bench.connection.incoming) == 1
+
+
+def test_a_frame_that_does_not_fit_ends_the_engine_and_not_only_the_request(
+    open_demo: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def receive_nowait() -> Frame | None:
+        raise FrameError("not a frame")
+
+    bench = Bench(open_demo, "auto")
+    monkeypatch.setattr(bench.connection, "receive_nowait", receive_nowait)
+    bench.connection.incoming.append(Generate(1, [[400]], [1], [5], GREEDY, (), OutputSpec(), None, False))
+    with pytest.raises(FrameError):
+        bench.engine.serve()
 
 
 def picture() -> bytes:
