@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
-from glm_api.api.response_format import ResponseFormat
+from glm_api.api.response_format import ANY_OBJECT, ResponseFormat
 from glm_api.api.tools import FunctionEntry, NamedFunction, NamedTool, ToolEntry, to_choice, to_tools
 from glm_api.context import pipeline
 from glm_api.errors import invalid
@@ -60,17 +58,13 @@ def instructed(messages: tuple[Message, ...], format: ResponseFormat) -> tuple[M
     schema = format.demanded_schema
     if schema is None:
         return messages
-    instruction = SCHEMA_INSTRUCTION.format(_as_text(schema)) if schema else JSON_INSTRUCTION
+    instruction = JSON_INSTRUCTION if schema == ANY_OBJECT else SCHEMA_INSTRUCTION.format(schema)
     if format.json_schema is not None and format.json_schema.description:
         instruction += f"\n{format.json_schema.description}"
     first = messages[0]
     if first.role == "system":
         return (replace(first, content=f"{first.content}\n\n{instruction}".strip()), *messages[1:])
     return (Message("system", instruction), *messages)
-
-
-def _as_text(schema: dict[str, Any]) -> str:
-    return json.dumps(schema, ensure_ascii=False)
 
 
 def shown_image(conversation: Conversation, param: str) -> bytes | None:

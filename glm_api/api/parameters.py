@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from glm_api.api.fields import Array, Boolean, Integer, NestedObject, Number, RequestSchema, String, Union, Unsupported
@@ -17,9 +17,6 @@ MAX_CHOICES = 4
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 256
 
-# A temperature or top_p below this is meant to be none. The engine calculates with 32-bit floats: dividing by much
-# less overflows them, and the least numbers of JSON are 0 to them, which means something else.
-GREEDY_BELOW = 1e-3
 # The engine divides by it as a 32-bit float, so it must not round to 0.
 MIN_PENALTY = 0.01
 
@@ -47,13 +44,13 @@ class Parameters:
     @property
     def sampling(self) -> Sampling:
         """How tokens are chosen."""
-        greedy = self.temperature < GREEDY_BELOW or self.top_p < GREEDY_BELOW
-        return Sampling(
-            temperature=0.0 if greedy else self.temperature,
-            top_p=1.0 if greedy else self.top_p,
+        sampling = Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
             top_k=max(0, self.top_k),
             repetition_penalty=self.repetition_penalty or self.repeat_penalty,
         )
+        return replace(sampling, temperature=0.0, top_p=1.0) if sampling.greedy else sampling
 
     @property
     def stops(self) -> tuple[str, ...]:

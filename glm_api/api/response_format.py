@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from glm_api.api.fields import Boolean, Matching, Object, RequestSchema, String
 from glm_api.api.json_schema import check_answer_schema, standalone
 from glm_api.api.messages import NAME_PATTERN, NAME_RULE
+
+# The JSON schema that any object matches.
+ANY_OBJECT = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +32,12 @@ class ResponseFormat:
     json_schema: JsonSchema | None = None
 
     @property
-    def demanded_schema(self) -> dict[str, Any] | None:
-        """The JSON schema that the answer must fit; {} is any object, None no demand."""
+    def demanded_schema(self) -> str | None:
+        """The text of the JSON schema that the answer must match; None where it may be any text."""
         if self.type == "text":
             return None
         schema = self.json_schema.schema if self.json_schema else None
-        return standalone(schema) if schema else {}
+        return json.dumps(standalone(schema), ensure_ascii=False) if schema else ANY_OBJECT
 
 
 ANY_TEXT = ResponseFormat()

@@ -5,6 +5,7 @@ The legacy ``functions`` and ``function_call`` are converted into the same.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +29,7 @@ class FunctionEntry:
     strict: bool | None = None
 
     def to_tool(self) -> Tool:
-        return Tool(self.name, self.description, self.parameters)
+        return Tool(self.name, self.description, json.dumps(self.parameters, ensure_ascii=False))
 
 
 class FunctionSchema(RequestSchema):

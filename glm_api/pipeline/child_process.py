@@ -1,10 +1,10 @@
 """The web side of a child process: start it, send and receive frames, restart it when it dies or hangs.
 
-chatglm_cpp holds the GIL while it computes, and a failed assertion in it ends the process. So it lives in children of
+chatglm_cpp holds the GIL while it computes, and a failed assertion in it ends the process. So it runs in children of
 the web process, and whatever happens there costs the web process one closed socket.
 
-Only the standard library's names are used here: under gunicorn's gevent worker they are patched and cooperative, and
-the same code runs unpatched in the tests.
+Threads and sockets are the standard library's: gunicorn's gevent worker patches them, which makes them cooperative, and
+the tests run the same code unpatched.
 """
 
 from __future__ import annotations
@@ -19,95 +19,132 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import IO, Literal, Protocol
+from dataclasses import dataclass
+from typing import IO, Generic, Literal, Protocol, TypeVar
 
 from glm_api.backend.base import Cause
-from glm_api.pipeline.frames import Frame, FrameBuffer, LoadFailed, Open, Ready, pack
+from glm_api.pipeline.frames import (
+    RECEIVE_BYTES,
+    Decoder,
+    Frame,
+    FrameBuffer,
+    FrameError,
+    LoadFailed,
+    LoadModel,
+    Ready,
+    pack,
+)
 from glm_api.pipeline.model_info import ModelInfo
 from glm_api.pipeline.stall import StallDetector
 
 logger = logging.getLogger(__name__)
 
-Role = Literal["pipeline", "tokenizer"]
+ChildRole = Literal["pipeline", "tokenizer"]
+# What a child sends once it has loaded the model.
+F = TypeVar("F", bound=Frame)
+F_contra = TypeVar("F_contra", bound=Frame, contravariant=True)
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 30.0
-# A child that was ready for this long has recovered: the next restart is quick again. Seconds.
+# After a child has been ready for this long, the next restart is quick again. Seconds.
 RECOVERED_AFTER = 60.0
 WATCH_INTERVAL = 1.0
-# A child that has work and does nothing at so many looks of the watchdog in a row is not responsive, and then hung.
+# A busy child that does nothing at so many looks of the watchdog in a row is not responsive, and then hung.
 UNRESPONSIVE_LOOKS = 2
 HUNG_LOOKS = 5
-# Opening maps the file; only a cold disk with a very large model makes it take minutes.
+# Loading maps the file; it takes minutes only for a very large model on a cold disk. Seconds.
 LOAD_TIMEOUT = 600.0
-RECEIVE_BYTES = 256 * 1024
 LOG_LINE_BYTES = 1000
 
 
-class Listener(Protocol):
-    """Who is told what the child does. Called from the child's supervising thread, one call at a time."""
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What is known of a child that has ended, from its frames.
+
+    ``ready_since`` is in seconds of the monotonic clock, None for a child that was never ready. ``load_failure`` says
+    why it could not load the model. ``misfit``: it sent a frame that does not fit.
+    """
+
+    ready_since: float | None
+    load_failure: str | None
+    misfit: bool
+
+
+class Listener(Protocol[F_contra]):
+    """Is told what the child does, by calls from the child's supervising thread, one at a time."""
 
     def on_ready(self, info: ModelInfo) -> None:
-        """The child has opened the model and takes work."""
+        """The child has loaded the model and takes requests."""
 
-    def on_frame(self, frame: Frame) -> None:
+    def on_frame(self, frame: F_contra) -> None:
         """The child has sent a frame."""
 
     def on_down(self, cause: Cause, message: str) -> None:
         """The child is gone; unless ``stopped``, another one will be started."""
 
 
-class ChildProcess:
-    """One supervised child. All methods may be called from any thread."""
+class ChildProcess(Generic[F]):
+    """One supervised child. All methods may be called from any thread.
 
-    def __init__(self, role: Role, opening: Open, listener: Listener, environment: Mapping[str, str]) -> None:
+    ``decoder`` reads what a child of this role may send. A child that sends anything else is broken and is replaced.
+    """
+
+    def __init__(
+        self,
+        role: ChildRole,
+        decoder: Decoder[Ready | LoadFailed | F],
+        load_model: LoadModel,
+        listener: Listener[F],
+        environment: Mapping[str, str],
+    ) -> None:
         self.role = role
-        self._opening = opening
+        self._decoder = decoder
+        self._load_model = load_model
         self._listener = listener
         self._environment = dict(environment)
         self._lock = threading.Lock()
         self._send_lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        # Seconds that the watchdog has watched, and the count at which the child is hung.
+        # Seconds that the watchdog has watched, and the number of them at which the child is hung.
         self._watched = 0.0
         self._deadline: float | None = None
         self._killed_for: Cause | None = None
         self._loaded = False
         self.responsive = True
-        """False while the child has work and does nothing; it is killed if it stays so."""
+        """False while the child is busy and does nothing; it is killed if it stays so."""
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
     @property
     def pid(self) -> int | None:
-        """The process id of the child that runs now, if one does."""
+        """The process id of the child that runs now, None if none does."""
         process = self._process
         return process.pid if process is not None else None
 
     def start(self) -> None:
-        """Start the child and its supervision; does not wait for either."""
+        """Start the child and its supervision; wait for neither."""
         for target, name in ((self._supervise, "supervisor"), (self._watch, "watchdog")):
             thread = threading.Thread(target=target, name=f"{self.role}-{name}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def stop(self) -> None:
-        """End the child for good. There is nothing in it worth waiting for. Idempotent."""
+        """Kill the child and start no other one; it has nothing to save. Idempotent."""
         self._stopping.set()
         self.kill("stopped")
 
     def join(self, timeout: float) -> None:
-        """Wait for the supervision to end after `stop`, ``timeout`` seconds at most for each thread."""
+        """Wait for the supervision to end after `stop`, for at most ``timeout`` seconds a thread."""
         for thread in self._threads:
             thread.join(timeout)
 
     def send(self, frame: Frame) -> bool:
-        """Send ``frame``; False when there is no child to take it (its end will be or has been told)."""
+        """Send ``frame``. Return False when there is no child to take it; `Listener.on_down` tells of its end."""
         return self.send_packed(pack(frame))
 
     def send_packed(self, data: bytes) -> bool:
-        """`send` a frame that is packed already."""
+        """Send a frame that is packed already, as `send` does."""
         with self._send_lock:
             if self._socket is None:
                 return False
@@ -118,14 +155,14 @@ class ChildProcess:
             return True
 
     def expect_within(self, seconds: float | None) -> None:
-        """Expect a sign of life within ``seconds``, or kill the child as hung; None: it has no work and may be silent.
+        """Kill the child as hung unless it sends something within ``seconds``. None: it is idle and may be silent.
 
-        This is for a child that computes for ever. One that has work and does nothing is found out sooner.
+        This finds a child that computes for ever. A busy child that does nothing is found sooner.
         """
         self._deadline = None if seconds is None else self._watched + WATCH_INTERVAL + seconds
 
     def kill(self, cause: Cause) -> None:
-        """Kill the child that runs now, if any; `Listener.on_down` hears ``cause``."""
+        """Kill the child that runs now, if any; `Listener.on_down` is called with ``cause``."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 return
@@ -140,8 +177,8 @@ class ChildProcess:
             try:
                 process, connection = self._spawn()
             except OSError as error:
-                # Too many processes or open files, or a Python that may not be run: nothing to mend from here, but it
-                # may pass. The log has the path, which /health must not show.
+                # Too many processes or open files, or a Python that may not be run. It may pass, so try again. The log
+                # shows the path, which /health must not.
                 logger.error("The %s process cannot be started: %s", self.role, error)
                 self._listener.on_down(
                     "load_failed", f"The {self.role} process cannot be started ({error.strerror or 'see the log'})."
@@ -149,13 +186,13 @@ class ChildProcess:
                 self._stopping.wait(backoff)
                 backoff = min(2 * backoff, LONGEST_BACKOFF)
                 continue
-            ready_since, failure = self._converse(process, connection)
-            cause, message = self._reap(process, failure)
+            end = self._receive_all(process, connection)
+            cause, message = self._reap(process, end)
             if cause != "stopped" and message != last_failure:
                 logger.error("%s", message)
-            last_failure = message if failure is not None else ""
+            last_failure = message if cause == "load_failed" else ""
             self._listener.on_down(cause, message)
-            if ready_since is not None and time.monotonic() - ready_since > RECOVERED_AFTER:
+            if end.ready_since is not None and time.monotonic() - end.ready_since > RECOVERED_AFTER:
                 backoff = FIRST_BACKOFF
             if self._stopping.wait(0 if cause == "abandoned" else backoff):
                 return
@@ -189,11 +226,11 @@ class ChildProcess:
             self._socket = ours
         if self._stopping.is_set():
             self.kill("stopped")
-        self.send(self._opening)
+        self.send(self._load_model)
         return process, ours
 
     def _log_output(self, output: IO[bytes]) -> None:
-        """Put what the child prints (ggml's assertions, a fatal error's traceback) into the log."""
+        """Write what the child prints into the log, such as ggml's assertions or the traceback of a fatal error."""
         with output:
             begins = True
             for piece in iter(lambda: output.readline(LOG_LINE_BYTES), b""):
@@ -202,50 +239,54 @@ class ChildProcess:
                     logger.warning("%s process: %s", self.role, text)
                 begins = piece.endswith(b"\n")
 
-    def _converse(self, process: subprocess.Popen[bytes], connection: socket.socket) -> tuple[float | None, str | None]:
-        """Hear the child until it ends. Returns since when it was ready, and why it could not load."""
+    def _receive_all(self, process: subprocess.Popen[bytes], connection: socket.socket) -> _End:
+        """Pass the child's frames on until it ends."""
         ready_since: float | None = None
-        failure: str | None = None
-        buffer = FrameBuffer()
+        load_failure: str | None = None
+        misfit = False
+        buffer = FrameBuffer(self._decoder)
         while True:
             try:
                 data = connection.recv(RECEIVE_BYTES)
-                frames = buffer.feed(data)
-            except (OSError, ValueError):
+                if not data:
+                    break
+                for frame in buffer.feed(data):
+                    if isinstance(frame, Ready):
+                        ready_since = time.monotonic()
+                        self.expect_within(None)
+                        self._loaded = True
+                        self._listener.on_ready(frame.info)
+                    elif isinstance(frame, LoadFailed):
+                        load_failure = frame.message
+                    else:
+                        self._listener.on_frame(frame)
+            except (OSError, FrameError) as error:
+                misfit = isinstance(error, FrameError)
                 self.kill("died")
                 break
-            if not data:
-                break
-            for frame in frames:
-                if isinstance(frame, Ready):
-                    ready_since = time.monotonic()
-                    self.expect_within(None)
-                    self._loaded = True
-                    self._listener.on_ready(ModelInfo.from_json(frame.info))
-                elif isinstance(frame, LoadFailed):
-                    failure = frame.message
-                else:
-                    self._listener.on_frame(frame)
         self.expect_within(None)
         with self._send_lock:
             self._socket = None
         connection.close()
-        if ready_since is None and failure is None and process.wait() != 0 and not self._stopping.is_set():
-            failure = (
-                f"The {self.role} process ended while it opened {os.path.basename(self._opening.model)} "
+        if ready_since is None and load_failure is None and not misfit and process.wait() != 0:
+            load_failure = (
+                f"The {self.role} process ended while it opened {os.path.basename(self._load_model.model)} "
                 f"({_exit_description(process.returncode)}). The file may be damaged, or memory too small for it."
             )
-        return ready_since, failure
+        return _End(ready_since, load_failure, misfit)
 
-    def _reap(self, process: subprocess.Popen[bytes], failure: str | None) -> tuple[Cause, str]:
+    def _reap(self, process: subprocess.Popen[bytes], end: _End) -> tuple[Cause, str]:
         process.wait()
         with self._lock:
             cause = self._killed_for
             self._process = None
         if self._stopping.is_set():
             return "stopped", f"The {self.role} process was stopped."
-        if failure is not None:
-            return "load_failed", failure
+        if end.load_failure is not None:
+            return "load_failed", end.load_failure
+        if end.misfit:
+            what = f"The {self.role} process sent a frame that does not fit and was killed"
+            return ("load_failed" if end.ready_since is None else "died"), f"{what}; a new one is started."
         if cause == "hung":
             return cause, f"The {self.role} process stopped responding and was killed; a new one is started."
         if cause == "abandoned":
@@ -258,15 +299,15 @@ class ChildProcess:
         looked_at = time.monotonic()
         while not self._stopping.wait(WATCH_INTERVAL):
             now = time.monotonic()
-            # A server that was stopped itself (Ctrl-Z) did not watch meanwhile.
+            # A server that was itself stopped (Ctrl-Z) did not watch meanwhile.
             self._watched += min(now - looked_at, 2 * WATCH_INTERVAL)
             looked_at = now
             pid = self.pid
             if detector is None or detector.pid != pid:
                 detector = StallDetector(pid)
             deadline = self._deadline
-            # A child that loads may wait for a file system, in ways that look like doing nothing.
-            idle_looks = detector.look(has_work=deadline is not None and self._loaded)
+            # A child that loads the model may wait for a file system, which looks like doing nothing.
+            idle_looks = detector.look(busy=deadline is not None and self._loaded)
             self.responsive = idle_looks < UNRESPONSIVE_LOOKS
             if idle_looks >= HUNG_LOOKS or (deadline is not None and self._watched > deadline):
                 self._deadline = None

@@ -1,24 +1,24 @@
 """Conversations, messages and tools, in the project's own terms.
 
-The blueprints build these from validated JSON; the formats turn them into token ids. Nothing here knows HTTP,
-and nothing here knows a model family.
+The endpoints build these from validated JSON, and the formats turn them into token ids. Nothing here depends on HTTP or
+on a model family.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the caller declares. ``parameters`` is its JSON schema, as sent."""
+    """A function that the caller declares. ``parameters`` is the text of its JSON schema, which is an object."""
 
     name: str
     description: str | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """Whether the model may, must or must not call; ``name`` set means: this tool and no other."""
+    """Whether the model may call a tool, must or must not. With ``name`` it must call that one, which is declared."""
 
     mode: Literal["none", "auto", "required"] = "auto"
     name: str | None = None
@@ -40,10 +40,10 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. ``developer`` has become ``system`` and ``function`` has become ``tool`` by now.
+    """One message. The roles ``developer`` and ``function`` of a request have become ``system`` and ``tool``.
 
-    ``image`` is the undecoded PNG or JPEG file that a user message shows, at most one a message.
-    ``position`` is the index in the request's ``messages``, for errors that name a parameter.
+    ``image`` is the undecoded PNG or JPEG file that a user message shows, at most one a message. ``position`` is the
+    index in the request's ``messages``, for errors that name a parameter.
     """
 
     role: Role
@@ -63,28 +63,7 @@ class Conversation:
     tool_choice: ToolChoice = ToolChoice()
 
 
-def conversation_to_json(conversation: Conversation) -> dict[str, Any]:
-    """The conversation as JSON values. Images are left out: a prompt's ids depend only on there being one."""
-    data = asdict(conversation)
-    for message in data["messages"]:
-        message["image"] = message["image"] is not None
-    return data
-
-
-def conversation_from_json(data: dict[str, Any]) -> Conversation:
-    """The inverse of `conversation_to_json`; an image that was there is the empty file."""
-    return Conversation(
-        messages=tuple(
-            Message(
-                role=message["role"],
-                content=message["content"],
-                tool_calls=tuple(ToolCall(**call) for call in message["tool_calls"]),
-                tool_call_id=message["tool_call_id"],
-                image=b"" if message["image"] else None,
-                position=message["position"],
-            )
-            for message in data["messages"]
-        ),
-        tools=tuple(Tool(**tool) for tool in data["tools"]),
-        tool_choice=ToolChoice(**data["tool_choice"]),
-    )
+def without_images(conversation: Conversation) -> Conversation:
+    """Return ``conversation`` with an empty file for each image: the ids of a prompt do not depend on its pixels."""
+    messages = (message if message.image is None else replace(message, image=b"") for message in conversation.messages)
+    return replace(conversation, messages=tuple(messages))

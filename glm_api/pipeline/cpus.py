@@ -1,8 +1,8 @@
-"""The number of CPUs that this process may use, and how the children get it as their number of threads.
+"""Decide the number of compute threads and pass it to the children.
 
-chatglm_cpp starts a thread for each CPU of the machine, and its threads spin. In a container that may use two CPUs of
-a machine with 64 that is a disaster, so the number of threads is decided here, by affinity and cgroup quota, and told
-to the children through a small preloaded library (``worker/nprocs.c``).
+chatglm_cpp starts a thread for each CPU of the machine, and its threads spin. In a container that may use 2 of 64 CPUs
+that is a disaster. So the number of threads is decided here, by affinity and cgroup quota, and the children get it from
+a small preloaded library (``worker/nprocs.c``).
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ NPROCS_LIBRARY = Path(__file__).resolve().parent / "worker" / "libnprocs.so"
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """The CPUs that this process may keep busy, at least 1: its affinity, and the cgroup quota rounded down.
+    """Return the number of CPUs that this process may keep busy, by its affinity and cgroup quotas; at least 1.
 
-    Rounded down because a spinning thread uses a whole CPU: with 1.5 CPUs two threads are throttled together.
-    ``root`` is where ``/proc`` and ``/sys`` are looked for.
+    Quotas are rounded down, because a spinning thread uses a whole CPU: with 1.5 CPUs two threads would be throttled
+    together. ``/proc`` and ``/sys`` are read below ``root``.
     """
     cpus = len(os.sched_getaffinity(0))
     return max(1, min([cpus, *(int(quota) for quota in _cgroup_quotas(root))]))
 
 
 def nprocs_for(threads: int) -> int:
-    """What ``get_nprocs`` must answer for chatglm_cpp to compute with ``threads`` threads.
+    """Return what ``get_nprocs`` must return for chatglm_cpp to compute with ``threads`` threads.
 
-    It takes the answer n as it is up to 4, and n/2 above (``get_num_physical_cores`` in its chatglm.cpp). When it
-    evaluates a single token it never takes more than 16 threads.
+    chatglm_cpp starts n threads for n up to 4, and n/2 above (``get_num_physical_cores`` in its chatglm.cpp). It never
+    takes more than 16 threads to evaluate a single token.
     """
     return threads if threads <= 4 else 2 * threads
 
 
 def child_environment(threads: int, library: Path = NPROCS_LIBRARY) -> dict[str, str]:
-    """The whole environment of a child that computes with ``threads`` threads: ours, with what it needs on top.
+    """Return the environment of a child that computes with ``threads`` threads: ours, and some variables more.
 
-    Without the library (`make setup` builds it) the child uses as many threads as chatglm_cpp likes; a warning says so.
+    Without the library (`make setup` builds it) chatglm_cpp decides the number of threads; a warning says so.
     """
     environment = dict(os.environ)
-    # So that the child finds glm_api whatever directory the server was started in.
+    # The child must find glm_api whatever directory the server was started in.
     environment["PYTHONPATH"] = _prepended(str(CHECKOUT), environment.get("PYTHONPATH"))
     if library.exists():
         # By name, because LD_PRELOAD takes a space in a path for a separator; LD_LIBRARY_PATH does not.
@@ -60,7 +60,7 @@ def _prepended(entry: str, entries: str | None) -> str:
 
 
 def _cgroup_quotas(root: Path) -> Iterator[float]:
-    """The CPUs that each cgroup around this process allows, innermost first; cgroups without a quota are left out."""
+    """Yield the number of CPUs that each cgroup around this process allows, innermost first, for those with a quota."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -77,10 +77,10 @@ def _cgroup_quotas(root: Path) -> Iterator[float]:
 
 
 def _groups(mount: Path, path: str) -> Iterator[Path]:
-    """The directories of the cgroup ``path`` and of those around it.
+    """Yield the directories of the cgroup ``path`` and of those around it.
 
-    In a container the path may be the host's, which does not exist below the mount; what is left then is the mount
-    itself, which is the container's own cgroup.
+    In a container the path may be the host's, which does not exist below the mount. Then only the mount itself is left,
+    which is the container's own cgroup.
     """
     relative = PurePosixPath(path.lstrip("/"))
     for group in (relative, *relative.parents):

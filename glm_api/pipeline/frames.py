@@ -1,43 +1,53 @@
-"""The messages between the web process and its children, both directions in one file.
+"""The messages between the web process and its two children, both directions in one file.
 
-A frame is a 4-byte big-endian length and a JSON array: the message's tag, then its fields in order. The two
-sides are always of the same version (one starts the other), so there is no negotiation.
+A frame is a 4-byte big-endian length and a body: the fields of a message as a MessagePack array, headed by the name of
+its class. Each receiver has a decoder for the messages that it takes, and refuses all others with `FrameError`. The two
+sides always run the same version, because one starts the other; so they negotiate nothing.
 
-The web process has two children. The *tokenizer* turns conversations into token ids and back at any time; the
-*pipeline* evaluates token ids and is busy for as long as a prompt takes.
+The *tokenizer* process turns conversations into token ids, and ids into text, at any time. The *pipeline* process
+evaluates token ids; it is busy for as long as a prompt takes.
 """
 
 from __future__ import annotations
 
-import json
 import struct
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterator
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from glm_api.pipeline.conversation import Conversation
+from glm_api.pipeline.job import Sampling
+from glm_api.pipeline.model_info import ModelInfo, OutputSpec
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 # How prompts are read: token by token, in one call, or whichever is cheaper; see `worker.evaluation`.
 PrefillMode = Literal["auto", "step", "batch"]
 
-# A prompt of 128k tokens is below 1 MB of JSON; an image of the largest size that is admitted is below 32 MB.
+# A prompt of 128k tokens takes less than 1 MB, and the largest image that is admitted less than 32 MB.
 MAX_FRAME_BYTES = 64 * 1024 * 1024
+# How much is read from a socket at once.
+RECEIVE_BYTES = 256 * 1024
 HEADER = struct.Struct(">I")
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Base of all frames: subclasses are flat dataclasses of JSON values."""
+class FrameError(ValueError):
+    """What arrived is no frame, or none that this side takes."""
 
-    TAG: ClassVar[str] = ""
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
+    """Base of all messages."""
 
 
 # --- web process -> both children ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Open(Frame):
-    """Load the model file. ``max_length`` is the context in tokens, None for the model's own."""
+class LoadModel(Frame, frozen=True):
+    """Load the model file; the first frame that a child gets. It answers with `Ready` or `LoadFailed`.
 
-    TAG: ClassVar[str] = "open"
+    ``max_length`` is the length of the context in tokens, None for the model's own.
+    """
+
     model: str
     max_length: int | None
     cache_slots: int
@@ -47,36 +57,35 @@ class Open(Frame):
 # --- web process -> tokenizer -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class EncodeChat(Frame):
-    """Build the prompt of a conversation (see `conversation_to_json`), of at most ``most`` tokens.
+class EncodeChat(Frame, frozen=True):
+    """Build the prompt of a conversation, of at most ``most`` tokens; answered by `Encoded`, `TooLong` or `Rejected`.
 
-    Answered by `Encoded`, `TooLong` or `Rejected`.
+    The conversation is one of `without_images`.
     """
 
-    TAG: ClassVar[str] = "encode_chat"
     id: int
-    conversation: dict[str, Any]
+    conversation: Conversation
     most: int
 
 
-@dataclass(frozen=True, slots=True)
-class EncodeText(Frame):
-    """Encode plain text into at most ``most`` tokens. ``prefix``: with the ids that open every prompt, as a raw
-    completion needs them. Answered by `Encoded` or `TooLong`."""
+class EncodeText(Frame, frozen=True):
+    """Encode plain text into at most ``most`` tokens; answered by `Encoded` or `TooLong`.
 
-    TAG: ClassVar[str] = "encode_text"
+    ``prefix`` adds the ids that open every prompt, as a raw completion needs them.
+    """
+
     id: int
     text: str
     prefix: bool
     most: int
 
 
-@dataclass(frozen=True, slots=True)
-class DecodeIds(Frame):
-    """Turn ids into text, special tokens shown; ``apart``: each id by itself. Answered by `Decoded` or `Rejected`."""
+class DecodeIds(Frame, frozen=True):
+    """Turn ids into text, special tokens shown; answered by `Decoded` or `Rejected`.
 
-    TAG: ClassVar[str] = "decode"
+    ``apart`` asks for one text an id, instead of one for all.
+    """
+
     id: int
     ids: list[int]
     apart: bool
@@ -85,40 +94,32 @@ class DecodeIds(Frame):
 # --- tokenizer -> web process -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded(Frame):
-    """Token ids; for a conversation also how its answer is to be read (`OutputSpec` as JSON)."""
+class Encoded(Frame, frozen=True):
+    """The token ids of a conversation or a text. ``output`` says how to read the answer to such a prompt."""
 
-    TAG: ClassVar[str] = "encoded"
     id: int
     ids: list[int]
-    output: dict[str, Any]
+    output: OutputSpec
 
 
-@dataclass(frozen=True, slots=True)
-class TooLong(Frame):
-    """It would be ``tokens`` ids, or ``at_least`` that many, and that is more than were asked for."""
+class TooLong(Frame, frozen=True):
+    """The prompt or text has more tokens than were asked for: ``tokens``, or ``at_least`` that many."""
 
-    TAG: ClassVar[str] = "too_long"
     id: int
     tokens: int
     at_least: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded(Frame):
-    """One text, or one for each id."""
+class Decoded(Frame, frozen=True):
+    """The text of the ids: one for all, or one for each id."""
 
-    TAG: ClassVar[str] = "decoded"
     id: int
     texts: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected(Frame):
-    """The conversation or the ids cannot be put to this model; ``param`` is a dotted path or None."""
+class Rejected(Frame, frozen=True):
+    """The model cannot take this conversation or these ids. ``param`` is the dotted path of the faulty value."""
 
-    TAG: ClassVar[str] = "rejected"
     id: int
     message: str
     param: str | None
@@ -127,190 +128,184 @@ class Rejected(Frame):
 # --- web process -> pipeline --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Generate(Frame):
-    """Answer each prompt, one after the other. For each prompt there is one of ``sizes``, what it takes of the context
-    in tokens (more than it has ids when it shows an image), and one of ``limits``, in new tokens.
+class Generate(Frame, frozen=True):
+    """Answer each prompt, one after the other.
 
-    ``output`` is an `OutputSpec` as JSON, the same for all prompts. ``image`` is a base64 PNG or JPEG file or None.
+    There is one of ``sizes`` for each prompt, the tokens that it takes of the context (more than it has ids when it
+    shows an image), and one of ``limits``, the most new tokens. The rest is the same for all prompts. ``image`` is the
+    undecoded PNG or JPEG file that the prompt shows.
     """
 
-    TAG: ClassVar[str] = "generate"
     id: int
     prompts: list[list[int]]
     sizes: list[int]
     limits: list[int]
-    temperature: float
-    top_p: float
-    top_k: int
-    repetition_penalty: float
-    stop: list[str]
-    output: dict[str, Any]
-    image: str | None
+    sampling: Sampling
+    stop: tuple[str, ...]
+    output: OutputSpec
+    image: bytes | None
     progress: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel(Frame):
+class Cancel(Frame, frozen=True):
     """Stop the generation ``id``; it answers with `Finished`, reason ``cancelled``."""
 
-    TAG: ClassVar[str] = "cancel"
     id: int
 
 
 # --- both children -> web process ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Ready(Frame):
-    """The model is open. ``info`` is a `ModelInfo` as JSON."""
+class Ready(Frame, frozen=True):
+    """The child has loaded the model and takes requests."""
 
-    TAG: ClassVar[str] = "ready"
-    info: dict[str, Any]
+    info: ModelInfo
 
 
-@dataclass(frozen=True, slots=True)
-class LoadFailed(Frame):
-    """The model cannot be opened; ``message`` is one line for the operator."""
+class LoadFailed(Frame, frozen=True):
+    """The child cannot load the model; ``message`` is one line for the operator."""
 
-    TAG: ClassVar[str] = "load_failed"
     message: str
 
 
 # --- pipeline -> web process: the events of an answer -------------------------------------------------------------
-# For each prompt: Started, any number of Progress/Text/ToolCallStarted/ToolArguments, then Finished. Failed ends all.
+# For each prompt: Started, any number of Alive/Progress/Text/ToolCallStarted/ToolArguments, then Finished. Failed ends
+# all prompts.
 
 
-@dataclass(frozen=True, slots=True)
-class Event(Frame):
-    """Base of the events of a generation. In some, ``ids`` are the generated token ids that the event stands for."""
+class Event(Frame, frozen=True):
+    """Base of the events of a generation. ``ids``, where an event has them, are the generated tokens it stands for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started(Event):
-    """A prompt's evaluation begins; ``cached_tokens`` of it need none. The first ``batch_tokens`` are evaluated in one
-    call, during which the process says nothing, for about ``batch_ms`` milliseconds (0: not measured yet)."""
+class Started(Event, frozen=True):
+    """A prompt's evaluation begins; ``cached_tokens`` of it need none.
 
-    TAG: ClassVar[str] = "started"
+    The first ``batch_tokens`` are evaluated in one call. The process says nothing during that call, for about
+    ``batch_ms`` milliseconds; 0 means that no such call has been measured yet.
+    """
+
     prompt_tokens: int
     cached_tokens: int
     batch_ms: float
     batch_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Alive(Event):
-    """The process works on an answer and has nothing to send yet."""
-
-    TAG: ClassVar[str] = "alive"
+class Alive(Event, frozen=True):
+    """The process generates an answer and has nothing to send yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress(Event):
-    """Progress of the prompt's evaluation, in tokens, including cached ones."""
+class Progress(Event, frozen=True):
+    """How many tokens of the prompt have been ``processed``, ``cached`` ones included, in how many milliseconds."""
 
-    TAG: ClassVar[str] = "progress"
     processed: int
     total: int
     cached: int
     milliseconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Text(Event):
-    TAG: ClassVar[str] = "text"
+class Text(Event, frozen=True):
+    """A piece of the answer's text."""
+
     text: str
     ids: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCallStarted(Event):
-    TAG: ClassVar[str] = "tool_call"
+class ToolCallStarted(Event, frozen=True):
+    """The answer calls the tool ``name``; ``index`` counts the calls of the answer from 0."""
+
     index: int
     call_id: str
     name: str
     ids: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolArguments(Event):
+class ToolArguments(Event, frozen=True):
     """A piece of the JSON text of the arguments of call ``index``."""
 
-    TAG: ClassVar[str] = "tool_arguments"
     index: int
     text: str
     ids: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Finished(Event):
-    """One prompt is answered. Times are in milliseconds; ``held`` is what the cache slot holds now, in tokens."""
+class Finished(Event, frozen=True):
+    """One prompt is answered. Times are in milliseconds; ``slot_tokens`` is what the cache ``slot`` holds now."""
 
-    TAG: ClassVar[str] = "finished"
     reason: FinishReason
     completion_tokens: int
     prompt_ms: float
     predicted_ms: float
     slot: int
-    held: int
+    slot_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Failed(Event):
+class Failed(Event, frozen=True):
     """The generation has failed. ``kind``: ``answer`` (`AnswerError`), ``prompt`` (`PromptError`) or ``engine``."""
 
-    TAG: ClassVar[str] = "failed"
     kind: Literal["answer", "prompt", "engine"]
     message: str
 
 
-def _all_frames(base: type[Frame]) -> dict[str, type[Frame]]:
-    found = {base.TAG: base} if base.TAG else {}
-    for sub in base.__subclasses__():
-        found |= _all_frames(sub)
-    return found
+# --- who takes what -----------------------------------------------------------------------------------------------
 
+ToTokenizer = LoadModel | EncodeChat | EncodeText | DecodeIds
+ToPipeline = LoadModel | Generate | Cancel
+TokenizerAnswer = Encoded | TooLong | Decoded | Rejected
+PipelineEvent = Started | Alive | Progress | Text | ToolCallStarted | ToolArguments | Finished | Failed
 
-_BY_TAG = _all_frames(Frame)
-_FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in _BY_TAG.values()}
-_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+F = TypeVar("F")
+Decoder = msgspec.msgpack.Decoder
+
+TO_TOKENIZER: Decoder[ToTokenizer] = Decoder(ToTokenizer)
+TO_PIPELINE: Decoder[ToPipeline] = Decoder(ToPipeline)
+FROM_TOKENIZER: Decoder[Ready | LoadFailed | TokenizerAnswer] = Decoder(Ready | LoadFailed | TokenizerAnswer)
+FROM_PIPELINE: Decoder[Ready | LoadFailed | PipelineEvent] = Decoder(Ready | LoadFailed | PipelineEvent)
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def pack(frame: Frame) -> bytes:
-    """The frame as bytes, header included."""
-    body = _encode_json([frame.TAG, *(getattr(frame, name) for name in _FIELDS[type(frame)])]).encode()
+    """Return the frame as bytes, header included.
+
+    Raises UnicodeEncodeError for text with half of a surrogate pair, and OverflowError for an integer beyond 64 bits.
+    The endpoints accept neither.
+    """
+    body = _encode(frame)
     return HEADER.pack(len(body)) + body
 
 
-def unpack(body: bytes | memoryview) -> Frame:
-    """The frame in ``body`` (without its header). Raises ValueError when it is none."""
-    tag, *values = json.loads(bytes(body))
+def unpack(body: bytes, decoder: Decoder[F]) -> F:
+    """Return the frame in ``body``, which has no header. Raises `FrameError` for one that ``decoder`` does not take."""
     try:
-        return _BY_TAG[tag](*values)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not a frame: {tag!r}") from error
+        return decoder.decode(body)
+    except (ValueError, RecursionError):
+        # The cause is left out: its message may quote what a client sent.
+        raise FrameError("not a frame that this side takes") from None
 
 
-class FrameBuffer:
-    """Collects bytes as they arrive and gives back whole frames."""
+class FrameBuffer(Generic[F]):
+    """Collects bytes as they arrive and cuts them into frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, decoder: Decoder[F]) -> None:
+        self._decoder = decoder
         self._bytes = bytearray()
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """Add ``data``; the frames that are complete now, in order. Raises ValueError on a frame that is too large."""
+    def feed(self, data: bytes) -> Iterator[F]:
+        """Add ``data`` and yield the frames that are complete now, in order.
+
+        Raises `FrameError` at a frame that is too large or that the decoder does not take. The buffer is of no more use
+        then.
+        """
         self._bytes += data
-        found: list[Frame] = []
         start = 0
-        while len(self._bytes) - start >= HEADER.size:
-            (length,) = HEADER.unpack_from(self._bytes, start)
-            if length > MAX_FRAME_BYTES:
-                raise ValueError(f"a frame of {length} bytes exceeds {MAX_FRAME_BYTES}")
-            end = start + HEADER.size + length
-            if len(self._bytes) < end:
-                break
-            found.append(unpack(memoryview(self._bytes)[start + HEADER.size : end]))
-            start = end
-        if start:
+        try:
+            while len(self._bytes) - start >= HEADER.size:
+                (length,) = HEADER.unpack_from(self._bytes, start)
+                if length > MAX_FRAME_BYTES:
+                    raise FrameError(f"a frame of {length} bytes exceeds {MAX_FRAME_BYTES}")
+                begin, end = start + HEADER.size, start + HEADER.size + length
+                if len(self._bytes) < end:
+                    break
+                start = end
+                yield unpack(bytes(memoryview(self._bytes)[begin:end]), self._decoder)
+        finally:
             del self._bytes[:start]
-        return found

@@ -1,10 +1,14 @@
-"""A job for the pipeline, as the blueprints submit it."""
+"""A job for the pipeline: prompts, and how to answer them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from glm_api.pipeline.model_info import OutputSpec
+
+# A temperature or top_p below this means greedy sampling. The engine calculates with 32-bit floats: dividing by much
+# less overflows them, and the least numbers of JSON are 0 to them, which means something else.
+GREEDY_BELOW = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +20,18 @@ class Sampling:
     top_k: int = 0
     repetition_penalty: float = 1.0
 
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is always chosen."""
+        return self.temperature < GREEDY_BELOW or self.top_p < GREEDY_BELOW
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Prompts to answer one after the other under one place in the queue (``n`` choices: the same prompt n times).
+    """Prompts to answer one after the other, with one place in the queue; for ``n`` choices the same prompt n times.
 
-    ``max_tokens`` bounds the new tokens of each answer, which never runs over the context in any case. ``image`` is the
-    file that the prompt shows. ``progress`` asks for `Progress`.
+    ``max_tokens`` is the most new tokens of each answer, which ends at the end of the context in any case. ``image`` is
+    the undecoded file that the prompt shows. ``progress`` asks for `Progress` events.
     """
 
     prompts: list[list[int]]

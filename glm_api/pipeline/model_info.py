@@ -1,18 +1,18 @@
-"""Facts about the loaded model, reported by the children, and how to read its answers."""
+"""Facts about the loaded model, as the children report them, and how to read its answers."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A loaded model. ``context_length`` is in tokens: prompt and answer together never exceed it.
 
-    ``image_tokens``: what an image takes of the context beyond the ids that stand for it in a prompt; 0 for a model
-    that sees none. ``slots`` cache slots of ``slot_bytes`` each are opened as they are needed.
-    ``characters_per_token``: no token stands for more characters; 0 where some characters take no token at all.
+    ``image_tokens`` is what an image takes of the context beyond the ids that stand for it in a prompt; 0 for a model
+    that accepts none. Up to ``slots`` cache slots, of ``slot_bytes`` each, are opened as they are needed.
+    ``characters_per_token`` is the most characters that a token stands for; 0 where some characters take no token.
     """
 
     family: str
@@ -26,33 +26,21 @@ class ModelInfo:
     slot_bytes: int
     model_bytes: int
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> ModelInfo:
-        return cls(**data)
-
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
     """How the ids of an answer become text and tool calls.
 
-    ``mode``: ``chat`` (a message, perhaps with calls) or ``text`` (a raw completion).
-    ``tools``: the names that the model may call. ``forced``: the tool whose call the prompt has already begun.
-    ``required``: only a call will do; the pipeline tries again a bounded number of times.
-    ``json_schema``: the answer must be JSON that this schema admits (``{}`` admits any object); None: no such demand.
+    - ``mode``: ``chat`` (a message, perhaps with calls) or ``text`` (a raw completion).
+    - ``tools``: the names of the tools that the model may call.
+    - ``forced``: the tool whose call the prompt has already begun.
+    - ``required``: the answer must be a call. The pipeline process tries again a bounded number of times.
+    - ``json_schema``: the text of the JSON schema that the answer must match, or None; ``{}`` admits any object. Here
+      too the pipeline process tries again.
     """
 
     mode: Literal["chat", "text"] = "chat"
     tools: tuple[str, ...] = ()
     forced: str | None = None
     required: bool = False
-    json_schema: dict[str, Any] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> OutputSpec:
-        return cls(**{**data, "tools": tuple(data["tools"])})
+    json_schema: str | None = None

@@ -27,6 +27,7 @@ from glm_api.pipeline.child_process import ChildProcess
 from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import (
+    FROM_PIPELINE,
     Alive,
     Cancel,
     Event,
@@ -34,7 +35,8 @@ from glm_api.pipeline.frames import (
     Finished,
     Frame,
     Generate,
-    Open,
+    LoadModel,
+    PipelineEvent,
     PrefillMode,
     Progress,
     Started,
@@ -43,7 +45,7 @@ from glm_api.pipeline.frames import (
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import ModelInfo
-from glm_api.pipeline.tokenizer_client import TokenizerClient, image_to_json
+from glm_api.pipeline.tokenizer_client import TokenizerClient
 
 logger = logging.getLogger(__name__)
 
@@ -105,14 +107,16 @@ class Pipeline:
         self._progress: Progress | None = None
         # Until then the pipeline process cannot be interrupted: it evaluates a prompt in one call.
         self._prefill_ends_at = 0.0
-        opening = Open(settings.model, settings.max_length, settings.cache_slots, settings.prefill)
+        load_model = LoadModel(settings.model, settings.max_length, settings.cache_slots, settings.prefill)
         self._tokenizer = TokenizerClient(
-            opening,
+            load_model,
             settings.environment,
             self._on_model,
             timeout=min(settings.queue_timeout, settings.request_timeout),
         )
-        self._process = ChildProcess("pipeline", opening, self, settings.environment)
+        self._process: ChildProcess[PipelineEvent] = ChildProcess(
+            "pipeline", FROM_PIPELINE, load_model, self, settings.environment
+        )
 
     def start(self) -> None:
         """Start the children and return at once; `health` reports when the model is ready."""
@@ -246,13 +250,10 @@ class Pipeline:
             prompts=job.prompts,
             sizes=sizes,
             limits=[min(job.max_tokens, context - size) for size in sizes],
-            temperature=job.sampling.temperature,
-            top_p=job.sampling.top_p,
-            top_k=job.sampling.top_k,
-            repetition_penalty=job.sampling.repetition_penalty,
-            stop=list(job.stop),
-            output=job.output.to_json(),
-            image=image_to_json(job.image),
+            sampling=job.sampling,
+            stop=job.stop,
+            output=job.output,
+            image=job.image,
             progress=job.progress,
         )
 
@@ -335,7 +336,7 @@ class Pipeline:
                 if generation.work.progress:
                     generation.put(frame)
             case Finished():
-                self._slots[frame.slot] = {"tokens": frame.held}
+                self._slots[frame.slot] = {"tokens": frame.slot_tokens}
                 generation.put(frame)
                 if generation.ends_with(frame):
                     self._end(generation)

@@ -1,7 +1,7 @@
 """Stall detection: tell a process that computes or reads its file from an idle one, by the kernel's counters.
 
-A child that evaluates a prompt in one call says nothing until it is done, which may take minutes. But it uses the CPU
-meanwhile. So a child that was stopped, or waits for ever, is found within seconds however long its work may take.
+A child that evaluates a prompt in one call sends nothing until it is done, which may take minutes. But it uses the CPU
+meanwhile. So a child that was stopped, or that waits for ever, is found within seconds, however long its prompt is.
 """
 
 from __future__ import annotations
@@ -9,37 +9,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-# States of proc(5): on a CPU or waiting for one, and waiting for a disk. In these a process makes progress by itself.
+# States of proc(5) in which a process makes progress by itself: on a CPU or waiting for one, and waiting for a disk.
 _PROGRESSING = frozenset("RD")
 _STOPPED = "T"
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """State of the main thread, and a count that grows while any thread computes or faults in pages."""
+    """The state of the main thread, and a count that grows while any thread computes or faults in pages."""
 
     state: str
     activity: int
 
 
 class StallDetector:
-    """Watches the process ``pid``; None stands for no process, which never stalls."""
+    """Watches the process ``pid``. None stands for no process, which never stalls."""
 
     def __init__(self, pid: int | None) -> None:
         self.pid = pid
         self._last: _Sample | None = None
         self._looks = 0
 
-    def look(self, *, has_work: bool) -> int:
+    def look(self, *, busy: bool) -> int:
         """Return how many looks in a row, this one included, found the process doing nothing.
 
-        Without work only a process that was stopped by a signal counts as stalled.
+        A process that is not ``busy`` may do nothing; it counts as stalled only when a signal has stopped it.
         """
         sample = _sample(self.pid)
         last, self._last = self._last, sample
         if sample is None or last is None:
             self._looks = 0
-        elif sample.state == _STOPPED or (has_work and _idle(last, sample)):
+        elif sample.state == _STOPPED or (busy and _idle(last, sample)):
             self._looks += 1
         else:
             self._looks = 0
@@ -57,7 +57,7 @@ def _sample(pid: int | None) -> _Sample | None:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
-    # The second field, the name, may hold spaces and parentheses; what is counted here begins behind it.
+    # The second field, the name, may hold spaces and parentheses; the fields are counted from behind it.
     fields = stat.rpartition(")")[2].split()
     minor_faults, major_faults, user_ticks, system_ticks = (int(fields[index]) for index in (7, 9, 11, 12))
     return _Sample(fields[0], minor_faults + major_faults + user_ticks + system_ticks)

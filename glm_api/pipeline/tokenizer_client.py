@@ -1,13 +1,12 @@
 """The web side of the tokenizer process: numbered questions, sent to the process one at a time.
 
-Token ids are needed before a request is admitted (does the prompt fit?) and by ``/tokenize`` at any time, but the
-pipeline process is deaf while it evaluates a prompt. So ids come from a process of their own, which never computes
-for longer than an encoding takes.
+A request is admitted only when its prompt fits the context, so its token ids are needed before; and ``/tokenize`` needs
+ids at any time. But the pipeline process answers nothing while it evaluates a prompt in one call. So ids come from a
+process of their own, which never computes for longer than an encoding takes.
 """
 
 from __future__ import annotations
 
-import base64
 import itertools
 import queue
 import threading
@@ -26,75 +25,79 @@ from glm_api.backend.errors import (
     shutting_down,
 )
 from glm_api.pipeline.child_process import ChildProcess
-from glm_api.pipeline.conversation import Conversation, conversation_to_json
+from glm_api.pipeline.conversation import Conversation, without_images
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import (
+    FROM_TOKENIZER,
     Decoded,
     DecodeIds,
     EncodeChat,
     Encoded,
     EncodeText,
-    Frame,
-    Open,
+    LoadModel,
     Rejected,
+    TokenizerAnswer,
     TooLong,
     pack,
 )
-from glm_api.pipeline.model_info import ModelInfo, OutputSpec
+from glm_api.pipeline.model_info import ModelInfo
 
-# A process that computes for longer than this and what the question's length adds is hung; one that does nothing is
-# found sooner. The slowest megabyte that was found takes 5 s on a busy core.
+# A process that computes for longer than this, plus what the question's length adds, is hung. (One that does nothing is
+# found sooner.) The slowest megabyte that was found takes 5 s on a busy core. Seconds.
 HUNG_AFTER = 5.0
 HUNG_AFTER_PER_MEGABYTE = 10.0
-# Questions of up to this many bytes take milliseconds, and do not wait for longer ones.
+# Questions of up to this many bytes take milliseconds, so they do not wait for longer ones.
 SHORT_BYTES = 64 * 1024
-# A question at which the process has ended this often is asked no more.
+# A question is given up when the process has ended this often while it had it.
 MOST_DEATHS = 2
-# The most tokens that one text is turned into, or ids into text, when it is not for a prompt; the context's length
-# where that is more. An answer with a piece for each of them takes the web process some 30 ms.
+# The most tokens of a text that is not a prompt, and the most ids that are turned into text; the context's length where
+# that is more. An answer with a piece for each of so many takes the web process some 30 ms.
 MOST_TOKENS = 32_768
 
-
-def image_to_json(image: bytes | None) -> str | None:
-    """A file as base64, for a frame."""
-    return None if image is None else base64.b64encode(image).decode()
+Question = EncodeChat | EncodeText | DecodeIds
 
 
 @dataclass(eq=False, slots=True)
 class _Question:
-    """Something to ask. ``data`` is its frame; ``deaths``: how often the process has ended while it had it."""
+    """A question. ``data`` is its packed frame; ``deaths`` counts how often the process has ended while it had it."""
 
     id: int
     data: bytes
-    answer: queue.SimpleQueue[Frame | PipelineError] = field(default_factory=queue.SimpleQueue)
+    answer: queue.SimpleQueue[TokenizerAnswer | PipelineError] = field(default_factory=queue.SimpleQueue)
     deaths: int = 0
     abandoned: bool = False
 
     @property
     def first(self) -> bool:
-        """Whether it is asked before longer ones, and before those that may have ended the process."""
+        """Whether it is asked before long questions, and before those that may have ended the process."""
         return len(self.data) <= SHORT_BYTES and not self.deaths
 
     @property
     def patience(self) -> float:
-        """Seconds after which the process hangs if it has not answered."""
+        """Seconds after which a process that has not answered counts as hung."""
         return HUNG_AFTER + HUNG_AFTER_PER_MEGABYTE * len(self.data) / 2**20
 
 
 class TokenizerClient:
     """Asks the tokenizer process and waits for its answers. Methods may be called from any thread.
 
-    The process has one question at a time; the others wait here. So its deadline is that of one question, begins when
-    it is asked and is moved by nobody; a process that has stopped holds up at most one sender; and when the process
-    dies it is known at which question, while the others have lost nothing and are asked of the next process.
-    ``timeout``: the seconds that a question may take in all.
+    The process has one question at a time; the others wait here. So the process's deadline is that of one question: it
+    begins when the question is sent, and no other question moves it. A process that has stopped blocks at most one
+    sender. When the process dies, it is known at which question; the others are asked of the next process.
+    ``timeout`` is the number of seconds that a question may take in all, the time that it waits included.
     """
 
     def __init__(
-        self, opening: Open, environment: Mapping[str, str], on_ready: Callable[[ModelInfo], None], timeout: float
+        self,
+        load_model: LoadModel,
+        environment: Mapping[str, str],
+        on_ready: Callable[[ModelInfo], None],
+        timeout: float,
     ) -> None:
-        self.process = ChildProcess("tokenizer", opening, self, environment)
-        self._announce = on_ready
+        self.process: ChildProcess[TokenizerAnswer] = ChildProcess(
+            "tokenizer", FROM_TOKENIZER, load_model, self, environment
+        )
+        self._on_ready = on_ready
         self._timeout = timeout
         self._model: ModelInfo | None = None
         self._ids = itertools.count(1)
@@ -105,38 +108,41 @@ class TokenizerClient:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a process that takes questions."""
+        """Whether the process takes questions."""
         return self._state == "ready"
 
     def stop(self) -> None:
-        """End the process; who waits for it is told. Idempotent."""
+        """End the process; questions that wait fail with `ShuttingDown`. Idempotent."""
         self._end("stopped", lambda: shutting_down(begun=False))
         self.process.stop()
 
     # --- questions ---
-    # Each raises `ModelLoading`, `ShuttingDown`, `EngineError` or `DeadlineExceeded` besides what it says.
+    # Besides the errors that it names, each raises `ModelLoading`, `ShuttingDown`, `EngineError` or `DeadlineExceeded`.
 
     def encode_chat(self, conversation: Conversation) -> Prompt:
-        """The prompt of ``conversation``. Raises `PromptError`, `ContextLengthExceeded`."""
-        # What tools and calls add to the prompt differs from their length here: the process looks at that.
+        """Return the prompt of ``conversation``. Raises `PromptError` and `ContextLengthExceeded`."""
+        # Tools and calls add to the prompt too, but not by their length here: the process looks at them.
         length = sum(len(message.content) for message in conversation.messages)
         shows_image = any(message.image is not None for message in conversation.messages)
         answer = self._encode_prompt(
             length,
-            lambda id, most: EncodeChat(id, conversation_to_json(conversation), most),
+            lambda id, most: EncodeChat(id, without_images(conversation), most),
             self._known.image_tokens if shows_image else 0,
         )
-        return Prompt(answer.ids, OutputSpec.from_json(answer.output))
+        return Prompt(answer.ids, answer.output)
 
     def encode_text(self, text: str) -> list[int]:
-        """The ids of the raw completion's prompt ``text``. Raises `ContextLengthExceeded`."""
+        """Return the ids of ``text``, the prompt of a raw completion. Raises `ContextLengthExceeded`."""
         try:
             return self._encode_prompt(len(text), lambda id, most: EncodeText(id, text, True, most)).ids
         except ContextLengthExceeded as error:
             raise error.at("prompt") from None
 
     def tokenize(self, text: str, special: bool) -> list[int]:
-        """The ids of ``text``; ``special``: with those that open a raw completion's prompt. Raises `PromptError`."""
+        """Return the ids of ``text``. Raises `PromptError` for too many.
+
+        ``special`` adds the ids that open the prompt of a raw completion.
+        """
         most = self._most_tokens
         answer = self._encode(len(text), most, lambda id, most: EncodeText(id, text, special, most))
         if isinstance(answer, TooLong):
@@ -148,15 +154,15 @@ class TokenizerClient:
         return answer.ids
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ``ids``, special tokens shown. Raises `PromptError` for unknown ids, and for too many."""
+        """Return the text of ``ids``, special tokens shown. Raises `PromptError` for unknown ids and for too many."""
         (text,) = self._decode(ids, apart=False)
         return text
 
     def pieces(self, ids: list[int]) -> list[str]:
-        """The text of each of ``ids`` by itself. Raises `PromptError` as `decode` does."""
+        """Return the text of each of ``ids`` by itself. Raises `PromptError` as `decode` does."""
         return self._decode(ids, apart=True)
 
-    def _encode_prompt(self, length: int, question: Callable[[int, int], Frame], image_tokens: int = 0) -> Encoded:
+    def _encode_prompt(self, length: int, question: Callable[[int, int], Question], image_tokens: int = 0) -> Encoded:
         context = self._known.context_length
         answer = self._encode(length, max(0, context - 1 - image_tokens), question)
         if isinstance(answer, TooLong):
@@ -164,8 +170,8 @@ class TokenizerClient:
             raise ContextLengthExceeded(tokens, context, image_tokens, at_least=answer.at_least)
         return answer
 
-    def _encode(self, length: int, most: int, question: Callable[[int, int], Frame]) -> Encoded | TooLong:
-        """Ask for at most ``most`` ids of ``length`` characters of text, unless that many characters need more."""
+    def _encode(self, length: int, most: int, question: Callable[[int, int], Question]) -> Encoded | TooLong:
+        """Ask for at most ``most`` ids of ``length`` characters of text, unless so many characters need more ids."""
         longest = self._known.characters_per_token
         if longest and length > most * longest:
             return TooLong(0, -(-length // longest), at_least=True)
@@ -202,7 +208,7 @@ class TokenizerClient:
 
     # --- asking ---
 
-    def _ask(self, make: Callable[[int], Frame]) -> Frame:
+    def _ask(self, make: Callable[[int], Question]) -> Encoded | TooLong | Decoded:
         id = next(self._ids)
         question = _Question(id, pack(make(id)))
         with self._lock:
@@ -227,7 +233,7 @@ class TokenizerClient:
         return answer
 
     def _ask_next(self) -> None:
-        """Ask the process the next question, if there is one and the process has none."""
+        """Send the next question, if there is one and the process has none."""
         with self._lock:
             if self._state != "ready" or self._asked is not None or not self._waiting:
                 return
@@ -237,14 +243,14 @@ class TokenizerClient:
             self._asked = question
             self.process.expect_within(question.patience)
         if not self.process.send_packed(question.data):
-            # The process has ended, by nothing that it was asked; `on_down` will hear of that.
+            # The process has ended, but not over this question. `on_down` will be called.
             with self._lock:
                 if self._asked is question:
                     self._asked = None
                     self._waiting = {question.id: question, **self._waiting}
                     self.process.expect_within(None)
 
-    # --- what the process says ---
+    # --- calls from the process's supervisor ---
 
     def on_ready(self, info: ModelInfo) -> None:
         """The tokenizer process takes questions."""
@@ -252,12 +258,11 @@ class TokenizerClient:
             self._model = info
             if self._state != "stopped":
                 self._state = "ready"
-        self._announce(info)
+        self._on_ready(info)
         self._ask_next()
 
-    def on_frame(self, frame: Frame) -> None:
+    def on_frame(self, frame: TokenizerAnswer) -> None:
         """The tokenizer process has answered."""
-        assert isinstance(frame, (Encoded, Decoded, Rejected, TooLong))
         with self._lock:
             question = self._asked
             if question is None or question.id != frame.id:
@@ -268,7 +273,7 @@ class TokenizerClient:
         question.answer.put(frame)
 
     def on_down(self, cause: Cause, message: str) -> None:
-        """The tokenizer process is gone. What waits is asked of the next one, and what it had behind that."""
+        """The process is gone. The next one gets the questions that wait, and last the one that this process had."""
         if cause in ("stopped", "load_failed"):
             self._end("stopped" if cause == "stopped" else "failed", self._refusal)
             return
@@ -290,7 +295,7 @@ class TokenizerClient:
         )
 
     def _end(self, state: Literal["failed", "stopped"], error: Callable[[], PipelineError]) -> None:
-        """There is no process to ask, and none that is about to come: tell who waits."""
+        """Fail the questions that wait: there is no process to ask, and none is about to come."""
         with self._lock:
             if self._state != "stopped":
                 self._state = state

@@ -16,7 +16,7 @@ from marshmallow import ValidationError
 
 from glm_api.api.json_schema import KEYWORDS, MAX_DEPTH, check_answer_schema, check_schema, standalone
 from glm_api.pipeline.worker import structured_output
-from glm_api.pipeline.worker.structured_output import DemandNotMet, json_answer
+from glm_api.pipeline.worker.structured_output import ConstraintNotMet, json_answer
 from tests.support.client import CHAT, HELLO, refused
 from tests.support.fake_pipeline import FakePipeline
 from tests.support.listener import Listener
@@ -188,7 +188,7 @@ def test_an_accepted_schema_can_be_evaluated(client: FlaskClient, fake: FakePipe
     demanded = fake.jobs[-1].output.json_schema
     assert demanded is not None
     for answer in ('{"a": {"b": "c", "next": {}}}', '{"a": "2020-02"}', "{}"):
-        assert can_check(answer, demanded)
+        assert can_check(answer, json.loads(demanded))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -203,7 +203,7 @@ def can_check(answer: str, schema: dict[str, Any]) -> bool:
     """Whether ``answer`` can be checked against ``schema``; it need not fit."""
     try:
         json_answer(answer, schema)
-    except DemandNotMet as unmet:
+    except ConstraintNotMet as unmet:
         return "could not be checked" not in str(unmet)
     return True
 

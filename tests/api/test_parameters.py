@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -196,7 +197,7 @@ class TestResponseFormat:
         assert len(fake.conversations[0].messages) == 1
 
     def test_json_object_is_checked_and_told_to_the_model(self, client: FlaskClient, fake: FakePipeline) -> None:
-        assert job(client, fake, response_format={"type": "json_object"}).output.json_schema == {}
+        assert job(client, fake, response_format={"type": "json_object"}).output.json_schema == "{}"
         first, second = fake.conversations[0].messages
         assert (first.role, second.role) == ("system", "user")
         assert "JSON object" in first.content
@@ -204,7 +205,7 @@ class TestResponseFormat:
     def test_a_schema_is_checked_and_shown_to_the_model(self, client: FlaskClient, fake: FakePipeline) -> None:
         named = {"name": "answer", "schema": SCHEMA, "description": "Ein Tier", "strict": True}
         format = {"type": "json_schema", "json_schema": named}
-        assert job(client, fake, response_format=format).output.json_schema == SCHEMA
+        assert job(client, fake, response_format=format).output.json_schema == json.dumps(SCHEMA)
         system = fake.conversations[0].messages[0].content
         assert '"$ref": "#/$defs/b"' in system
         assert "Ein Tier" in system
@@ -239,7 +240,7 @@ class TestResponseFormat:
     def test_older_drafts_are_accepted(self, client: FlaskClient, fake: FakePipeline) -> None:
         schema = {"$schema": "http://json-schema.org/draft-04/schema#", "minimum": 5, "exclusiveMinimum": True}
         format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-        assert job(client, fake, response_format=format).output.json_schema == schema
+        assert job(client, fake, response_format=format).output.json_schema == json.dumps(schema)
 
     def test_a_schema_that_is_too_deep_is_refused(self, client: FlaskClient) -> None:
         schema: dict[str, Any] = {}

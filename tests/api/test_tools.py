@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def refusal(client: FlaskClient, **parameters: Any) -> Any:
 def test_declared_tools_reach_the_model(client: FlaskClient, fake: FakePipeline) -> None:
     tools = [tool("f", description="Does f", parameters=PARAMETERS, strict=True), tool("g")]
     got = conversation(client, fake, tools=tools)
-    assert got.tools == (Tool("f", "Does f", PARAMETERS), Tool("g", None, {}))
+    assert got.tools == (Tool("f", "Does f", json.dumps(PARAMETERS, ensure_ascii=False)), Tool("g"))
     assert got.tool_choice == ToolChoice("auto")
 
 
@@ -60,7 +61,7 @@ def test_the_legacy_form_means_the_same(
     client: FlaskClient, fake: FakePipeline, call: Any, expected: ToolChoice
 ) -> None:
     got = conversation(client, fake, functions=[{"name": "f", "parameters": PARAMETERS}], function_call=call)
-    assert got.tools == (Tool("f", None, PARAMETERS),)
+    assert got.tools == (Tool("f", None, json.dumps(PARAMETERS, ensure_ascii=False)),)
     assert got.tool_choice == expected
 
 

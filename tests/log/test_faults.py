@@ -116,7 +116,7 @@ def test_the_child_dies_with_one_line_and_without_the_prompt() -> None:
         output, _ = child.communicate(timeout=60)
     assert child.returncode == 1
     assert len(output.splitlines()) == 1
-    assert output.startswith("The process failed: ValueError at glm_api/pipeline/frames.py:")
+    assert output.startswith("The process failed: FrameError at glm_api/pipeline/frames.py:")
     assert SECRET not in output
 
 

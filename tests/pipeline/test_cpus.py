@@ -1,4 +1,4 @@
-"""Threads: as many as the CPUs that the process may really use, and chatglm_cpp obeys."""
+"""There are as many threads as CPUs that the process may use, and chatglm_cpp obeys."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def test_affinity_counts_without_cgroups(tmp_path: Path) -> None:
+def test_the_affinity_counts_without_cgroups(tmp_path: Path) -> None:
     assert usable_cpus(tmp_path) == AFFINITY
 
 
-def test_affinity_of_a_real_process_counts() -> None:
+def test_the_affinity_of_a_real_process_counts() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
     code += "from glm_api.pipeline.cpus import usable_cpus; print(usable_cpus())"
     result = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
@@ -42,7 +42,7 @@ def test_affinity_of_a_real_process_counts() -> None:
 @pytest.mark.parametrize(
     ("quota", "cpus"), [("max 100000", 64), ("200000 100000", 2), ("150000 100000", 1), ("50000 100000", 1)]
 )
-def test_quota_of_cgroup_v2(tmp_path: Path, quota: str, cpus: int) -> None:
+def test_the_quota_of_cgroup_v2_counts(tmp_path: Path, quota: str, cpus: int) -> None:
     write(tmp_path / "proc/self/cgroup", "0::/system.slice/glm.service\n")
     write(tmp_path / "sys/fs/cgroup/system.slice/glm.service/cpu.max", quota + "\n")
     assert usable_cpus(tmp_path) == cpus
@@ -58,7 +58,7 @@ def test_the_smallest_quota_of_all_enclosing_cgroups_counts(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("many_cpus")
 @pytest.mark.parametrize(("quota", "cpus"), [("-1", 64), ("400000", 4)])
-def test_quota_of_cgroup_v1(tmp_path: Path, quota: str, cpus: int) -> None:
+def test_the_quota_of_cgroup_v1_counts(tmp_path: Path, quota: str, cpus: int) -> None:
     write(tmp_path / "proc/self/cgroup", "4:memory:/x\n3:cpu,cpuacct:/docker/abc\n")
     write(tmp_path / "sys/fs/cgroup/cpu/docker/abc/cpu.cfs_quota_us", quota + "\n")
     write(tmp_path / "sys/fs/cgroup/cpu/docker/abc/cpu.cfs_period_us", "100000\n")
@@ -66,7 +66,7 @@ def test_quota_of_cgroup_v1(tmp_path: Path, quota: str, cpus: int) -> None:
 
 
 @pytest.mark.usefixtures("many_cpus")
-def test_a_container_that_sees_the_path_of_the_host(tmp_path: Path) -> None:
+def test_the_quota_counts_in_a_container_that_has_the_hosts_path(tmp_path: Path) -> None:
     write(tmp_path / "proc/self/cgroup", "3:cpu,cpuacct:/docker/abc\n")
     write(tmp_path / "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "200000\n")
     write(tmp_path / "sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n")
@@ -74,14 +74,14 @@ def test_a_container_that_sees_the_path_of_the_host(tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 512))
-def test_chatglm_cpp_makes_the_threads_out_of_nprocs(threads: int) -> None:
+def test_get_nprocs_decides_the_number_of_threads(threads: int) -> None:
     def get_num_physical_cores(n: int) -> int:
         return n if n <= 4 else n // 2
 
     assert get_num_physical_cores(nprocs_for(threads)) == threads
 
 
-def test_without_the_library_a_warning_and_no_preload(
+def test_a_missing_library_is_not_preloaded_and_a_warning_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GLM_NPROCS", raising=False)
@@ -116,7 +116,7 @@ while True:
 
 
 @pytest.mark.parametrize("threads", [1, 3, 48])
-def test_a_child_believes_in_the_cpus_it_was_given(threads: int) -> None:
+def test_a_child_sees_the_number_of_cpus_that_it_is_given(threads: int) -> None:
     code = "import ctypes; libc = ctypes.CDLL(None); print(libc.get_nprocs(), libc.get_nprocs_conf())"
     result = subprocess.run(
         [sys.executable, "-c", code], env=child_environment(threads), capture_output=True, text=True, check=True
@@ -124,7 +124,7 @@ def test_a_child_believes_in_the_cpus_it_was_given(threads: int) -> None:
     assert result.stdout == f"{nprocs_for(threads)} {nprocs_for(threads)}\n"
 
 
-def test_the_library_tells_the_truth_when_nothing_was_given() -> None:
+def test_the_library_tells_the_real_number_when_none_is_given() -> None:
     environment = child_environment(1)
     del environment["GLM_NPROCS"]
     code = "import ctypes; print(ctypes.CDLL(None).get_nprocs())"
@@ -140,7 +140,7 @@ def test_chatglm_cpp_computes_with_the_one_thread_it_was_given() -> None:
     ) as child:
         try:
             assert child.stdout is not None
-            # ggml starts its threads anew for each evaluation: the most that were seen over many is what it uses.
+            # ggml starts its threads anew for each evaluation, so the most that are seen over many is what it uses.
             most = 0
             for _ in range(30):
                 assert child.stdout.readline() == b"\n"

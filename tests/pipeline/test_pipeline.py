@@ -184,7 +184,7 @@ def test_a_tool_is_called_with_the_declared_name(make_pipeline: MakePipeline) ->
     weather = Tool(
         "get_weather",
         "Get the weather of a city",
-        {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}',
     )
     prompt = pipeline.encode_chat(Conversation((Message("user", "What is the weather in Paris?"),), (weather,)))
     events = collect(pipeline.generate(Job([prompt.ids], UNBOUNDED, GREEDY, output=prompt.output)))

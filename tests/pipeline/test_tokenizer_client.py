@@ -1,4 +1,4 @@
-"""What is asked of the tokenizer process, when, and of which one; a process of the test's own stands in for it."""
+"""Which questions the tokenizer process is asked, and when. A process of the test's own stands in for it."""
 
 from __future__ import annotations
 
@@ -21,26 +21,37 @@ from glm_api.backend.errors import (
 )
 from glm_api.pipeline import tokenizer_client
 from glm_api.pipeline.conversation import Conversation, Message
-from glm_api.pipeline.frames import HEADER, Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Open, TooLong, unpack
-from glm_api.pipeline.tokenizer_client import SHORT_BYTES, TokenizerClient
+from glm_api.pipeline.frames import (
+    HEADER,
+    TO_TOKENIZER,
+    Decoded,
+    DecodeIds,
+    EncodeChat,
+    Encoded,
+    EncodeText,
+    LoadModel,
+    TooLong,
+    unpack,
+)
+from glm_api.pipeline.model_info import OutputSpec
+from glm_api.pipeline.tokenizer_client import SHORT_BYTES, Question, TokenizerClient
 from tests.support.fake_pipeline import MODEL
 from tests.support.processes import PATIENCE, until
 
 INFO = replace(MODEL, context_length=100_000, characters_per_token=16)
-Question = EncodeText | EncodeChat | DecodeIds
 
 
 class Process:
-    """Takes what is sent and does nothing; the test says what becomes of it."""
+    """Takes what is sent and does nothing; the test answers."""
 
-    def __init__(self, role: str, opening: Open, client: TokenizerClient, environment: object) -> None:
+    def __init__(self, *_: object) -> None:
         self.sent: list[Question] = []
         self.deadlines: list[float | None] = []
         self.alive = True
 
     def send_packed(self, data: bytes) -> bool:
         if self.alive:
-            frame = unpack(data[HEADER.size :])
+            frame = unpack(data[HEADER.size :], TO_TOKENIZER)
             assert isinstance(frame, (EncodeText, EncodeChat, DecodeIds))
             self.sent.append(frame)
         return self.alive
@@ -53,17 +64,17 @@ class Process:
 
 
 class Tokenizer:
-    """A `TokenizerClient` with its process, and what happens to both."""
+    """A `TokenizerClient` and its process, with what may happen to both."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor, timeout: float = PATIENCE) -> None:
         monkeypatch.setattr(tokenizer_client, "ChildProcess", Process)
-        self.client = TokenizerClient(Open("model", None, 1, "auto"), {}, lambda info: None, timeout)
+        self.client = TokenizerClient(LoadModel("model", None, 1, "auto"), {}, lambda info: None, timeout)
         process: Any = self.client.process
         self.process: Process = process
         self._pool = pool
 
     def ask(self, text: str) -> Future[list[int]]:
-        """Ask for the ids of ``text`` and come back when it waits or is asked."""
+        """Ask for the ids of ``text``; return when the question waits or has been sent."""
         asked = threading.Event()
         ask_next: Callable[[], None] = self.client._ask_next
 
@@ -78,11 +89,11 @@ class Tokenizer:
         return future
 
     def asked(self) -> list[str]:
-        """The texts that the processes were asked for, each by its first character."""
+        """Return the texts whose ids the processes were asked for, each by its first character."""
         return [frame.text[0] for frame in self.process.sent if isinstance(frame, EncodeText)]
 
     def answer(self, ids: list[int]) -> None:
-        self.client.on_frame(Encoded(self.process.sent[-1].id, ids, {}))
+        self.client.on_frame(Encoded(self.process.sent[-1].id, ids, OutputSpec()))
 
     def die(self, cause: Cause = "died") -> None:
         self.client.on_down(cause, "It ended.")
@@ -96,7 +107,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def tokenizer(monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor) -> Iterator[Tokenizer]:
-    """One that is ready."""
+    """A `Tokenizer` that is ready."""
     tokenizer = Tokenizer(monkeypatch, pool)
     tokenizer.client.on_ready(INFO)
     yield tokenizer
@@ -111,7 +122,7 @@ def test_one_question_is_asked_at_a_time_and_in_order(tokenizer: Tokenizer) -> N
         assert future.result(PATIENCE) == [number]
 
 
-def test_what_is_short_does_not_wait_for_what_is_long(tokenizer: Tokenizer) -> None:
+def test_a_short_question_does_not_wait_for_long_ones(tokenizer: Tokenizer) -> None:
     for text in ("a" * SHORT_BYTES, "b" * SHORT_BYTES, "c"):
         tokenizer.ask(text)
     for _ in range(3):
@@ -119,13 +130,13 @@ def test_what_is_short_does_not_wait_for_what_is_long(tokenizer: Tokenizer) -> N
     assert tokenizer.asked() == ["a", "c", "b"]
 
 
-def test_the_deadline_is_that_of_the_question_that_is_asked(tokenizer: Tokenizer) -> None:
+def test_the_deadline_is_that_of_the_current_question(tokenizer: Tokenizer) -> None:
     tokenizer.ask("a")
     set_for_the_first = list(tokenizer.process.deadlines)
     assert set_for_the_first == [pytest.approx(tokenizer_client.HUNG_AFTER, abs=0.1)]
     tokenizer.ask("b" * 2**20)
     tokenizer.ask("c")
-    # Those that come meanwhile do not move it.
+    # The questions that come meanwhile do not move it.
     assert tokenizer.process.deadlines == set_for_the_first
     tokenizer.answer([])
     tokenizer.answer([])
@@ -136,14 +147,14 @@ def test_the_deadline_is_that_of_the_question_that_is_asked(tokenizer: Tokenizer
 
 
 @pytest.mark.parametrize("cause", ["died", "hung"])
-def test_what_waits_and_what_was_asked_is_asked_of_the_next_process(cause: Cause, tokenizer: Tokenizer) -> None:
+def test_the_next_process_is_asked_the_questions_of_the_one_that_ended(cause: Cause, tokenizer: Tokenizer) -> None:
     answers = {text: tokenizer.ask(text) for text in "abc"}
     tokenizer.die(cause)
     assert not tokenizer.client.ready
     answers["d"] = tokenizer.ask("d")
     assert tokenizer.asked() == ["a"]
     tokenizer.client.on_ready(INFO)
-    # The one that may have ended it comes behind those that surely have not.
+    # The question that may have ended the process comes after those that have not.
     for number in range(4):
         tokenizer.answer([number])
     assert tokenizer.asked() == list("abcda")
@@ -155,7 +166,7 @@ def test_what_waits_and_what_was_asked_is_asked_of_the_next_process(cause: Cause
     }
 
 
-def test_only_what_was_asked_at_two_deaths_is_blamed(tokenizer: Tokenizer) -> None:
+def test_only_the_question_at_two_deaths_fails(tokenizer: Tokenizer) -> None:
     poison = tokenizer.ask("x")
     tokenizer.die()
     tokenizer.client.on_ready(INFO)
@@ -169,7 +180,7 @@ def test_only_what_was_asked_at_two_deaths_is_blamed(tokenizer: Tokenizer) -> No
     assert tokenizer.asked() == list("xxa")
 
 
-def test_a_process_that_is_gone_before_it_was_asked_is_no_death_over_a_question(tokenizer: Tokenizer) -> None:
+def test_the_end_of_a_process_that_was_not_asked_is_not_counted(tokenizer: Tokenizer) -> None:
     tokenizer.process.alive = False
     answer = tokenizer.ask("a")
     for _ in range(2):
@@ -191,7 +202,7 @@ def test_a_question_that_nobody_waits_for_is_not_asked(
     for future in (asked, waiting):
         with pytest.raises(DeadlineExceeded):
             future.result(PATIENCE)
-    # The answer to the first one comes all the same, and finds nobody.
+    # The answer to the first question comes all the same, and nobody waits for it.
     tokenizer.answer([1])
     assert tokenizer.asked() == ["a"]
     tokenizer.ask("c")
@@ -213,7 +224,7 @@ def test_before_the_first_load_questions_are_refused(monkeypatch: pytest.MonkeyP
     ],
 )
 @pytest.mark.parametrize("restarting", [False, True])
-def test_who_waits_is_told_when_there_is_no_process_to_come(
+def test_waiting_questions_fail_when_no_process_will_come(
     restarting: bool, end: Callable[[Tokenizer], None], expected: type[Exception], tokenizer: Tokenizer
 ) -> None:
     answers = [tokenizer.ask("a"), tokenizer.ask("b")]
@@ -227,7 +238,7 @@ def test_who_waits_is_told_when_there_is_no_process_to_come(
         tokenizer.client.tokenize("c", special=False)
 
 
-def test_a_file_that_can_be_loaded_again_is_served(tokenizer: Tokenizer) -> None:
+def test_questions_are_answered_once_the_model_can_be_loaded(tokenizer: Tokenizer) -> None:
     tokenizer.die("load_failed")
     tokenizer.client.on_ready(INFO)
     answer = tokenizer.ask("a")
@@ -238,7 +249,7 @@ def test_a_file_that_can_be_loaded_again_is_served(tokenizer: Tokenizer) -> None
 class TestLength:
     """``INFO``'s tokens have at most 16 characters."""
 
-    def test_a_prompt_that_no_encoding_makes_fit_is_refused_unasked(self, tokenizer: Tokenizer) -> None:
+    def test_a_prompt_that_cannot_fit_is_refused_without_a_question(self, tokenizer: Tokenizer) -> None:
         context = INFO.context_length
         for ask in (
             lambda: tokenizer.client.encode_text("a" * 16 * context),
@@ -249,7 +260,7 @@ class TestLength:
             assert (refused.value.prompt_tokens, refused.value.context_length) == (context, context)
         assert not tokenizer.process.sent
 
-    def test_a_prompt_that_may_fit_is_asked(self, tokenizer: Tokenizer, pool: ThreadPoolExecutor) -> None:
+    def test_a_prompt_that_may_fit_is_encoded(self, tokenizer: Tokenizer, pool: ThreadPoolExecutor) -> None:
         most = INFO.context_length - 1
         fits = pool.submit(tokenizer.client.encode_text, "a" * 16 * most)
         until(lambda: bool(tokenizer.process.sent))
@@ -260,7 +271,7 @@ class TestLength:
         assert len(fits.result(PATIENCE)) == most
 
     @pytest.mark.parametrize(("at_least", "said"), [(True, "at least 123456 tokens"), (False, "in 123456 tokens")])
-    def test_what_the_process_finds_too_long_is_said_as_it_says(
+    def test_the_count_of_a_prompt_that_is_too_long_is_told(
         self, at_least: bool, said: str, tokenizer: Tokenizer, pool: ThreadPoolExecutor
     ) -> None:
         prompt = pool.submit(tokenizer.client.encode_text, "a")
@@ -269,7 +280,7 @@ class TestLength:
         with pytest.raises(ContextLengthExceeded, match=said):
             prompt.result(PATIENCE)
 
-    def test_a_text_that_is_not_for_a_prompt_has_a_bound_too(self, tokenizer: Tokenizer) -> None:
+    def test_a_text_that_is_not_a_prompt_is_bounded_too(self, tokenizer: Tokenizer) -> None:
         with pytest.raises(PromptError, match=r"at least 100001 tokens.* at most 100000 at a time") as refused:
             tokenizer.client.tokenize("a" * 1_600_001, special=False)
         assert refused.value.param == "content"
@@ -278,13 +289,13 @@ class TestLength:
                 ask([1] * 100_001)
         assert not tokenizer.process.sent
 
-    def test_where_characters_may_take_no_token_the_process_is_asked(self, tokenizer: Tokenizer) -> None:
+    def test_a_long_text_whose_characters_may_take_no_token_is_encoded(self, tokenizer: Tokenizer) -> None:
         tokenizer.client.on_ready(replace(INFO, characters_per_token=0))
         tokenizer.ask("a" * 2_000_000)
         assert tokenizer.asked() == ["a"]
 
 
-def test_all_pieces_are_one_question(tokenizer: Tokenizer, pool: ThreadPoolExecutor) -> None:
+def test_all_pieces_are_asked_in_one_question(tokenizer: Tokenizer, pool: ThreadPoolExecutor) -> None:
     pieces = pool.submit(tokenizer.client.pieces, [5, 6, 5])
     until(lambda: bool(tokenizer.process.sent))
     assert tokenizer.process.sent == [DecodeIds(1, [5, 6, 5], True)]

@@ -110,7 +110,7 @@ class TestParameters:
         assert response.status_code == 200
         job = fake.jobs[0]
         assert (job.sampling.temperature, job.sampling.top_p, job.max_tokens, job.stop) == (0.5, 0.5, 7, ("x",))
-        assert fake.conversations[0].tools == (Tool("f", None, {"type": "object"}),)
+        assert fake.conversations[0].tools == (Tool("f", None, '{"type": "object"}'),)
 
     def test_a_named_tool(self, client: FlaskClient, fake: FakePipeline) -> None:
         assert refusal(client, tools=[TOOL], tool_choice={"type": "function", "name": "f"}).status_code == 200
@@ -120,7 +120,7 @@ class TestParameters:
         schema = {"type": "object", "required": ["a"]}
         format = {"type": "json_schema", "name": "x", "schema": schema, "strict": True}
         body = refusal(client, text={"format": format}).get_json()
-        assert fake.jobs[0].output.json_schema == schema
+        assert fake.jobs[0].output.json_schema == json.dumps(schema)
         assert fake.conversations[0].messages[0].role == "system"
         assert body["text"]["format"] == format
 

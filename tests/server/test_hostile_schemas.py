@@ -61,3 +61,21 @@ def test_a_hostile_schema_is_refused_and_nothing_else_happens(
     assert demo.http.post("/v1/chat/completions", json=chat("hello", max_tokens=4)).status_code == 200
     assert demo.children() == children
     assert not listener.heard()
+
+
+def test_a_schema_may_hold_numbers_of_any_size_and_nest_as_deep_as_is_told(demo: Server) -> None:
+    children = demo.children()
+    schema: dict[str, Any] = {"type": "object", "minProperties": 0}
+    for _ in range(14):
+        schema = {"type": "object", "properties": {"a": schema}}
+    schema["maxProperties"] = 10**30
+    schema["default"] = [10**30, -(10**30), 2**64, 1e300, -0.0, 1.5]
+    format = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
+    said = "Reply in JSON: who are you?"
+    answer = demo.http.post("/v1/chat/completions", json=chat(said, response_format=format))
+    assert answer.status_code == 200, answer.text
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    prompt = demo.http.post("/apply-template", json={**chat("hello"), "tools": [tool]}).json()["prompt"]
+    assert str(10**30) in prompt
+    assert demo.http.post("/v1/chat/completions", json=chat("hello", tools=[tool])).status_code == 200
+    assert demo.children() == children

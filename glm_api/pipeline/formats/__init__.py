@@ -1,4 +1,4 @@
-"""Prompt and answer formats, one module a model family. `load` returns a family's format."""
+"""Prompt and answer formats, one module a model family. `format_for` returns a family's format."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _FORMATS: dict[str, Callable[[Tokenizer], Format]] = {
 }
 
 
-def load(model_type_name: str, tokenizer: Tokenizer) -> Format:
-    """The format of a model family. Raises ValueError for a name that chatglm_cpp 0.4.2 does not give."""
+def format_for(model_type_name: str, tokenizer: Tokenizer) -> Format:
+    """Return the format of a model family. Raises ValueError for a name that chatglm_cpp 0.4.2 does not give."""
     try:
         return _FORMATS[model_type_name](tokenizer)
     except KeyError:

@@ -16,39 +16,45 @@ from glm_api.pipeline.model_info import OutputSpec
 
 
 class Tokenizer(Protocol):
-    """The part of chatglm_cpp's tokenizers that formats stand on."""
+    """The part of chatglm_cpp's tokenizers that formats need."""
 
     def encode(self, text: str) -> list[int]:
-        """Ordinary text as ids: no special ids in front, none produced by any text."""
+        """Return ordinary text as ids. None of them is special, whatever the text is."""
 
     def decode(self, ids: Sequence[int]) -> bytes:
-        """The UTF-8 bytes that ``ids`` add to a text, special and unknown ids left out; never raises.
+        """Return the UTF-8 bytes that ``ids`` add to a text, without special and unknown ids. Never raises.
 
-        ``decode(a + b) == decode(a) + decode(b)``: a character may be cut between two ids, and the space in front of
-        a word is kept, at the very beginning too.
+        ``decode(a + b) == decode(a) + decode(b)``. So a character may be cut between two ids, and the space in front of
+        a word is kept even at the beginning of a text.
         """
 
     def role(self, name: str) -> int:
-        """The id of ``<|name|>`` (system, user, assistant, observation). Raises KeyError where the family has none."""
+        """Return the id of ``<|name|>`` (system, user, assistant, observation).
+
+        Raises KeyError where the family has none.
+        """
 
     def template(self, messages: Sequence[tuple[str, str]]) -> list[int]:
-        """chatglm_cpp's own chat template over (role, content) pairs, uncut: what a plain dialogue must equal."""
+        """Return the ids of (role, content) pairs by chatglm_cpp's own chat template, uncut.
+
+        A format must give a plain dialogue the same ids.
+        """
 
     @property
     def prefix(self) -> list[int]:
-        """The special ids that open (ChatGLM-6B: that close) every prompt."""
+        """The special ids that open every prompt (with ChatGLM-6B: that close it)."""
 
     @property
     def end_ids(self) -> frozenset[int]:
         """The ids that end an answer."""
 
     def knows(self, token: int) -> bool:
-        """Whether the tokenizer has this id. A model file may have more vocabulary rows than its tokenizer has ids."""
+        """Return whether the tokenizer has this id. A model may have more vocabulary rows than its tokenizer ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation as token ids, and how its answer is to be read."""
+    """A conversation as token ids, and how to read its answer."""
 
     ids: list[int]
     output: OutputSpec
@@ -58,13 +64,13 @@ class AnswerReader(Protocol):
     """Reads one answer, id by id."""
 
     reason: FinishReason | None
-    """Set as soon as the answer is over (``stop`` or ``tool_calls``); None while it goes on."""
+    """``stop`` or ``tool_calls`` as soon as the answer is over, None until then."""
 
     def feed(self, token: int) -> list[Event]:
-        """The events that this id completes, in order; often one `Text`, sometimes none."""
+        """Return the events that this id completes, in order: often one `Text`, sometimes none."""
 
     def finish(self) -> list[Event]:
-        """Give out what is still held back: the answer was cut (length) or is over."""
+        """Return the events that are still held back; the answer is over, or was cut at its length."""
 
 
 class Format(Protocol):
@@ -73,17 +79,21 @@ class Format(Protocol):
     family: str
     supports_tools: bool
     image_ids: tuple[int, ...]
-    """The ids that stand for an image in a prompt, one after the other; none where the family sees no images."""
+    """The ids that stand for an image in a prompt, one after the other; empty if the family accepts no images."""
     reuses_prefix: bool
+    """Whether the evaluation of a prompt may continue a cached prefix."""
 
     def render(self, conversation: Conversation) -> Prompt:
-        """Build the prompt. Raises `PromptError` for what this family cannot be asked."""
+        """Build the prompt. Raises `PromptError` for a conversation that this family cannot take."""
 
     def render_text(self, text: str) -> list[int]:
-        """The prompt of a raw completion."""
+        """Return the prompt of a raw completion."""
 
     def reader(self, output: OutputSpec, stop: Sequence[str]) -> AnswerReader:
-        """A reader for the answer to a prompt with this ``output``; ``stop`` strings end it and are never given out."""
+        """Return a reader for the answer to a prompt with this ``output``.
+
+        A ``stop`` string ends the answer and is not a part of it.
+        """
 
     def check(self) -> str | None:
-        """Compare a plain dialogue with `Tokenizer.template`; a line that says what differs, or None."""
+        """Compare a plain dialogue with `Tokenizer.template`. Return a line about the difference, or None."""

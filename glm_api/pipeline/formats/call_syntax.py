@@ -1,4 +1,4 @@
-"""The body of a tool call, read while the model writes it: what follows the line with the tool's name."""
+"""Read the body of a tool call while the model writes it. The body follows the line with the tool's name."""
 
 from __future__ import annotations
 
@@ -12,38 +12,41 @@ INTERPRETER = "interpreter"
 
 
 class CallBody(Protocol):
-    """Reads one body. Arguments are given out as text of a JSON object, in one piece or in many."""
+    """Reads one body and returns the arguments as the text of a JSON object, in one piece or in many."""
 
     certain: bool
-    """The body is that of a call, beyond doubt."""
+    """Whether the body is certainly that of a call."""
 
     complete: bool
-    """The arguments are whole."""
+    """Whether the arguments are complete."""
 
     overrun: bool
-    """Something other than white space follows the arguments."""
+    """Whether something other than white space follows the arguments."""
 
     source: str
-    """The body as written, as long as it is not certain to be a call."""
+    """The body as written, as long as it is not certainly that of a call."""
 
     def feed(self, text: str) -> str:
-        """The arguments that this text adds; empty while there are none."""
+        """Return the arguments that this text adds, possibly empty."""
 
     def close(self) -> str:
-        """The arguments that are still held back; the body is over."""
+        """Return the arguments that are still held back; the body is over."""
 
 
 class CallSyntax(Protocol):
     """How a family writes calls."""
 
     def opens(self, text: str) -> bool | None:
-        """Whether a body may begin like this (white space in front removed); None: too short to tell."""
+        """Return whether a body may begin like this, None if the text is too short to tell.
+
+        White space in front has been removed.
+        """
 
     def names(self, tools: tuple[str, ...]) -> tuple[str, ...]:
-        """The names that may head a call when the caller declared ``tools``."""
+        """Return the names that may head a call when the request declares ``tools``."""
 
     def body(self, name: str, forced: bool) -> CallBody:
-        """A reader for a body. ``forced``: the prompt has begun the call, so it is one whatever the model writes."""
+        """Return a reader for a body. A ``forced`` call is one whatever the model writes: the prompt has begun it."""
 
 
 class JsonSyntax:
@@ -60,7 +63,7 @@ class JsonSyntax:
 
 
 class JsonBody:
-    """Gives out a JSON object as it is written, and nothing behind it."""
+    """Returns a JSON object as it is written, and nothing after it."""
 
     certain = True
     source = ""
@@ -88,7 +91,7 @@ class JsonBody:
         return ""
 
     def _scan(self, text: str) -> int:
-        """Follow the brackets and strings of ``text``; how much of it belongs to the object."""
+        """Follow the brackets and strings of ``text``; return how many of its characters belong to the object."""
         if self.complete:
             return 0
         skip = 0
@@ -117,7 +120,7 @@ class JsonBody:
 
 
 class PythonSyntax:
-    """ChatGLM3: ``tool_call(...)`` in a Markdown fence; with the name ``interpreter``, code in a fence."""
+    """ChatGLM3: ``tool_call(...)`` in a Markdown fence; for the tool ``interpreter`` code in a fence."""
 
     _OPENINGS = ("```", f"{python_call.FUNCTION}(", "{")
 
@@ -134,11 +137,12 @@ class PythonSyntax:
 
 
 class PythonBody:
-    """Holds a fenced call back until it is whole, then gives out its arguments at once."""
+    """Holds a fenced call back until it is complete, then returns its arguments in one piece."""
 
     _FENCE = "```"
     _OPENING_FENCE = re.compile(r"\s*```(?:python\b|py\b|json\b)?[ \t]*\n?")
-    # Each closing fence is tried as the end, but a body of nothing but fences must not cost the square of its size.
+    # Each closing fence may be the end, so each is tried. The limit keeps a body of fences from taking time that grows
+    # with the square of its size.
     _MAX_TRIES = 8
 
     def __init__(self, name: str, forced: bool) -> None:
@@ -198,12 +202,12 @@ class PythonBody:
         opening = self._OPENING_FENCE.match(body)
         code, closing, behind = body[opening.end() if opening else 0 :].rpartition(self._FENCE)
         if not closing or behind.strip():
-            return None  # cut off: half a program is no call
+            return None  # the code is cut off: half a program is no call
         return json.dumps({"code": code.removesuffix("\n")}, ensure_ascii=False)
 
 
 def write_python_body(name: str, arguments: str) -> str:
-    """The body of a ChatGLM3 call with these arguments, the text of a JSON object."""
+    """Return the body of a ChatGLM3 call; ``arguments`` is the text of a JSON object."""
     source = python_call.write_call(arguments)
     if name == INTERPRETER:
         try:

@@ -1,13 +1,13 @@
 """Read an answer of ChatGLM3 or GLM-4: text, tool calls, or text and then calls.
 
-An answer is one or more segments, each opened by ``<|assistant|>`` (the first one by the prompt). A segment begins with
-a line of metadata, empty for text and the tool's name for a call:
+An answer is one or more segments. ``<|assistant|>`` opens each of them; the first one stands at the end of the prompt.
+A segment begins with a line of metadata (the header), which is empty for text and the tool's name for a call:
 
     header -> text                     the line is empty, or can no longer become a tool's name
-    header -> call                     the line names a tool and the body begins like a call
-    call   -> text                     the body turned out to be none, and nothing of it was given out
+    header -> call                     the line names a tool, and the body begins like a call
+    call   -> text                     the body is not that of a call, and no part of it has been sent
 
-Text streams at once; only a header that may still become a tool's name waits.
+Text is sent at once. Only a header that may still become a tool's name waits.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import secrets
 from glm_api.pipeline.formats.base import Tokenizer
 from glm_api.pipeline.formats.call_syntax import CallBody, CallSyntax
 from glm_api.pipeline.formats.detokenizer import Detokenizer
-from glm_api.pipeline.formats.text_filter import Content
+from glm_api.pipeline.formats.text_filter import TextFilter
 from glm_api.pipeline.frames import Event, FinishReason, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.model_info import OutputSpec
 
-# White space that a model may put around a tool's name before what it writes is taken for text.
+# The most white space around a tool's name; a header with more is text.
 _MAX_BLANKS = 64
 
 
-class MessageReader:
-    """An `AnswerReader`. Each event carries the ids that were fed since the event before it."""
+class ChatParser:
+    """An `AnswerReader` for text and tool calls. Each event has the ids that were fed since the event before it."""
 
-    def __init__(self, tokenizer: Tokenizer, syntax: CallSyntax, output: OutputSpec, content: Content) -> None:
+    def __init__(self, tokenizer: Tokenizer, syntax: CallSyntax, output: OutputSpec, text_filter: TextFilter) -> None:
         self.reason: FinishReason | None = None
         self._end_ids = tokenizer.end_ids
         self._assistant = tokenizer.role("assistant")
@@ -36,13 +36,13 @@ class MessageReader:
         self._syntax = syntax
         self._names = syntax.names(output.tools)
         self._longest_header = max(map(len, self._names), default=0) + _MAX_BLANKS
-        self._content = content
+        self._filter = text_filter
         self._ids: list[int] = []
         self._events: list[Event] = []
         self._calls = 0
         self._in_header = True
         self._header = ""
-        self._joint = ""  # what stands between the text so far and the next segment's
+        self._separator = ""  # between the text so far and that of the next segment
         self._body: CallBody | None = None
         self._name = ""
         self._started = False
@@ -74,8 +74,8 @@ class MessageReader:
         if self.reason is None and not self._finished:
             self._finished = True
             self._close_segment()
-            self._show(self._content.flush())
-            if self._content.stopped or (self._body is not None and self._body.complete):
+            self._show(self._filter.flush())
+            if self._filter.stopped or (self._body is not None and self._body.complete):
                 self._stop()
         return self._take_events(over=True)
 
@@ -107,20 +107,20 @@ class MessageReader:
 
     def _begin_text(self) -> None:
         self._in_header, self._body = False, None
-        if self._content.begun:
-            self._joint = "\n"
+        if self._filter.begun:
+            self._separator = "\n"
         header, self._header = self._header, ""
         self._read_text(header)
 
     def _read_text(self, text: str) -> None:
-        if self._joint:
-            # Text of a later segment: its metadata line is dropped, and a line break put between the two.
+        if self._separator:
+            # This is text of a later segment: drop its metadata line, and put a line break between the two texts.
             text = text.lstrip()
             if not text:
                 return
-            text, self._joint = self._joint + text, ""
-        self._show(self._content.feed(text))
-        if self._content.stopped:
+            text, self._separator = self._separator + text, ""
+        self._show(self._filter.feed(text))
+        if self._filter.stopped:
             self._stop()
 
     def _open_call(self, name: str, forced: bool) -> CallBody:
@@ -133,13 +133,13 @@ class MessageReader:
         if body.certain:
             self._give_arguments(arguments)
         if body.overrun and self.reason is None:
-            # The call is whole and the model rambles on instead of waiting for the result.
+            # The call is complete, and the model goes on instead of waiting for the result.
             self._stop()
 
     def _give_arguments(self, arguments: str) -> None:
         if not self._started:
-            self._show(self._content.flush())
-            if self._content.stopped:
+            self._show(self._filter.flush())
+            if self._filter.stopped:
                 self._stop()
                 return
             self._started = True
@@ -150,7 +150,7 @@ class MessageReader:
             self._events.append(ToolArguments(self._calls - 1, arguments, self._take_ids()))
 
     def _close_segment(self) -> None:
-        """The segment ends here: by a role id, an end id, or because the answer was cut."""
+        """End the segment: by a role id, by an end id, or because the answer was cut."""
         if self.reason is not None:
             return
         if self._in_header and self._header.strip():
@@ -176,7 +176,7 @@ class MessageReader:
 
     def _take_events(self, over: bool) -> list[Event]:
         if over and self._ids:
-            # Ids whose text is not shown: white space in front, a stop string, a closing fence.
+            # These ids' text is not shown: white space in front, a stop string, a closing fence.
             self._events.append(Text("", self._take_ids()))
         events, self._events = self._events, []
         return events

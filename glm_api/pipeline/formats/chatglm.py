@@ -9,7 +9,7 @@ from glm_api.pipeline.formats.round_format import RoundFormat, RoundStyle
 
 
 def write(turns: Sequence[str]) -> str:
-    """Rounds count from 0; a first question stands alone."""
+    """Return the text of the rounds, which count from 0. A single question has no round around it."""
     if len(turns) == 1:
         return turns[0]
     text = ""
@@ -19,10 +19,10 @@ def write(turns: Sequence[str]) -> str:
     return text
 
 
-# The attention mask is bidirectional over the prompt: its keys and values depend on what comes after them.
+# The attention over the prompt is bidirectional: keys and values depend on what comes after them, so none is reused.
 _STYLE = RoundStyle(family="chatglm", write=write, prefix_first=False, reuses_prefix=False)
 
 
 def chatglm(tokenizer: Tokenizer) -> Format:
-    """The format of ChatGLM-6B."""
+    """Return the format of ChatGLM-6B."""
     return RoundFormat(tokenizer, _STYLE)

@@ -9,7 +9,7 @@ from glm_api.pipeline.formats.round_format import RoundFormat, RoundStyle
 
 
 def write(turns: Sequence[str]) -> str:
-    """Rounds count from 1."""
+    """Return the text of the rounds, which count from 1."""
     text = ""
     for index in range(0, len(turns), 2):
         answer = "".join(f"{turn}\n\n" for turn in turns[index + 1 : index + 2])
@@ -21,5 +21,5 @@ _STYLE = RoundStyle(family="chatglm2", write=write, prefix_first=True, reuses_pr
 
 
 def chatglm2(tokenizer: Tokenizer) -> Format:
-    """The format of ChatGLM2-6B."""
+    """Return the format of ChatGLM2-6B."""
     return RoundFormat(tokenizer, _STYLE)

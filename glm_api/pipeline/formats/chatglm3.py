@@ -17,7 +17,10 @@ TOOLS_INTRODUCTION = "Answer the following questions as best as you can. You hav
 
 
 def declare_tools(tools: Sequence[Tool], turns: list[Turn]) -> list[Turn]:
-    """The tools head the first system message: the model was trained on one such message, at the beginning."""
+    """Put the tools at the head of the first system message.
+
+    The model was trained on one such message, at the beginning.
+    """
     text = TOOLS_INTRODUCTION + json.dumps([tool_to_json(tool) for tool in tools], indent=4, ensure_ascii=False)
     if turns[0].role == "system":
         if turns[0].content:
@@ -36,5 +39,5 @@ _STYLE = RoleStyle(
 
 
 def chatglm3(tokenizer: Tokenizer) -> Format:
-    """The format of ChatGLM3-6B."""
+    """Return the format of ChatGLM3-6B."""
     return RoleFormat(tokenizer, _STYLE)

@@ -21,7 +21,7 @@ TOOL_DIRECTION = "在调用上述函数时，请使用 Json 格式表示调用�
 
 
 def declare_tools(tools: Sequence[Tool], turns: list[Turn]) -> list[Turn]:
-    """The tools are a system message of their own in front of all others, the caller's included."""
+    """Put the tools into a system message of their own, in front of all others."""
     sections = (
         f"\n\n## {tool.name}\n\n{json.dumps(tool_to_json(tool), indent=4, ensure_ascii=False)}\n{TOOL_DIRECTION}"
         for tool in tools
@@ -30,7 +30,7 @@ def declare_tools(tools: Sequence[Tool], turns: list[Turn]) -> list[Turn]:
 
 
 def write_body(name: str, arguments: str) -> str:
-    """The body of a call is its arguments."""
+    """Return the body of a call: its arguments."""
     return arguments
 
 
@@ -41,15 +41,15 @@ _STYLE = RoleStyle(
     write_body=write_body,
     writes_empty_system=False,
 )
-# The image itself is put by chatglm_cpp between the two marks, in place of the id in the middle.
+# chatglm_cpp replaces the id in the middle, between the two marks, by the image itself.
 _VISION_STYLE = replace(_STYLE, family="glm4v", image=("begin_of_image", "endoftext", "end_of_image"))
 
 
 def glm4(tokenizer: Tokenizer) -> Format:
-    """The format of GLM-4-9B."""
+    """Return the format of GLM-4-9B."""
     return RoleFormat(tokenizer, _STYLE)
 
 
 def glm4v(tokenizer: Tokenizer) -> Format:
-    """The format of GLM-4V-9B."""
+    """Return the format of GLM-4V-9B."""
     return RoleFormat(tokenizer, _VISION_STYLE)

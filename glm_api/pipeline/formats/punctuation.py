@@ -1,7 +1,7 @@
-"""Chinese punctuation in the answers of ChatGLM-6B and ChatGLM2-6B.
+"""Convert punctuation in the answers of ChatGLM-6B and ChatGLM2-6B.
 
-Their ``process_response`` (modeling_chatglm.py) turns ``,!:;?`` into the full-width mark next to a Chinese character.
-This does the same to a stream: a mark waits only when the character behind it must decide.
+Their ``process_response`` (modeling_chatglm.py) replaces each of ``,!:;?`` next to a Chinese character by its
+full-width mark. This does the same to a stream. A mark waits only when the character after it must decide.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _MARK_NEXT_TO_CHINESE = re.compile("(?<=[\u4e00-\u9fff])[,!:;?]|[,!:;?](?=[\u4e0
 
 
 class ChinesePunctuation:
-    """Rewrites the marks of one answer."""
+    """Converts the marks of one answer."""
 
     def __init__(self) -> None:
         self._mark = ""
         self._last = ""
 
     def feed(self, text: str) -> str:
-        """The rewritten text, without a mark at its end that the next character decides about."""
+        """Return the converted text, without a mark at its end about which the next character decides."""
         if not text:
             return ""
         if not self._mark and not _MARK.search(text):
@@ -39,6 +39,6 @@ class ChinesePunctuation:
         return rewritten
 
     def flush(self) -> str:
-        """The mark that was held back, unchanged: nothing follows it."""
+        """Return the mark that was held back, unchanged: nothing follows it."""
         mark, self._mark = self._mark, ""
         return mark

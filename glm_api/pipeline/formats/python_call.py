@@ -1,6 +1,7 @@
-"""The arguments of a ChatGLM3 tool call: Python source on the model's side, a JSON object on the caller's.
+"""Convert the arguments of a ChatGLM3 tool call between Python source and JSON.
 
-The model writes ``tool_call(city='北京', days=3)``. It is read with `ast`, literal by literal, and never evaluated.
+The model writes ``tool_call(city='北京', days=3)``, and the API has a JSON object. The source is read with `ast`,
+literal by literal, and never evaluated.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 FUNCTION = "tool_call"
 
-# Above these a model is rambling, and Python's parser would spend its memory or its stack on it.
+# Longer or deeper source is no real call, and Python's parser would use up its memory or its stack.
 MAX_SOURCE_CHARACTERS = 64 * 1024
 MAX_DEPTH = 50
 
@@ -26,9 +27,10 @@ _BRACKET = re.compile(r"[()\[\]{}]")
 
 
 def write_call(arguments: str) -> str:
-    """The source of a call with these arguments (the text of a JSON object).
+    """Return the source of a call with these arguments (the text of a JSON object).
 
-    Arguments that are no keywords, or no JSON object at all, come back as they are: `read_call` takes JSON too.
+    If they are no JSON object, or their names cannot be those of keyword arguments, they are returned as they are:
+    `read_call` takes JSON too.
     """
     try:
         values = json.loads(arguments)
@@ -41,9 +43,9 @@ def write_call(arguments: str) -> str:
 
 
 def read_call(source: str, name: str) -> str | None:
-    """The arguments in ``source`` as the text of a JSON object, or None where it is no call.
+    """Return the arguments in ``source`` as the text of a JSON object, or None if it is no call.
 
-    ``source`` calls `FUNCTION` or ``name`` with keywords only, or is a JSON object itself. Any text may be put in.
+    A call is one of `FUNCTION` or ``name`` with keyword arguments only, or a JSON object. ``source`` may be any text.
     """
     if len(source) > MAX_SOURCE_CHARACTERS or _depth(source) > MAX_DEPTH:
         return None
@@ -55,7 +57,7 @@ def read_call(source: str, name: str) -> str | None:
 
 
 def _is_keyword_argument(name: str) -> bool:
-    # Python reads identifiers in their NFKC form: any other spelling would come back changed.
+    # Python converts identifiers to their NFKC form, so any other spelling would come back changed.
     return name.isidentifier() and unicodedata.normalize("NFKC", name) == name
 
 
@@ -76,7 +78,7 @@ def _read_keywords(source: str, name: str) -> dict[str, Any]:
     try:
         call = _parse(source)
     except SyntaxError:
-        # Parameters are named by the caller, who knows nothing of Python: `tool_call(from='USD')`.
+        # Parameters may be named like Python's reserved words: `tool_call(from='USD')`.
         source, reserved = _rename_reserved_words(source)
         if not reserved:
             raise
@@ -98,12 +100,12 @@ def _read_keywords(source: str, name: str) -> dict[str, Any]:
 
 def _parse(source: str) -> ast.expr:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid escape such as '\d' is the model's, not ours
+        warnings.simplefilter("ignore")  # the model's source may have invalid escapes such as '\d'
         return ast.parse(source, mode="eval").body
 
 
 def _rename_reserved_words(source: str) -> tuple[str, dict[str, str]]:
-    """Give keyword arguments that are Python's reserved words another name; the source and new name -> old name."""
+    """Rename keyword arguments that are Python's reserved words. Return the source, and the old names by the new."""
     lines = source.splitlines(keepends=True)
     spots: list[tuple[int, int, str]] = []
     try:
@@ -124,7 +126,7 @@ def _rename_reserved_words(source: str) -> tuple[str, dict[str, str]]:
 
 
 def _read_literal(node: ast.expr) -> Any:
-    """The JSON value that ``node`` spells, tuples as lists. Raises ValueError for anything but a literal."""
+    """Return the JSON value of a literal, tuples as lists. Raises ValueError for any other expression."""
     match node:
         case ast.Constant(value=str() | int() | float() | bool() | None as value):
             return value
@@ -145,6 +147,6 @@ def _dump(values: dict[str, Any]) -> str:
         return text
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair: only its escape can be sent
+    except UnicodeEncodeError:  # there is half a surrogate pair, which only an escape can spell
         return json.dumps(values, allow_nan=False)
     return text

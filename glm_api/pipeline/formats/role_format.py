@@ -1,7 +1,7 @@
-"""The frame that ChatGLM3 and GLM-4 share.
+"""The prompt layout of ChatGLM3 and GLM-4.
 
-``[gMASK]`` ``sop``, then for each turn the role's id, the ids of ``{metadata}\\n`` and those of the content, and at the
-end ``<|assistant|>``. The line and the content are encoded apart, as they were in training.
+A prompt is ``[gMASK]`` ``sop``, then for each turn the id of its role, the ids of ``{metadata}\\n`` and those of the
+content, and at the end ``<|assistant|>``. The metadata line and the content are encoded separately, as in training.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from glm_api.backend.errors import PromptError
 from glm_api.pipeline.conversation import Conversation, Message, Tool
 from glm_api.pipeline.formats.base import AnswerReader, Prompt, Tokenizer
 from glm_api.pipeline.formats.call_syntax import CallSyntax
-from glm_api.pipeline.formats.chat_parser import MessageReader
-from glm_api.pipeline.formats.text_filter import Content
+from glm_api.pipeline.formats.chat_parser import ChatParser
+from glm_api.pipeline.formats.images import check_images
+from glm_api.pipeline.formats.text_filter import TextFilter
 from glm_api.pipeline.formats.text_reader import TextReader
 from glm_api.pipeline.formats.tool_choice import choose_tools
 from glm_api.pipeline.formats.turns import Turn, to_turns
@@ -23,12 +24,12 @@ from glm_api.pipeline.model_info import OutputSpec
 
 @dataclass(frozen=True, slots=True)
 class RoleStyle:
-    """What differs between the families of this frame.
+    """The differences between the families with this layout.
 
-    ``declare_tools`` puts the tools into the turns. ``write_body`` writes a call's body from the tool's name and its
-    arguments. ``forced_opening`` is the beginning of every body, for a call that the prompt begins. ``image`` names
-    the ids that stand for an image, none for a family that sees none. ``writes_empty_system``: the family's template
-    writes a system message without content too.
+    ``declare_tools`` adds the tools to the turns. ``write_body`` writes the body of a call from the tool's name and its
+    arguments. ``forced_opening`` is the beginning of every body, for a call that the prompt begins. ``image`` names the
+    ids that stand for an image; it is empty for a family that accepts none. With ``writes_empty_system`` the family's
+    template writes system messages without content too.
     """
 
     family: str
@@ -41,7 +42,10 @@ class RoleStyle:
 
 
 class RoleFormat:
-    """A `Format` for a family of this frame. A conversation that ends with an assistant message is continued there."""
+    """The `Format` of a family with this layout.
+
+    If a conversation ends with an assistant message, the answer continues that message.
+    """
 
     supports_tools = True
     reuses_prefix = True
@@ -55,6 +59,7 @@ class RoleFormat:
     def render(self, conversation: Conversation) -> Prompt:
         tools, output = choose_tools(conversation)
         messages = conversation.messages
+        check_images(messages, accepted=bool(self.image_ids))
         self._check(messages)
         turns = to_turns(messages, self._style.write_body)
         if not self._style.writes_empty_system:
@@ -78,9 +83,9 @@ class RoleFormat:
 
     def reader(self, output: OutputSpec, stop: Sequence[str]) -> AnswerReader:
         if output.mode == "text":
-            return TextReader(self._tokenizer, Content(stop, strip=False, punctuation=False))
-        content = Content(stop, strip=True, punctuation=False)
-        return MessageReader(self._tokenizer, self._style.syntax, output, content)
+            return TextReader(self._tokenizer, TextFilter(stop, strip=False, punctuation=False))
+        text_filter = TextFilter(stop, strip=True, punctuation=False)
+        return ChatParser(self._tokenizer, self._style.syntax, output, text_filter)
 
     def check(self) -> str | None:
         dialogue = (
@@ -95,13 +100,6 @@ class RoleFormat:
     def _check(self, messages: Sequence[Message]) -> None:
         if not messages:
             raise PromptError("There must be at least one message.", "messages")
-        images = [message for message in messages if message.image is not None]
-        if images and not self.image_ids:
-            raise PromptError("This model does not accept images.", f"messages.{images[0].position}.content")
-        if len(images) > 1:
-            raise PromptError(
-                "This model accepts at most one image in a conversation.", f"messages.{images[1].position}.content"
-            )
         if messages[-1].tool_calls:
             raise PromptError(
                 "An assistant message with tool_calls must be followed by tool messages with their results.",
@@ -123,7 +121,7 @@ class RoleFormat:
 
 
 def differences(family: str, built: list[int], expected: list[int]) -> str | None:
-    """A line about the first id in which two prompts of one dialogue differ, or None."""
+    """Return a line about the first id in which two prompts of one dialogue differ, or None."""
     if built == expected:
         return None
     shorter = min(len(built), len(expected))

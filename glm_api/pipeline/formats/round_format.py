@@ -1,7 +1,7 @@
-"""The frame that ChatGLM-6B and ChatGLM2-6B share: the dialogue as one text of numbered rounds.
+"""The prompt layout of ChatGLM-6B and ChatGLM2-6B: the dialogue as one text of numbered rounds.
 
-There is no system role and there are no tools. A round is a question and its answer, so neighbours of one role are
-merged, and system text goes in front of the first question.
+There are no tools and no system role. A round is a question and its answer. So neighbouring messages of one role are
+merged, and the system messages are put in front of the first question.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from glm_api.backend.errors import PromptError
 from glm_api.pipeline.conversation import Conversation, Message
 from glm_api.pipeline.formats.base import AnswerReader, Prompt, Tokenizer
+from glm_api.pipeline.formats.images import check_images
 from glm_api.pipeline.formats.role_format import differences
-from glm_api.pipeline.formats.text_filter import Content
+from glm_api.pipeline.formats.text_filter import TextFilter
 from glm_api.pipeline.formats.text_reader import TextReader
 from glm_api.pipeline.model_info import OutputSpec
 
 
 @dataclass(frozen=True, slots=True)
 class RoundStyle:
-    """What differs between the families of this frame.
+    """The differences between the families with this layout.
 
-    ``write`` makes the text from questions and answers in turn, ending with a question. ``prefix_first``: the special
-    ids stand in front of the text (ChatGLM2), else behind it (ChatGLM-6B).
+    ``write`` makes the text from alternating questions and answers; the last one is a question. With ``prefix_first``
+    the special ids stand before the text (ChatGLM2), else after it (ChatGLM-6B).
     """
 
     family: str
@@ -33,7 +34,7 @@ class RoundStyle:
 
 
 class RoundFormat:
-    """A `Format` for a family of this frame."""
+    """The `Format` of a family with this layout."""
 
     supports_tools = False
     image_ids: tuple[int, ...] = ()
@@ -49,6 +50,7 @@ class RoundFormat:
             raise PromptError("This model cannot call tools.", "tool_choice")
         if conversation.tools and conversation.tool_choice.mode != "none":
             raise PromptError("This model cannot call tools.", "tools")
+        check_images(conversation.messages, accepted=False)
         return Prompt(self.render_text(self._style.write(_alternate(conversation.messages))), OutputSpec())
 
     def render_text(self, text: str) -> list[int]:
@@ -57,7 +59,7 @@ class RoundFormat:
 
     def reader(self, output: OutputSpec, stop: Sequence[str]) -> AnswerReader:
         chat = output.mode == "chat"
-        return TextReader(self._tokenizer, Content(stop, strip=chat, punctuation=chat))
+        return TextReader(self._tokenizer, TextFilter(stop, strip=chat, punctuation=chat))
 
     def check(self) -> str | None:
         dialogue = (Message("user", "你好"), Message("assistant", "Hello!"), Message("user", "再见  1+1 = ?"))
@@ -70,7 +72,10 @@ class RoundFormat:
 
 
 def _alternate(messages: Sequence[Message]) -> list[str]:
-    """Questions and answers in turn, from a question to a question. Raises `PromptError` for any other order."""
+    """Return alternating questions and answers; the first and the last are questions.
+
+    Raises `PromptError` for messages that cannot be brought into this order.
+    """
     system: list[str] = []
     turns: list[tuple[str, list[str]]] = []
     for message in messages:
@@ -78,8 +83,6 @@ def _alternate(messages: Sequence[Message]) -> list[str]:
             raise PromptError("This model cannot call tools.", f"messages.{message.position}.role")
         if message.tool_calls:
             raise PromptError("This model cannot call tools.", f"messages.{message.position}.tool_calls")
-        if message.image is not None:
-            raise PromptError("This model does not accept images.", f"messages.{message.position}.content")
         if message.role == "system":
             system.append(message.content)
         elif turns and turns[-1][0] == message.role:

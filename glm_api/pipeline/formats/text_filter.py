@@ -8,22 +8,22 @@ from glm_api.pipeline.formats.punctuation import ChinesePunctuation
 from glm_api.pipeline.formats.stop import StopStrings
 
 
-class Content:
-    """Filters the text of one answer, piece by piece. What it gives out does not depend on where the pieces are cut."""
+class TextFilter:
+    """Filters the text of one answer, piece by piece. The result does not depend on where the pieces are cut."""
 
     def __init__(self, stop: Sequence[str], *, strip: bool, punctuation: bool) -> None:
-        """``strip``: without white space in front. ``punctuation``: with Chinese punctuation (`ChinesePunctuation`)."""
+        """``strip`` removes white space in front; ``punctuation`` converts marks (`ChinesePunctuation`)."""
         self.begun = not strip
         self._punctuation = ChinesePunctuation() if punctuation else None
         self._stop = StopStrings(stop) if stop else None
 
     @property
     def stopped(self) -> bool:
-        """A stop string was found: there is no more text."""
+        """Whether a stop string was found; there is no more text then."""
         return self._stop is not None and self._stop.found
 
     def feed(self, text: str) -> str:
-        """The text that may be shown now."""
+        """Return the text that may be shown now."""
         if not self.begun:
             text = text.lstrip()
             self.begun = bool(text)
@@ -34,7 +34,7 @@ class Content:
         return text
 
     def flush(self) -> str:
-        """What is still held back: no text follows, or none for now."""
+        """Return the text that is still held back: no text follows, or a tool call does."""
         text = ""
         if self._punctuation is not None:
             text = self._punctuation.flush()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from glm_api.pipeline.formats.base import Tokenizer
 from glm_api.pipeline.formats.detokenizer import Detokenizer
-from glm_api.pipeline.formats.text_filter import Content
+from glm_api.pipeline.formats.text_filter import TextFilter
 from glm_api.pipeline.frames import Event, FinishReason, Text
 
 
 class TextReader:
-    """An `AnswerReader` that gives out `Text` only."""
+    """An `AnswerReader` for text alone."""
 
-    def __init__(self, tokenizer: Tokenizer, content: Content) -> None:
+    def __init__(self, tokenizer: Tokenizer, text_filter: TextFilter) -> None:
         self.reason: FinishReason | None = None
         self._end_ids = tokenizer.end_ids
         self._detokenizer = Detokenizer(tokenizer)
-        self._content = content
+        self._filter = text_filter
         self._ids: list[int] = []
 
     def feed(self, token: int) -> list[Event]:
@@ -25,15 +25,15 @@ class TextReader:
             self.reason = "stop"
             return self.finish()
         self._ids.append(token)
-        text = self._content.feed(self._detokenizer.feed(token))
-        if self._content.stopped:
+        text = self._filter.feed(self._detokenizer.feed(token))
+        if self._filter.stopped:
             self.reason = "stop"
             return self._release(text)
         return self._release(text) if text else []
 
     def finish(self) -> list[Event]:
-        text = self._content.flush()
-        if self._content.stopped:
+        text = self._filter.flush()
+        if self._filter.stopped:
             self.reason = "stop"
         return self._release(text) if text or self._ids else []
 

@@ -1,7 +1,7 @@
-"""A conversation as the turns that ChatGLM3 and GLM-4 are trained on: role, metadata, content.
+"""Convert a conversation into the turns that ChatGLM3 and GLM-4 are trained on: role, metadata, content.
 
-One call is one assistant turn, headed by the tool's name; its result is the observation behind it. OpenAI puts all
-calls of a turn into one message and the results behind it, in any order, matched by ``tool_call_id``.
+Here each call is an assistant turn with the tool's name as metadata, and the observation after it is its result. OpenAI
+puts all calls of a turn into one message; the results follow in any order and are matched by ``tool_call_id``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from glm_api.pipeline.conversation import Message, ToolCall
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One role token and what follows it. ``metadata`` is the name of the tool that an assistant turn calls."""
+    """A role token and what follows it. ``metadata`` is the name of the tool that an assistant turn calls."""
 
     role: Literal["system", "user", "assistant", "observation"]
     content: str
@@ -25,10 +25,10 @@ class Turn:
 
 
 def to_turns(messages: Sequence[Message], write_body: Callable[[str, str], str]) -> list[Turn]:
-    """The turns of ``messages``; ``write_body`` turns a call's name and arguments into the family's text.
+    """Return the turns of ``messages``; ``write_body`` writes the body of a call from the tool's name and arguments.
 
-    A call whose result never comes is written alone. Raises `PromptError` for a result without a call, a second
-    result of one call, and two calls of one message with one id.
+    A call without a result is written alone. Raises `PromptError` for a result without a call, a second result of one
+    call, and two calls of one message with one id.
     """
     turns: list[Turn] = []
     open_calls = _OpenCalls()
@@ -53,14 +53,14 @@ def to_turns(messages: Sequence[Message], write_body: Callable[[str, str], str])
             turns.append(Turn("assistant", write_body(call.name, call.arguments), call.name))
             if call.id in results:
                 turns.append(Turn("observation", results.pop(call.id).content))
-        # Late results of calls of an earlier message.
+        # These results belong to calls of an earlier message.
         turns.extend(Turn("observation", result.content) for result in results.values())
     return turns
 
 
 @dataclass(slots=True)
 class _OpenCalls:
-    """The calls that have no result yet, oldest first, and the ids of those that have."""
+    """The ids of the calls without a result, oldest first, and the ids of those with one."""
 
     waiting: list[str] = field(default_factory=list)
     answered: set[str] = field(default_factory=set)
@@ -74,12 +74,15 @@ class _OpenCalls:
                     f"messages.{message.position}.tool_calls.{position}.id",
                 )
             seen.add(call.id)
-        # Some clients number their calls anew in each turn: the newest call of an id is the one that is meant.
+        # Some clients number their calls anew in each turn, so an id means its newest call.
         self.waiting = [id for id in self.waiting if id not in seen] + [call.id for call in message.tool_calls]
         self.answered -= seen
 
     def answer(self, message: Message, calls: Sequence[ToolCall] = ()) -> str:
-        """The id of the call that ``message`` answers: the one it names, or else the oldest that waits."""
+        """Return the id of the call that ``message`` answers: the one it names, else the oldest without a result.
+
+        Raises `PromptError`.
+        """
         if message.tool_call_id is not None:
             param = f"messages.{message.position}.tool_call_id"
             if message.tool_call_id in self.answered:

@@ -1,72 +1,82 @@
-"""Entry point of both children: confine the process, open the model, serve frames until the web process goes away."""
+"""Run a child: set up the process, load the model, and serve frames until the web process goes away."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 from glm_api.log import faults
 
 if __name__ == "__main__":
-    # Before anything else can fail: what this process prints is put into the log line by line.
+    # Before anything else can fail. The web process puts each line that this process prints into its log.
     faults.catch(lambda what, error: print(f"{what}: {faults.describe(error)}", file=sys.stderr, flush=True))
 
-import chatglm_cpp
-
-from glm_api.pipeline.frames import LoadFailed, Open, Ready
+from glm_api.pipeline.frames import (
+    TO_PIPELINE,
+    TO_TOKENIZER,
+    Frame,
+    FrameError,
+    LoadFailed,
+    LoadModel,
+    Ready,
+    ToPipeline,
+    ToTokenizer,
+)
 from glm_api.pipeline.worker.confine import confine
 from glm_api.pipeline.worker.connection import Connection, ParentGone
 from glm_api.pipeline.worker.engine import Engine
 from glm_api.pipeline.worker.evaluation import Evaluator
-from glm_api.pipeline.worker.images import decode_image
-from glm_api.pipeline.worker.loading import OpenModel, open_model
+from glm_api.pipeline.worker.loading import LoadedModel, load_model
 from glm_api.pipeline.worker.memory import longest_batch
 from glm_api.pipeline.worker.model_file import ModelFileError
 from glm_api.pipeline.worker.slots import SlotPool
 from glm_api.pipeline.worker.tokenizer_service import TokenizerService
 
-# Below this the model's logits, divided by the temperature, leave the range of a float: greedy is what is meant.
-LOWEST_TEMPERATURE = 1e-3
+F = TypeVar("F", bound=Frame)
+MakeService = Callable[[Connection[F], LoadModel, LoadedModel], Engine | TokenizerService]
 
 
 def main(role: str, fd: int, parent: int) -> None:
-    """Run as the web process's ``role`` until it closes the socket ``fd``."""
+    """Run as the ``role`` of the web process ``parent`` until that closes the socket ``fd``.
+
+    Raises `FrameError` when the web process sends a frame that does not fit.
+    """
     confine(parent)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    connection = Connection(fd)
     try:
-        opening = connection.receive()
-        assert isinstance(opening, Open)
-        model = open_model(opening, evaluates=role == "pipeline")
         if role == "pipeline":
-            service: Engine | TokenizerService = _engine(connection, model, opening)
+            _serve(Connection(fd, TO_PIPELINE), _engine, evaluates=True)
         else:
-            service = TokenizerService(connection, model.tokenizer, model.format)
-        connection.send(Ready(model.info.to_json()))
-        service.serve()
-    except ModelFileError as error:
-        connection.send(LoadFailed(str(error)))
+            _serve(Connection(fd, TO_TOKENIZER), _tokenizer_service, evaluates=False)
     except ParentGone:
         pass
 
 
-def _engine(connection: Connection, model: OpenModel, opening: Open) -> Engine:
+def _serve(connection: Connection[F], make_service: MakeService[F], *, evaluates: bool) -> None:
+    """Load the model and answer requests. Raises `ParentGone` and `FrameError`."""
+    request = connection.receive()
+    if not isinstance(request, LoadModel):
+        raise FrameError("the first frame must be LoadModel")
+    try:
+        model = load_model(request, evaluates=evaluates)
+    except ModelFileError as error:
+        connection.send(LoadFailed(str(error)))
+        return
+    service = make_service(connection, request, model)
+    connection.send(Ready(model.info))
+    service.serve()
+
+
+def _engine(connection: Connection[ToPipeline], request: LoadModel, model: LoadedModel) -> Engine:
     pool = SlotPool(model.slots, model.open_pipeline, model.pipeline)
-    evaluator = Evaluator(opening.prefill, longest_batch(model.file), whole_prompts=not model.format.reuses_prefix)
-    return Engine(connection, model.format, pool, evaluator, generation_config, decode_image)
+    evaluator = Evaluator(request.prefill, longest_batch(model.file), whole_prompts=not model.format.reuses_prefix)
+    return Engine(connection, model.format, pool, evaluator)
 
 
-def generation_config(
-    temperature: float, top_p: float, top_k: int, repetition_penalty: float
-) -> chatglm_cpp._C.GenerationConfig:
-    """chatglm_cpp's configuration; temperature 0 and top_p 0 both mean the likeliest token."""
-    return chatglm_cpp._C.GenerationConfig(
-        do_sample=temperature >= LOWEST_TEMPERATURE and top_p > 0,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        repetition_penalty=repetition_penalty,
-    )
+def _tokenizer_service(connection: Connection[ToTokenizer], request: LoadModel, model: LoadedModel) -> TokenizerService:
+    return TokenizerService(connection, model.tokenizer, model.format)
 
 
 if __name__ == "__main__":

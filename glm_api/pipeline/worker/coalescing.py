@@ -1,7 +1,7 @@
 """Send events to the web process; join the texts of a few milliseconds into one event.
 
-A small model makes thousands of tokens a second; a frame and a wake-up of the web process for each would cost more than
-the tokens. A large model's tokens each go out at once, since they are further apart than `HOLD_SECONDS`.
+A small model makes thousands of tokens a second. A frame for each, and a wake-up of the web process, would cost more
+than the tokens. A large model's tokens are further apart than `HOLD_SECONDS`, so each is sent at once.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from glm_api.pipeline.frames import Event, Text
+from glm_api.pipeline.frames import Event, Text, ToPipeline
 from glm_api.pipeline.worker.connection import Connection
 
 HOLD_SECONDS = 0.005
 
 
-class Outbox:
-    """Joins the `Text` events that come within `HOLD_SECONDS` of the last frame into one; order is kept."""
+class EventWriter:
+    """Joins the `Text` events of the `HOLD_SECONDS` after a frame into one event; keeps the order of events."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection[ToPipeline]) -> None:
         self._connection = connection
         self._texts: list[str] = []
         self._ids: list[int] = []
         self._sent_at = 0.0
 
     def put(self, events: Iterable[Event]) -> None:
-        """Send ``events``, or hold them for a moment. Raises `ParentGone`."""
+        """Send ``events``, or hold their text for a moment. Raises `ParentGone`."""
         for event in events:
             if isinstance(event, Text):
                 self._texts.append(event.text)
@@ -37,11 +37,11 @@ class Outbox:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is held. Raises `ParentGone`."""
+        """Send the text that was held. Raises `ParentGone`."""
         if self._texts:
-            held = Text("".join(self._texts), self._ids)
-            # First, so that what cannot be sent is not sent again.
+            joined = Text("".join(self._texts), self._ids)
+            # Cleared before it is sent, so that text that cannot be sent is not sent again.
             self._texts = []
             self._ids = []
-            self._connection.send(held)
+            self._connection.send(joined)
             self._sent_at = time.perf_counter()

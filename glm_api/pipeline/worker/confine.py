@@ -1,4 +1,4 @@
-"""Set up a child process: it dies with its parent, ignores terminal signals, is the OOM killer's first choice."""
+"""Set up a child process: it dies with its parent, ignores terminal signals, and is the OOM killer's first choice."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ OOM_SCORE_ADJ = 500
 
 
 def confine(parent: int) -> None:
-    """Set this process up as a child of ``parent``; exits at once when that is gone already."""
+    """Set this process up as a child of ``parent``; exit at once if that is gone already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        # It died before the line above took effect, so no signal will come.
+        # The parent died before the line above took effect, so no signal will come.
         raise SystemExit(0)
-    # Ctrl-C goes to the whole process group; what it means for a running answer is the web process's decision.
+    # Ctrl-C goes to the whole process group; the web process decides what it means for a running answer.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    # A core of a process that maps a model is as large as the model.
+    # The core dump of a process that maps a model would be as large as the model.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ))

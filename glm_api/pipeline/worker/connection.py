@@ -1,33 +1,34 @@
-"""The child's end of the socket to the web process: blocking, and without a thread of its own."""
+"""The child's end of the socket to the web process. It blocks, and has no thread of its own."""
 
 from __future__ import annotations
 
 import select
 import socket
 from collections import deque
+from typing import Generic, TypeVar
 
-from glm_api.pipeline.frames import Frame, FrameBuffer, pack
+from glm_api.pipeline.frames import RECEIVE_BYTES, Decoder, Frame, FrameBuffer, pack
 
-RECEIVE_BYTES = 256 * 1024
+F = TypeVar("F", bound=Frame)
 
 
 class ParentGone(Exception):
-    """The web process has closed its end: there is nobody to work for."""
+    """The web process has closed its end of the socket."""
 
 
-class Connection:
-    """Frames in and out of ``fd``, which the child has inherited."""
+class Connection(Generic[F]):
+    """Sends frames to ``fd``, a socket that the child has inherited, and receives those that ``decoder`` takes."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, decoder: Decoder[F]) -> None:
         self._socket = socket.socket(fileno=fd)
-        # It comes from a process whose sockets are non-blocking, and the flag is inherited with it.
+        # The web process's sockets are non-blocking, and this one has inherited the flag.
         self._socket.setblocking(True)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
-        self._buffer = FrameBuffer()
-        self._frames: deque[Frame] = deque()
+        self._buffer = FrameBuffer(decoder)
+        self._frames: deque[F] = deque()
         self.received = 0
-        """Bytes that have come so far."""
+        """Bytes received so far."""
 
     def send(self, frame: Frame) -> None:
         """Send ``frame``. Raises `ParentGone`."""
@@ -36,14 +37,14 @@ class Connection:
         except OSError:
             raise ParentGone from None
 
-    def receive(self) -> Frame:
-        """Wait for the next frame. Raises `ParentGone`."""
+    def receive(self) -> F:
+        """Wait for the next frame. Raises `ParentGone` and `FrameError`."""
         while not self._frames:
             self._read()
         return self._frames.popleft()
 
-    def receive_nowait(self) -> Frame | None:
-        """The next frame if there is one; costs one system call when there is none. Raises `ParentGone`."""
+    def receive_nowait(self) -> F | None:
+        """Return the next frame if there is one, for the price of one system call if not. Raises as `receive` does."""
         if not self._frames and self._poll.poll(0):
             self._read()
         return self._frames.popleft() if self._frames else None

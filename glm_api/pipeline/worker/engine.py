@@ -1,10 +1,9 @@
-"""The service in the pipeline process: take a `Generate` frame, answer its prompts, take the next frame."""
+"""The service of the pipeline process: answer the prompts of one `Generate` frame after the other."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from glm_api.backend.errors import PromptError
@@ -17,31 +16,31 @@ from glm_api.pipeline.frames import (
     Failed,
     Finished,
     FinishReason,
+    FrameError,
     Generate,
     Progress,
     Started,
-    Text,
-    ToolCallStarted,
+    ToPipeline,
 )
-from glm_api.pipeline.model_info import OutputSpec
-from glm_api.pipeline.worker.coalescing import Outbox
+from glm_api.pipeline.job import Sampling
+from glm_api.pipeline.worker.coalescing import EventWriter
 from glm_api.pipeline.worker.connection import Connection, ParentGone
-from glm_api.pipeline.worker.evaluation import Evaluator, Interrupted, Pipeline, Plan, Shown
+from glm_api.pipeline.worker.evaluation import ChatglmPipeline, Evaluator, Plan, PrefillCancelled, PromptImage
+from glm_api.pipeline.worker.images import decode_image
+from glm_api.pipeline.worker.sampling import generation_config
 from glm_api.pipeline.worker.slots import Slot, SlotPool
-from glm_api.pipeline.worker.structured_output import DemandNotMet, json_answer
+from glm_api.pipeline.worker.structured_output import ConstraintNotMet, OutputGuard
 
-# How often an answer that is not what was demanded (a tool call, JSON) is tried, in all.
+# How often an answer that must meet a constraint (a tool call, JSON) is generated, in all.
 ATTEMPTS = 3
-# A greedy answer would come again just the same: further attempts are sampled at least this freely.
+# A greedy answer would be the same again, so further attempts sample at this temperature or above.
 RETRY_TEMPERATURE = 0.7
-# How often an answer that is held back is said to be under way.
+# How often the web process hears of an answer that is held back. Seconds.
 ALIVE_SECONDS = 1.0
 
-ConfigMaker = Callable[[float, float, int, float], object]
 
-
-class Answer:
-    """Reads the ids of one answer. ``tokens`` counts them, the one that ends it included."""
+class BoundedReader:
+    """Reads the ids of one answer, ``limit`` at most. ``tokens`` counts them, the one that ends the answer included."""
 
     def __init__(self, reader: AnswerReader, limit: int) -> None:
         self._reader = reader
@@ -50,6 +49,7 @@ class Answer:
         self.reason: FinishReason | None = None
 
     def feed(self, token: int) -> list[Event]:
+        """Return the events that ``token`` completes; ``reason`` is set when it ends the answer."""
         self.tokens += 1
         events = self._reader.feed(token)
         self.reason = self._reader.reason
@@ -58,7 +58,7 @@ class Answer:
         return events
 
     def finish(self) -> list[Event]:
-        """What is still held back; that may end with a stop string, or complete a call."""
+        """Return what the reader still holds back, which may end with a stop string or complete a call."""
         events = self._reader.finish()
         self.reason = self._reader.reason or self.reason
         return events
@@ -66,175 +66,176 @@ class Answer:
 
 @dataclass(slots=True)
 class Task:
-    """One prompt on its slot, of which the slot holds the first ``cached`` ids. ``extra``: what its image takes of the
-    context beyond its ids, in tokens. Times are of ``perf_counter``."""
+    """One prompt on its slot, whose cache holds the first ``cached`` ids of it.
 
-    work: Generate
-    output: OutputSpec
+    ``image_tokens`` is what the image takes of the context beyond its ids. Times are those of ``perf_counter``;
+    ``prefilled`` is None until the prompt has been evaluated.
+    """
+
+    request: Generate
     prompt: list[int]
-    extra: int
+    image: PromptImage | None
+    image_tokens: int
     limit: int
-    slot: Slot[Pipeline]
+    slot: Slot[ChatglmPipeline]
     cached: int
     plan: Plan
-    shown: Shown | None
     begun: float
-    read: float | None = None
+    prefilled: float | None = None
 
     def prompt_ms(self, now: float) -> float:
-        return ((self.read or now) - self.begun) * 1000
+        """Return the milliseconds that the evaluation of the prompt has taken, until ``now`` at most."""
+        return ((self.prefilled or now) - self.begun) * 1000
 
     def predicted_ms(self, now: float) -> float:
-        return 0.0 if self.read is None else (now - self.read) * 1000
+        """Return the milliseconds that the answer has taken until ``now``."""
+        return 0.0 if self.prefilled is None else (now - self.prefilled) * 1000
 
 
 class Engine:
-    """Answers prompts, one at a time. ``make_config(temperature, top_p, top_k, repetition_penalty)`` gives
-    chatglm_cpp's generation configuration; ``decode_image`` its image."""
+    """Answers prompts, one at a time."""
 
     def __init__(
-        self,
-        connection: Connection,
-        format: Format,
-        pool: SlotPool[Pipeline],
-        evaluator: Evaluator,
-        make_config: ConfigMaker,
-        decode_image: Callable[[str], object],
+        self, connection: Connection[ToPipeline], format: Format, pool: SlotPool[ChatglmPipeline], evaluator: Evaluator
     ) -> None:
         self._connection = connection
         self._format = format
         self._pool = pool
         self._evaluator = evaluator
-        self._make_config = make_config
-        self._decode_image = decode_image
-        self._greedy = make_config(0.0, 1.0, 0, 1.0)
-        self._outbox = Outbox(connection)
+        self._greedy = generation_config(Sampling(temperature=0.0))
+        self._writer = EventWriter(connection)
         self._cancelled = False
 
     def serve(self) -> None:
-        """Work until the web process goes away. Raises `ParentGone`."""
+        """Answer requests until the web process goes away. Raises `ParentGone` and `FrameError`."""
         while True:
             frame = self._connection.receive()
-            # A Cancel that comes here has missed its generation.
+            # A Cancel that arrives here is too late: its generation is over.
             if isinstance(frame, Generate):
-                self._work(frame)
+                self._answer_all(frame)
 
-    def _work(self, work: Generate) -> None:
+    def _answer_all(self, request: Generate) -> None:
         self._cancelled = False
         try:
-            output = OutputSpec.from_json(work.output)
-            for prompt, size, limit in zip(work.prompts, work.sizes, work.limits, strict=True):
-                self._answer(work, output, prompt, size, limit)
+            for prompt, size, limit in zip(request.prompts, request.sizes, request.limits, strict=True):
+                self._answer(request, prompt, size, limit)
                 if self._cancelled:
                     return
-        except ParentGone:
+        except (ParentGone, FrameError):
             raise
-        except DemandNotMet as unmet:
-            self._fail("answer", f"The model was tried {ATTEMPTS} times, but {unmet}.")
+        except ConstraintNotMet as error:
+            self._fail("answer", f"The model was tried {ATTEMPTS} times, but {error}.")
         except PromptError as error:
             self._fail("prompt", error.message)
         except Exception as error:
-            # What chatglm_cpp's checks raise, and whatever nobody thought of: it may cost one request, not the process.
+            # One of chatglm_cpp's checks, or an error that nobody foresaw: it costs one request, not the process.
             print(f"A request failed: {describe(error)}", flush=True)
             self._fail("engine", "The model failed while it worked on this request. Try again.")
 
     def _fail(self, kind: Literal["answer", "prompt", "engine"], message: str) -> None:
-        # What is held belongs to this answer, not to the next.
-        self._outbox.flush()
+        # Text that the writer still holds belongs to this answer, not to the next one.
+        self._writer.flush()
         self._connection.send(Failed(kind, message))
 
-    def _is_cancelled(self, work: Generate) -> bool:
-        """Whether a Cancel for ``work`` has arrived; costs one system call."""
+    def _is_cancelled(self, request: Generate) -> bool:
+        """Return whether a Cancel for ``request`` has arrived; costs one system call."""
         frame = self._connection.receive_nowait()
-        if isinstance(frame, Cancel) and frame.id == work.id:
+        if isinstance(frame, Cancel) and frame.id == request.id:
             self._cancelled = True
         return self._cancelled
 
-    def _answer(self, work: Generate, output: OutputSpec, prompt: list[int], size: int, limit: int) -> None:
-        shown = self._shown(work, prompt)
-        extra = size - len(prompt)
+    def _answer(self, request: Generate, prompt: list[int], size: int, limit: int) -> None:
+        image = self._image_in(prompt, request)
+        image_tokens = size - len(prompt)
         slot, cached = self._pool.choose(prompt)
-        if not self._format.reuses_prefix or shown is not None:
+        reuses_cache = self._format.reuses_prefix and image is None
+        if not reuses_cache:
             cached = 0
-        plan = self._evaluator.plan(size, cached, 0 if shown is None else shown.end + extra)
+        plan = self._evaluator.plan(size, cached, 0 if image is None else image.end + image_tokens)
         self._connection.send(Started(size, 0 if plan.batch else cached, plan.batch_ms, plan.batch))
-        task = Task(work, output, prompt, extra, limit, slot, cached, plan, shown, time.perf_counter())
+        task = Task(request, prompt, image, image_tokens, limit, slot, cached, plan, time.perf_counter())
         tokens = 0
         reason: FinishReason = "length"
         try:
             if limit > 0:
-                reason, tokens = self._attempt_until_met(task)
-        except Interrupted:
+                reason, tokens = self._generate_until_met(task)
+        except PrefillCancelled:
             reason = "cancelled"
         except BaseException:
             # The cache may hold anything now.
-            slot.held.clear()
+            slot.cached_ids.clear()
             raise
         finally:
-            if not self._format.reuses_prefix or shown is not None:
-                slot.held.clear()
+            if not reuses_cache:
+                slot.cached_ids.clear()
         now = time.perf_counter()
-        self._outbox.flush()
+        self._writer.flush()
         self._connection.send(
-            Finished(reason, tokens, task.prompt_ms(now), task.predicted_ms(now), slot.index, len(slot.held))
+            Finished(reason, tokens, task.prompt_ms(now), task.predicted_ms(now), slot.index, len(slot.cached_ids))
         )
 
-    def _shown(self, work: Generate, prompt: list[int]) -> Shown | None:
-        """The image that ``prompt`` shows. Raises `PromptError`."""
+    def _image_in(self, prompt: list[int], request: Generate) -> PromptImage | None:
+        """Return the image that ``prompt`` shows. Raises `PromptError`."""
         ids = self._format.image_ids
-        if work.image is not None:
-            return Shown(self._decode_image(work.image), prompt.index(ids[0]) + len(ids))
-        # Only token ids that a client sends open an image that is not there; chatglm_cpp would write its places all
-        # the same, past the end of the prompt's.
+        if request.image is not None:
+            return PromptImage(decode_image(request.image), prompt.index(ids[0]) + len(ids))
+        # Only token ids that a client sends open an image that is not there. chatglm_cpp would write the image's places
+        # all the same, past the end of the prompt's.
         if ids and ids[0] in prompt:
             raise PromptError(f"The prompt opens an image (token {ids[0]}), which only a chat message can show.")
         return None
 
-    def _attempt_until_met(self, task: Task) -> tuple[FinishReason, int]:
-        """Generate, and again if the demands on the answer are not met; the reason and all tokens generated."""
-        work = task.work
+    def _generate_until_met(self, task: Task) -> tuple[FinishReason, int]:
+        """Generate an answer, and again while it misses a constraint.
+
+        Return the finish reason and the number of tokens of all attempts. Raises `ConstraintNotMet` after the last one.
+        """
+        request = task.request
+        sampling = request.sampling
         tokens = 0
-        temperature = work.temperature
         for attempt in range(1, ATTEMPTS + 1):
-            config = self._make_config(temperature, work.top_p, work.top_k, work.repetition_penalty)
-            answer = Answer(self._format.reader(task.output, work.stop), task.limit)
+            reader = BoundedReader(self._format.reader(request.output, request.stop), task.limit)
             try:
-                self._generate(task, config, answer)
-            except DemandNotMet:
+                self._generate(task, generation_config(sampling), reader)
+            except ConstraintNotMet:
                 if attempt == ATTEMPTS:
                     raise
             else:
-                return answer.reason or "length", tokens + answer.tokens
-            tokens += answer.tokens
-            temperature = max(temperature, RETRY_TEMPERATURE)
+                return reader.reason or "length", tokens + reader.tokens
+            tokens += reader.tokens
+            sampling = replace(sampling, temperature=max(sampling.temperature, RETRY_TEMPERATURE))
             task.cached = len(task.prompt) - 1 if self._format.reuses_prefix else 0
-            task.plan = self._evaluator.plan(len(task.prompt) + task.extra, task.cached + task.extra)
+            task.plan = self._evaluator.plan(len(task.prompt) + task.image_tokens, task.cached + task.image_tokens)
         raise AssertionError("unreachable")
 
-    def _generate(self, task: Task, config: object, answer: Answer) -> None:
-        """Read the prompt and generate until the answer is over. Raises `DemandNotMet` or `Interrupted`."""
-        demand = _Demand(task.output)
+    def _generate(self, task: Task, config: object, reader: BoundedReader) -> None:
+        """Evaluate the prompt and generate until the answer is over.
+
+        Raises `ConstraintNotMet` and `PrefillCancelled`.
+        """
+        guard = OutputGuard(task.request.output)
         token = self._prefill(task, config)
-        task.read = task.read or time.perf_counter()
+        task.prefilled = task.prefilled or time.perf_counter()
         length = len(task.prompt)
-        said_alive = time.perf_counter()
+        last_alive = time.perf_counter()
         while True:
-            self._outbox.put(demand.admit(answer.feed(token)))
-            if answer.reason is not None:
+            self._writer.put(guard.filter(reader.feed(token)))
+            if reader.reason is not None:
                 break
             now = time.perf_counter()
-            if now - said_alive >= ALIVE_SECONDS:
-                said_alive = now
+            if now - last_alive >= ALIVE_SECONDS:
+                last_alive = now
                 self._connection.send(Alive())
-            if self._is_cancelled(task.work):
-                answer.reason = "cancelled"
+            if self._is_cancelled(task.request):
+                reader.reason = "cancelled"
                 return
-            token = self._evaluator.next(task.slot, token, config, length, task.extra)
-        self._outbox.put(demand.admit(answer.finish()))
-        self._outbox.put(demand.release())
+            token = self._evaluator.next(task.slot, token, config, length, task.image_tokens)
+        self._writer.put(guard.filter(reader.finish()))
+        self._writer.put(guard.finish())
 
     def _prefill(self, task: Task, config: object) -> int:
-        total = len(task.prompt) + task.extra
+        """Evaluate the prompt and return the first id of the answer. Raises `PrefillCancelled`."""
+        total = len(task.prompt) + task.image_tokens
 
         def report(processed: int) -> None:
             elapsed = (time.perf_counter() - task.begun) * 1000
@@ -247,43 +248,11 @@ class Engine:
             task.plan,
             config,
             self._greedy,
-            lambda: self._is_cancelled(task.work),
+            lambda: self._is_cancelled(task.request),
             report,
-            task.shown,
-            task.extra,
+            task.image,
+            task.image_tokens,
         )
-        if task.work.progress:
+        if task.request.progress:
             report(total)
         return token
-
-
-class _Demand:
-    """Holds events back until it is known that the answer is what ``output`` demands; without a demand, none."""
-
-    def __init__(self, output: OutputSpec) -> None:
-        self._call = output.required
-        self._schema = output.json_schema
-        self._met = not output.required and output.json_schema is None
-        self._held: list[Event] = []
-
-    def admit(self, events: list[Event]) -> list[Event]:
-        """The events that may go out now."""
-        if self._met:
-            return events
-        self._held += events
-        # A call that the model chose to make is an answer to a demand for JSON too: its arguments are JSON.
-        if any(isinstance(event, ToolCallStarted) for event in events):
-            self._met = True
-            released, self._held = self._held, []
-            return released
-        return []
-
-    def release(self) -> list[Event]:
-        """The answer is complete: what was held back. Raises `DemandNotMet`."""
-        if self._met:
-            return []
-        if self._call or self._schema is None:
-            raise DemandNotMet("it did not call a tool")
-        texts = [event for event in self._held if isinstance(event, Text)]
-        text = json_answer("".join(event.text for event in texts), self._schema)
-        return [Text(text, [token for event in texts for token in event.ids])]

@@ -1,13 +1,16 @@
 """Evaluate tokens on a cache slot: a prompt in one call or token by token, then one token after the other.
 
-The two ways of reading a prompt give the same cache. One call (*batch*) uses many cores better, but nothing can
-interrupt it, it cannot start from a cached prefix, and its attention scores take memory that grows with the square of
-its length. Token by token (*step*) can be interrupted after each token and continues whatever the slot holds. Which
-is cheaper for a prompt is decided from the rates measured on this machine. An image, and what stands before it, can
-only be read in one call; what follows it, either way.
+Both ways of evaluating a prompt (*prefill*) give the same cache.
 
-An image takes more places in the cache than it has ids. Sizes and places are counted in tokens with the image's;
-``extra`` is how many those are more than ids.
+- In one call (*batch*). It uses many cores better. But nothing can interrupt the call, it cannot start from a cached
+  prefix, and its attention scores take memory that grows with the square of the prompt's length.
+- Token by token (*step*). It can be interrupted after each token, and continues whatever the slot holds.
+
+Which is cheaper for a prompt is decided from the rates measured on this machine. An image, and the text before it, can
+only be evaluated in one call; the text after it, either way.
+
+An image takes more places in the cache than it has ids. Sizes and places are counted in tokens and include those of the
+image; ``image_tokens`` is the difference between these and the ids.
 """
 
 from __future__ import annotations
@@ -22,47 +25,51 @@ from glm_api.pipeline.frames import PrefillMode
 from glm_api.pipeline.worker.slots import Slot
 
 PROGRESS_SECONDS = 0.5
-# Being interruptible, and keeping what other slots hold when a client leaves, is worth this much time.
+# Steps may take this many times as long as a batch: they can be interrupted, so a client that leaves costs no other
+# slot its cache.
 STEP_BONUS = 1.15
-# A machine that has not been measured yet reads this many tokens by batch rather than token by token.
+# On a machine that has not been measured yet, prompts from this many tokens are evaluated in one call.
 UNMEASURED_BATCH = 2
 # How much the newest measurement counts.
 SMOOTHING = 0.3
 
 
-class Model(Protocol):
+class ChatglmModel(Protocol):
     """The part of ``chatglm_cpp.Pipeline.model`` that evaluates."""
 
     def generate_next_token(
         self, input_ids: list[int], image: object | None, gen_config: object, n_past: int, n_ctx: int
     ) -> int:
-        """Evaluate ``input_ids`` and the image, or their last id when ``n_past > 0``: that many places of the cache are
-        taken then. Choose the id that follows. ``n_ctx`` is the length of the prompt in ids."""
+        """Evaluate tokens and return the id that follows them.
+
+        With ``n_past`` 0 these are ``input_ids`` and the image. Else it is the last id, and ``n_past`` places of the
+        cache are taken. ``n_ctx`` is the length of the prompt in ids.
+        """
 
 
-class Pipeline(Protocol):
+class ChatglmPipeline(Protocol):
     """The part of ``chatglm_cpp.Pipeline`` that a slot needs."""
 
     @property
-    def model(self) -> Model:
+    def model(self) -> ChatglmModel:
         """The evaluating half of the pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """An image in a prompt. ``end``: how many ids there are up to its end, its own included."""
+class PromptImage:
+    """An image in a prompt. ``end`` is the number of ids up to its end, its own included."""
 
     image: object
     end: int
 
 
-class Interrupted(Exception):
-    """The client has left while the prompt was being read."""
+class PrefillCancelled(Exception):
+    """The generation was cancelled while its prompt was evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Read the first ``batch`` tokens in one call (0: none), the rest one by one. ``batch_ms`` is the estimate."""
+    """Evaluate the first ``batch`` tokens in one call, for about ``batch_ms`` milliseconds, and the rest one by one."""
 
     batch: int
     batch_ms: float
@@ -70,15 +77,17 @@ class Plan:
 
 @dataclass(slots=True)
 class Rates:
-    """Milliseconds a token, measured; None before the first measurement."""
+    """Measured milliseconds a token; None before the first measurement."""
 
     step_ms: float | None = None
     batch_ms: float | None = None
 
     def note_step(self, milliseconds: float) -> None:
+        """Take a measurement of one token that was evaluated alone."""
         self.step_ms = _smooth(self.step_ms, milliseconds)
 
     def note_batch(self, tokens: int, milliseconds: float) -> None:
+        """Take a measurement of ``tokens`` that were evaluated in one call."""
         self.batch_ms = _smooth(self.batch_ms, milliseconds / tokens)
 
 
@@ -87,7 +96,10 @@ def _smooth(old: float | None, new: float) -> float:
 
 
 class Evaluator:
-    """Runs the model. ``longest_batch`` is the most tokens that memory admits in one call."""
+    """Runs the model. ``longest_batch`` is the most tokens that memory admits in one call.
+
+    With ``whole_prompts`` each prompt is evaluated in one call.
+    """
 
     def __init__(self, mode: PrefillMode, longest_batch: int, *, whole_prompts: bool) -> None:
         self._mode = mode
@@ -96,8 +108,10 @@ class Evaluator:
         self.rates = Rates()
 
     def plan(self, total: int, cached: int, least: int = 0) -> Plan:
-        """How to read a prompt of ``total`` tokens of which ``cached`` are in the slot, if not at least the first
-        ``least`` must be read in one call. Raises `PromptError` when memory does not admit those."""
+        """Return how to evaluate a prompt of ``total`` tokens of which ``cached`` are in the slot.
+
+        The first ``least`` tokens must be evaluated in one call. Raises `PromptError` when memory does not admit that.
+        """
         if self._whole_prompts:
             return self._batch(total)
         fresh = total - cached
@@ -126,59 +140,61 @@ class Evaluator:
 
     def prefill(
         self,
-        slot: Slot[Pipeline],
+        slot: Slot[ChatglmPipeline],
         prompt: list[int],
         cached: int,
         plan: Plan,
         config: object,
         greedy: object,
-        interrupted: Callable[[], bool],
+        is_cancelled: Callable[[], bool],
         on_progress: Callable[[int], None],
-        shown: Shown | None = None,
-        extra: int = 0,
+        image: PromptImage | None = None,
+        image_tokens: int = 0,
     ) -> int:
-        """Read ``prompt`` into ``slot``, which holds its first ``cached`` tokens; the first id of the answer.
+        """Evaluate ``prompt`` on ``slot``, which holds its first ``cached`` tokens, and return the answer's first id.
 
-        ``greedy`` is the configuration for the steps whose choice is not used. ``interrupted`` is asked after each
-        token; when it says yes, `Interrupted` is raised and what was read so far stays usable. ``on_progress`` hears
-        from time to time how many tokens are read. ``shown`` is the image in the prompt, ``extra`` what it takes.
+        ``greedy`` is the configuration for the steps whose id is not used. ``on_progress`` is called from time to time
+        with the number of evaluated tokens. ``is_cancelled`` is called before each token; when it returns True,
+        `PrefillCancelled` is raised, and the slot keeps what it holds.
         """
         generate = slot.pipeline.model.generate_next_token
-        held = slot.held
-        del held[cached:]
+        cached_ids = slot.cached_ids
+        del cached_ids[cached:]
         total = len(prompt)
         token = -1
         if plan.batch:
-            held.clear()
-            head = prompt[: plan.batch - extra]
+            cached_ids.clear()
+            head = prompt[: plan.batch - image_tokens]
             begun = time.perf_counter()
-            image = None if shown is None else shown.image
-            token = generate(head, image, config if len(head) == total else greedy, 0, total)
-            if shown is None:
-                # With an image it takes longer, for the patches are looked at first.
+            pixels = None if image is None else image.image
+            token = generate(head, pixels, config if len(head) == total else greedy, 0, total)
+            if image is None:
+                # A call with an image takes longer, because the model looks at its patches first.
                 self.rates.note_batch(len(head), (time.perf_counter() - begun) * 1000)
-            held.extend(head)
+            cached_ids.extend(head)
             if len(head) == total:
                 return token
-            on_progress(len(held) + extra)
+            on_progress(len(cached_ids) + image_tokens)
         last_report = begun = time.perf_counter()
-        first = len(held)
+        first = len(cached_ids)
         for position in range(first, total):
-            if interrupted():
-                raise Interrupted
-            held.append(prompt[position])
-            token = self._step(slot, config if position == total - 1 else greedy, position + extra, total)
+            if is_cancelled():
+                raise PrefillCancelled
+            cached_ids.append(prompt[position])
+            token = self._step(slot, config if position == total - 1 else greedy, position + image_tokens, total)
             now = time.perf_counter()
             if now - last_report >= PROGRESS_SECONDS:
                 last_report = now
-                on_progress(len(held) + extra)
+                on_progress(len(cached_ids) + image_tokens)
         self.rates.note_step((time.perf_counter() - begun) * 1000 / (total - first))
         return token
 
-    def next(self, slot: Slot[Pipeline], token: int, config: object, prompt_length: int, extra: int = 0) -> int:
-        """Evaluate ``token`` after what the slot holds; the id that follows it."""
-        slot.held.append(token)
-        return self._step(slot, config, len(slot.held) - 1 + extra, prompt_length)
+    def next(
+        self, slot: Slot[ChatglmPipeline], token: int, config: object, prompt_length: int, image_tokens: int = 0
+    ) -> int:
+        """Evaluate ``token`` on top of what the slot holds and return the id that follows it."""
+        slot.cached_ids.append(token)
+        return self._step(slot, config, len(slot.cached_ids) - 1 + image_tokens, prompt_length)
 
-    def _step(self, slot: Slot[Pipeline], config: object, past: int, prompt_length: int) -> int:
-        return slot.pipeline.model.generate_next_token(slot.held, None, config, past, prompt_length)
+    def _step(self, slot: Slot[ChatglmPipeline], config: object, past: int, prompt_length: int) -> int:
+        return slot.pipeline.model.generate_next_token(slot.cached_ids, None, config, past, prompt_length)

@@ -1,8 +1,7 @@
-"""Decode the image of a prompt in the child, where a failing decoder costs one request and not the server."""
+"""Decode the image of a prompt, in the child: a decoder that fails there costs one request, not the server."""
 
 from __future__ import annotations
 
-import base64
 import io
 import warnings
 
@@ -11,24 +10,24 @@ from PIL import Image, UnidentifiedImageError
 
 from glm_api.backend.errors import PromptError
 
-# Models scale images to about 1120 x 1120; more is only a way to use up memory.
+# Models scale images to about 1120 x 1120, so larger ones only use up memory.
 MOST_PIXELS = 32 * 1024 * 1024
 FORMATS = ("PNG", "JPEG")
 
 
-def decode_image(encoded: str) -> chatglm_cpp.Image:
-    """The RGB pixels of a base64 PNG or JPEG file. Raises `PromptError`."""
+def decode_image(file: bytes) -> chatglm_cpp.Image:
+    """Return the RGB pixels of a PNG or JPEG file. Raises `PromptError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(base64.b64decode(encoded)), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(file), formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise PromptError(f"The image has more than {MOST_PIXELS} pixels. Send a smaller one.", "messages")
                 rgb = image.convert("RGB")
     except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning, OSError, ValueError):
         raise PromptError("The image is damaged, too large, or neither a PNG nor a JPEG file.", "messages") from None
     except SyntaxError:
-        # Pillow's PNG reader reports broken chunks this way.
+        # Pillow's PNG reader raises this for broken chunks.
         raise PromptError("The image is damaged.", "messages") from None
     view = memoryview(rgb.tobytes()).cast("B", (rgb.height, rgb.width, 3))
     return chatglm_cpp.Image(view)

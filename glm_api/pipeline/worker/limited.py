@@ -1,4 +1,4 @@
-"""Bounded encoding: a prompt of millions of characters costs seconds to encode and fits into no context."""
+"""Bounded encoding: a prompt of millions of characters takes seconds to encode and fits into no context."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from glm_api.pipeline.worker.lengths import lengths
 from glm_api.pipeline.worker.model_file import ModelFile
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 
-# A text that is a little too long is encoded to its end, so that its tokens can be told; one of more than this many
-# times the tokens that were asked for is not.
+# A text that is a little too long is encoded to its end, so that an error can tell its number of tokens. Encoding stops
+# at this many times the tokens that were asked for.
 _COUNTED = 2
 
 
 class TooManyTokens(Exception):
-    """What was to be encoded has ``tokens``, or ``at_least`` that many."""
+    """The text or prompt has ``tokens`` tokens, or ``at_least`` that many."""
 
     def __init__(self, tokens: int, at_least: bool) -> None:
         super().__init__(f"{tokens} tokens")
@@ -26,7 +26,7 @@ class TooManyTokens(Exception):
 
 
 class LimitedTokenizer(PipelineTokenizer):
-    """A `PipelineTokenizer` whose encodings can be limited together, as those of one prompt."""
+    """A `PipelineTokenizer` that can limit several encodings together, such as those of one prompt."""
 
     def __init__(self, pipeline: _C.Pipeline, model: ModelFile) -> None:
         super().__init__(pipeline, model)
@@ -36,14 +36,14 @@ class LimitedTokenizer(PipelineTokenizer):
 
     @property
     def characters_per_token(self) -> int:
-        """No token stands for more characters; 0 where some characters take no token at all."""
+        """The most characters that a token stands for; 0 where some characters take no token."""
         return self._lengths.characters_per_token
 
     @contextmanager
     def limit(self, most: int) -> Iterator[None]:
-        """Give up inside as soon as all ids of these encodings are far more than ``most``: `TooManyTokens`.
+        """Let encodings in this context raise `TooManyTokens` as soon as they have far more than ``most`` ids in all.
 
-        A few more are for `check` to find, when they are all there and can be counted.
+        A few more ids raise nothing. `check` finds them afterwards, when they can be counted.
         """
         self._most, self._encoded = most, 0
         try:
@@ -57,10 +57,10 @@ class LimitedTokenizer(PipelineTokenizer):
             raise TooManyTokens(len(ids), at_least=False)
 
     def encode(self, text: str) -> list[int]:
-        """Ordinary text as ids. Raises `TooManyTokens`."""
+        """Return ordinary text as ids. Raises `TooManyTokens`."""
         if self._most is None:
             return super().encode(text)
-        # A length never tells of more tokens than characters.
+        # The bound is never more than the number of characters.
         if self._encoded + len(text) > self._most:
             fewest = self._encoded + self._lengths.fewest_tokens(text)
             if fewest > self._most:

@@ -1,4 +1,4 @@
-"""Open the model of an `Open` frame; every refusal is one line for the operator."""
+"""Load the model that a `LoadModel` frame names; every refusal is one line for the operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import chatglm_cpp
 
 from glm_api.pipeline import formats
 from glm_api.pipeline.formats.base import Format
-from glm_api.pipeline.frames import Open
+from glm_api.pipeline.frames import LoadModel
 from glm_api.pipeline.model_info import ModelInfo
 from glm_api.pipeline.worker.limited import LimitedTokenizer
 from glm_api.pipeline.worker.memory import available_bytes, plan_slots
@@ -20,16 +20,16 @@ from glm_api.pipeline.worker.model_file import ModelFile, ModelFileError, inspec
 
 logger = logging.getLogger(__name__)
 
-# Caches cost memory in proportion to the context, so models that could read 131,072 tokens get this much unless
-# GLM_MAX_LENGTH asks for more.
+# Caches take memory in proportion to the context. So models that could read 131,072 tokens get a context of this many
+# unless GLM_MAX_LENGTH asks for more.
 DEFAULT_MAX_LENGTH = 8192
 # The tokenizer process needs no cache; this is the smallest that chatglm_cpp opens without complaint.
 TOKENIZER_MAX_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
-class OpenModel:
-    """A loaded model. ``open_pipeline`` opens another cache slot over the same mapped file."""
+class LoadedModel:
+    """A loaded model. ``open_pipeline`` opens another cache slot over the same mapped file, ``slots`` in all."""
 
     file: ModelFile
     info: ModelInfo
@@ -40,18 +40,21 @@ class OpenModel:
     slots: int
 
 
-def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
-    """Open the model; ``evaluates`` is false for a process that only needs the tokenizer. Raises `ModelFileError`."""
-    file = inspect(Path(opening.model))
-    context = _context_length(file, opening.max_length)
+def load_model(request: LoadModel, *, evaluates: bool) -> LoadedModel:
+    """Load the model that ``request`` names. Raises `ModelFileError`.
+
+    ``evaluates`` is False in the tokenizer process, which needs no caches.
+    """
+    file = inspect(Path(request.model))
+    context = _context_length(file, request.max_length)
     slots, slot_bytes = 1, file.slot_bytes(context)
     if evaluates:
-        plan = plan_slots(file, context, opening.cache_slots, available_bytes())
+        plan = plan_slots(file, context, request.cache_slots, available_bytes())
         slots, slot_bytes = plan.slots, plan.slot_bytes
     length = context if evaluates else min(TOKENIZER_MAX_LENGTH, context)
 
     def open_pipeline() -> chatglm_cpp.Pipeline:
-        pipeline = chatglm_cpp.Pipeline(opening.model, max_length=length)
+        pipeline = chatglm_cpp.Pipeline(request.model, max_length=length)
         if evaluates:
             reserve_graph_memory(pipeline, context)
         return pipeline
@@ -59,8 +62,8 @@ def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
     try:
         pipeline = open_pipeline()
         tokenizer = LimitedTokenizer(pipeline, file)
-        # model_type itself cannot be asked for: it has no name for GLM-4V.
-        format = formats.load(pipeline.model.config.model_type_name, tokenizer)
+        # Not model_type: it has no name for GLM-4V.
+        format = formats.format_for(pipeline.model.config.model_type_name, tokenizer)
     except (RuntimeError, ValueError, LookupError, MemoryError) as error:
         raise ModelFileError(f"chatglm-cpp cannot open {file.path.name}: {_one_line(error)}") from None
     if difference := format.check():
@@ -84,7 +87,7 @@ def open_model(opening: Open, *, evaluates: bool) -> OpenModel:
         slot_bytes=slot_bytes,
         model_bytes=file.file_bytes,
     )
-    return OpenModel(file, info, tokenizer, format, pipeline, open_pipeline, slots)
+    return LoadedModel(file, info, tokenizer, format, pipeline, open_pipeline, slots)
 
 
 def _context_length(file: ModelFile, wanted: int | None) -> int:
@@ -101,17 +104,17 @@ def _context_length(file: ModelFile, wanted: int | None) -> int:
 def reserve_graph_memory(pipeline: chatglm_cpp.Pipeline, context: int) -> None:
     """Evaluate one token at the very end of the context, before anything else.
 
-    chatglm_cpp's graph buffer is as large as the first prompts made it, and answers that grow long behind a short one
-    are written past its end: with one token evaluated first, a tiny model corrupts the heap after 160 more, and larger
-    ones after thousands. The buffer never shrinks, so one evaluation of the largest kind makes all others safe.
+    The first prompts decide the size of chatglm_cpp's graph buffer. Answers that grow long after a short prompt are
+    written past its end: after one token a tiny model corrupts the heap within 160 more, larger ones within thousands.
+    The buffer never shrinks, so one evaluation of the largest kind makes all others safe.
     """
     config = chatglm_cpp._C.GenerationConfig(do_sample=False)
-    # The cache is not filled yet and may hold anything, NaN included, which chatglm_cpp notices and refuses.
+    # The cache is not filled yet and may hold anything. chatglm_cpp raises RuntimeError when it finds NaN.
     with contextlib.suppress(RuntimeError):
         pipeline.model.generate_next_token([0] * context, None, config, context - 1, context)
 
 
 def _one_line(error: BaseException) -> str:
-    """The error without the source lines that chatglm_cpp puts in front of its messages."""
+    """Return the message of ``error`` without the source lines that chatglm_cpp puts in front."""
     text = " ".join(str(error).split())
     return text.split(") ", 1)[-1] if "check failed" in text else text

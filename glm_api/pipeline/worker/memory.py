@@ -1,4 +1,4 @@
-"""The number of cache slots that fit into this machine's memory."""
+"""Compute how many cache slots, and how many tokens in one call, fit into this machine's memory."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _CGROUP_LIMITS = (
 
 @dataclass(frozen=True, slots=True)
 class SlotPlan:
-    """How many slots of what size (``slot_bytes``) are opened."""
+    """The number of slots, and the size of each."""
 
     slots: int
     slot_bytes: int
 
 
 def available_bytes() -> int | None:
-    """Memory that can still be used: the machine's, or the cgroup's where that is less; None when nothing tells."""
+    """Return the bytes of memory that are free, on the machine or in the cgroup if that has less; None if unknown."""
     found = []
     for line in _lines("/proc/meminfo"):
         if line.startswith("MemAvailable:"):
@@ -42,9 +42,9 @@ def available_bytes() -> int | None:
 
 
 def plan_slots(model: ModelFile, max_length: int, wanted: int, available: int | None) -> SlotPlan:
-    """As many slots as wanted, or as fit (with a warning). Raises `ModelFileError` when not even one does.
+    """Return as many slots as ``wanted``, or as fit (with a warning). Raises `ModelFileError` when not even one fits.
 
-    The weights are mapped, not read into memory of our own, so they are not counted.
+    The weights are not counted: they are mapped, not read into memory of our own.
     """
     slot_bytes = model.slot_bytes(max_length)
     fitting = wanted if available is None else min(wanted, (available - RESERVE_BYTES) // slot_bytes)
@@ -65,8 +65,11 @@ def plan_slots(model: ModelFile, max_length: int, wanted: int, available: int | 
 
 
 def longest_batch(model: ModelFile) -> int:
-    """The most tokens that may be evaluated in one call: its attention scores take 4 bytes for each pair of tokens and
-    head, twice over, and may use a quarter of what is available (where nothing tells, of 4 GiB)."""
+    """Return the most tokens that may be evaluated in one call.
+
+    The attention scores take 4 bytes for each pair of tokens and each head, twice. They may use a quarter of the free
+    memory, or of 4 GiB if that is unknown.
+    """
     budget = (available_bytes() or ASSUMED_BYTES) // 4
     return max(1, math.isqrt(budget // (2 * 4 * model.attention_heads)))
 

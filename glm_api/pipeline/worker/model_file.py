@@ -1,12 +1,12 @@
 """Check a GGML model file before chatglm_cpp opens it.
 
 chatglm_cpp maps the file and trusts every number in it: a truncated download or a flipped bit ends the process with a
-signal, or makes a model that talks nonsense. This module walks the header and the table of tensors (a few kilobytes of
-reading), says in one line what is wrong with a file, and computes what the model and its cache slots cost.
+signal, or makes a model that talks nonsense. This module reads the header and the table of tensors (a few kilobytes),
+says in one line what is wrong with a file, and computes how much memory the model and its cache slots take.
 
-The layout is that of chatglm.cpp's `Pipeline::Pipeline` and `ModelLoader::read_state_dict` (version 0.4.2), and the
-tensors are those that its converter writes: each must be there once, in the shape that the header gives and in the type
-that chatglm_cpp expects, and no other may.
+The layout is that of chatglm.cpp's `Pipeline::Pipeline` and `ModelLoader::read_state_dict` (version 0.4.2). The tensors
+are those that its converter writes. Each must be there once, in the shape that the header gives and in the type that
+chatglm_cpp expects, and no other tensor may be there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import BinaryIO, Final
 
 
 class ModelFileError(Exception):
-    """The file cannot be served; the message is one line that says why and what to do."""
+    """The file cannot be served; the message says in one line why, and what to do."""
 
 
 CHATGLM: Final = 1
@@ -31,11 +31,11 @@ CHATGLM4V: Final = 1004
 
 _TYPES: Final = (CHATGLM, CHATGLM2, CHATGLM3, CHATGLM4, CHATGLM4V)
 _MOST_MAX_LENGTH: Final = 1 << 24
-# chatglm_cpp has room for 2,048 tensors, and for a graph of 8,192 nodes; real models have 28 to 40 layers, GLM-4V 63
-# more for its eyes.
+# chatglm_cpp has room for 2,048 tensors, and for a graph of 8,192 nodes. Real models have 28 to 40 layers, and GLM-4V
+# has 63 more for images.
 _MOST_LAYERS: Final = 100
 
-# ggml_type -> (values in a block, bytes of a block): what chatglm_cpp's converter writes.
+# For each ggml_type that chatglm_cpp's converter writes: values in a block, and bytes of a block.
 _F32, _F16 = 0, 1
 _BLOCKS: Final = {_F32: (1, 4), _F16: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34)}
 _OTHER_KINDS: Final = (
@@ -55,7 +55,7 @@ Tensor = tuple[tuple[int, ...], int]
 
 @dataclass(frozen=True, slots=True)
 class Vision:
-    """The part of GLM-4V that sees, from the file's vision record. Sizes of images and patches are in pixels."""
+    """The vision record of a GLM-4V file. Sizes of images and patches are in pixels."""
 
     type: int
     hidden_size: int
@@ -71,21 +71,26 @@ class Vision:
 
     @property
     def grid(self) -> int:
-        """How many patches an image is wide, and high."""
+        """The width of an image in patches, which is also its height."""
         return self.image_size // self.patch_size
 
     @property
     def image_tokens(self) -> int:
-        """What an image takes of the context beyond the ids that stand for it: four patches share a place, and the
-        first of them has an id."""
+        """The tokens that an image takes of the context beyond the ids that stand for it.
+
+        Four patches share a place, and the first place has an id.
+        """
         side: int = self.grid // 2
         return side * side - 1
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """What the header says. ``model_type`` is chatglm_cpp's, ``weight_type`` is ggml's; ``max_length`` is in tokens;
-    the tokenizer is a slice of the file (a SentencePiece model, or base64 ranks for GLM-4)."""
+    """What the header says.
+
+    ``model_type`` is chatglm_cpp's, and ``weight_type`` is ggml's. ``max_length`` is in tokens. The tokenizer is a
+    slice of the file: a SentencePiece model, or base64 ranks for GLM-4.
+    """
 
     path: Path
     model_type: int
@@ -108,28 +113,31 @@ class ModelFile:
 
     @property
     def head_size(self) -> int:
+        """The number of values in an attention head."""
         return self.hidden_size // self.attention_heads
 
     @property
     def image_tokens(self) -> int:
-        """What an image takes of the context beyond its ids, in tokens; 0 for a model that sees none."""
+        """The tokens that an image takes of the context beyond its ids; 0 for a model that accepts none."""
         return 0 if self.vision is None else self.vision.image_tokens
 
     def slot_bytes(self, max_length: int) -> int:
-        """Memory of one cache slot: keys and values in 16 bits for ``max_length`` tokens, in every layer."""
+        """Return the bytes of a cache slot: keys and values of 16 bits for ``max_length`` tokens, in every layer."""
         tokens = max_length + self.virtual_tokens
         return 2 * 2 * self.layers * self.key_value_heads * self.head_size * tokens
 
 
 def inspect(path: Path) -> ModelFile:
-    """Read the header and check that it makes sense, and that every tensor is in the file as the header says. Raises
-    `ModelFileError`."""
+    """Read the header; check that it makes sense and that each tensor is in the file as the header says.
+
+    Raises `ModelFileError`.
+    """
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             model = _read_header(path, file, size)
-            if (nonsense := _nonsense(model)) is not None:
-                raise ModelFileError(f"{path.name} is damaged: its header makes no sense ({nonsense}). {_GET_AGAIN}")
+            if (fault := _header_fault(model)) is not None:
+                raise ModelFileError(f"{path.name} is damaged: its header makes no sense ({fault}). {_GET_AGAIN}")
             if not 0 < model.tokenizer_bytes <= size - model.tokenizer_offset:
                 raise ModelFileError(f"{path.name} ends too early: the download or copy is incomplete.")
             _check_tensors(path, file, model)
@@ -157,7 +165,7 @@ def _read_header(path: Path, file: BinaryIO, size: int) -> ModelFile:
     elif version == 1 and model_type in (CHATGLM, CHATGLM2, CHATGLM3):
         weight_type, vocabulary, hidden, heads, layers, intermediate, max_length, _, end, _, _ = _integers(file, 11)
         kv_heads = heads if model_type == CHATGLM else _integers(file, 1)[0]
-        # What chatglm_cpp assumes for files of this version.
+        # These are chatglm_cpp's values for files of this version.
         epsilon, virtual, theta = 1e-5, 0, 10000.0
     else:
         raise ModelFileError(f"{path.name} has layout version {version}, which chatglm-cpp 0.4.2 does not read.")
@@ -185,9 +193,11 @@ def _read_header(path: Path, file: BinaryIO, size: int) -> ModelFile:
     )
 
 
-def _nonsense(model: ModelFile) -> str | None:
-    """What no model can have of what the header says, or None. Each size that a tensor's shape shows is bounded by the
-    check of the tensors."""
+def _header_fault(model: ModelFile) -> str | None:
+    """Return what the header says that is true of no model, or None.
+
+    The check of the tensors bounds each size that a tensor's shape shows.
+    """
     sizes = {
         "vocabulary size": model.vocabulary_size,
         "hidden size": model.hidden_size,
@@ -204,7 +214,7 @@ def _nonsense(model: ModelFile) -> str | None:
         return f"weights of type {model.weight_type}"
     if model.layers > _MOST_LAYERS or model.max_length > _MOST_MAX_LENGTH:
         return f"{model.layers} layers for {model.max_length} tokens"
-    # Positions are turned into the rotation of pairs of numbers, in half of each head.
+    # Positions become rotations of pairs of numbers, in half of each head.
     if model.hidden_size % model.attention_heads or model.head_size % 4:
         return f"{model.attention_heads} attention heads for a hidden size of {model.hidden_size}"
     if model.attention_heads % model.key_value_heads or (
@@ -215,15 +225,15 @@ def _nonsense(model: ModelFile) -> str | None:
         return f"norm epsilon: {model.epsilon:g}"
     if not 1 <= model.rope_theta < math.inf:
         return f"rope theta: {model.rope_theta:g}"
-    # chatglm_cpp does not fill the places of virtual tokens (P-Tuning) in these two families.
+    # In these two families chatglm_cpp does not fill the places of virtual tokens (P-Tuning).
     if model.virtual_tokens < 0 or (model.virtual_tokens and model.model_type in (CHATGLM, CHATGLM4V)):
         return f"virtual tokens: {model.virtual_tokens}"
     if not -1 <= model.end_id < model.vocabulary_size:
         return f"end-of-text id: {model.end_id}"
-    return None if model.vision is None else _vision_nonsense(model.vision)
+    return None if model.vision is None else _vision_fault(model.vision)
 
 
-def _vision_nonsense(vision: Vision) -> str | None:
+def _vision_fault(vision: Vision) -> str | None:
     sizes = {
         "hidden size": vision.hidden_size,
         "intermediate size": vision.intermediate_size,
@@ -242,7 +252,7 @@ def _vision_nonsense(vision: Vision) -> str | None:
         return f"{vision.heads} vision attention heads for a hidden size of {vision.hidden_size}"
     if vision.channels != 3:
         return f"images of {vision.channels} channels"
-    # One position for each patch and one for the whole image; four patches become one place in the context.
+    # There is one position for each patch and one for the whole image. Four patches become one place in the context.
     if vision.grid < 2 or vision.image_size % vision.patch_size or vision.positions != vision.grid**2 + 1:
         return (
             f"{vision.positions} positions for images of {vision.image_size} pixels in patches of {vision.patch_size}"
@@ -262,7 +272,7 @@ def _check_tensors(path: Path, file: BinaryIO, model: ModelFile) -> None:
     while position < model.file_bytes:
         file.seek(position)
         (name_bytes,) = _integers(file, 1)
-        # A name that is too long is not read: it is none of ours.
+        # A name that is too long is not one of ours, so it is not read.
         name = file.read(name_bytes) if 0 < name_bytes <= _LONGEST_NAME else b""
         if (expected := missing.pop(name, None)) is None:
             raise ModelFileError(f"{path.name} is damaged: its table of tensors makes no sense. {_GET_AGAIN}")
@@ -283,14 +293,14 @@ def _check_tensors(path: Path, file: BinaryIO, model: ModelFile) -> None:
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape without its leading ones: some vectors are written as matrices of one row."""
+    """Return the shape without its leading ones: some vectors are written as matrices of one row."""
     while len(shape) > 1 and shape[0] == 1:
         shape = shape[1:]
     return shape
 
 
 def _tensors(model: ModelFile) -> dict[bytes, Tensor]:
-    """The shape, without leading ones, and the type of each tensor that chatglm_cpp expects in the file."""
+    """Return the shape (without leading ones) and type of each tensor that chatglm_cpp expects, by name."""
     tensors = _chatglm_tensors(model) if model.model_type == CHATGLM else _chatglm2_tensors(model)
     if model.vision is not None:
         tensors |= _vision_tensors(model, model.vision)
@@ -378,7 +388,7 @@ def _integers(file: BinaryIO, count: int) -> tuple[int, ...]:
 def _kind_of(magic: bytes) -> str:
     if not magic:
         return "empty"
-    # A safetensors file begins with the length of its JSON header, in 8 bytes.
+    # A safetensors file begins with the length of its JSON header in 8 bytes.
     if magic[8:9] == b"{" and magic[5:8] == b"\0\0\0":
         return "a safetensors file"
     for start, kind in _OTHER_KINDS:

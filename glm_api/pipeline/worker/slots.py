@@ -1,7 +1,7 @@
 """Cache slots: several chatglm_cpp pipelines over one mapped file, each with its own KV cache.
 
-chatglm_cpp evaluates one new token on top of ``n_past`` evaluated ones, so a cache can be continued token by token
-from wherever its ids agree with a new prompt. Whatever lies behind that point is simply overwritten.
+chatglm_cpp evaluates a new token on top of ``n_past`` evaluated ones. So a cache can be continued token by token from
+the last id that it has in common with a new prompt. What follows there is overwritten.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ P = TypeVar("P")
 
 @dataclass(slots=True)
 class Slot(Generic[P]):
-    """One KV cache. ``held`` are the token ids whose keys and values are in it, in order."""
+    """One KV cache. ``cached_ids`` are the token ids whose keys and values are in it, in order."""
 
     index: int
     pipeline: P
-    held: list[int] = field(default_factory=list)
+    cached_ids: list[int] = field(default_factory=list)
     last_used: int = 0
 
 
 class SlotPool(Generic[P]):
-    """At most ``size`` slots, opened as they are needed; used one at a time."""
+    """At most ``size`` slots, which are opened as they are needed and used one at a time."""
 
     def __init__(self, size: int, open_pipeline: Callable[[], P], first: P) -> None:
         self._size = size
@@ -34,25 +34,25 @@ class SlotPool(Generic[P]):
         self._slots = [Slot(0, first)]
 
     def choose(self, prompt: Sequence[int]) -> tuple[Slot[P], int]:
-        """The slot for ``prompt``, and how many leading tokens of it need no evaluation.
+        """Return the slot for ``prompt``, and how many of its first tokens need no evaluation.
 
-        That is the slot with the longest common prefix; where none has a worthwhile one, an unused slot, else the
-        least recently used one. At least one token is left to evaluate: only that gives logits.
+        The slot is the one with the longest common prefix. If no prefix is worth it, it is an unused slot, else the
+        least recently used one. At least one token is left to evaluate, because only that gives logits.
         """
         best, shared = max(
-            ((slot, common_prefix(slot.held, prompt)) for slot in self._slots), key=lambda entry: entry[1]
+            ((slot, common_prefix(slot.cached_ids, prompt)) for slot in self._slots), key=lambda entry: entry[1]
         )
-        # A short overlap (the ids that open every prompt, the same system prompt) is no reason to destroy another
-        # chat's longer cache: take an empty slot or the oldest one, unless the best would lose little.
-        if 2 * shared < len(best.held):
+        # A short overlap (the ids that open every prompt, the same system prompt) is no reason to overwrite most of
+        # another chat's cache.
+        if 2 * shared < len(best.cached_ids):
             best = self._fresh() or min(self._slots, key=lambda slot: slot.last_used)
-            shared = common_prefix(best.held, prompt)
+            shared = common_prefix(best.cached_ids, prompt)
         best.last_used = next(self._clock)
         return best, min(shared, len(prompt) - 1)
 
     def _fresh(self) -> Slot[P] | None:
         for slot in self._slots:
-            if not slot.held:
+            if not slot.cached_ids:
                 return slot
         if len(self._slots) < self._size:
             self._slots.append(Slot(len(self._slots), self._open()))
@@ -61,7 +61,7 @@ class SlotPool(Generic[P]):
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many leading ids are the same."""
+    """Return how many first ids are the same."""
     shortest = min(len(left), len(right))
     if left[:shortest] == right[:shortest]:
         return shortest

@@ -1,4 +1,4 @@
-"""chatglm_cpp's tokenizers, behind the interface that the formats use."""
+"""Adapt chatglm_cpp's tokenizers to the interface that the formats use."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from glm_api.pipeline.worker import white_space
 from glm_api.pipeline.worker.model_file import CHATGLM, CHATGLM4, CHATGLM4V, ModelFile
 from glm_api.pipeline.worker.vocabulary import read_vocabulary
 
-# chatglm_cpp cuts whatever is longer than this, and silently.
+# chatglm_cpp silently cuts off ids beyond this number.
 _UNCUT = 1 << 30
 
-# GLM-4's byte pair merge takes time with the square of a run of letters or of signs and blanks. Runs of more than
-# _MAX_RUN characters are not language; they are encoded in pieces. The lookbehinds let the search try each run once.
+# GLM-4's byte pair merge takes time that grows with the square of a run of letters, or of signs and blanks. Runs of
+# more than _MAX_RUN characters are not language; they are encoded in pieces. The lookbehinds let the search try each
+# run once.
 _MAX_RUN, _RUN_PIECE = 1024, 128
 _LONG_RUN = re.compile(rf"(?<![^\W\d_])[^\W\d_]{{{_MAX_RUN},}}|(?<![\W_])[\W_]{{{_MAX_RUN},}}")
-# Behind a letter or digit and in front of a sign or blank a match of GLM-4's pattern ends, whatever follows.
+# Between a letter or digit and a sign or blank a match of GLM-4's pattern ends, whatever follows.
 _PART = 16 * 1024
 _PART_END = re.compile(
     r"(?<=[0-9A-Za-z\u4e00-\u9fff])(?=[\0-/:-@\[-`{-\x7f\xa0\u0300-\u036f\u2000-\u206f\u3000-\u3003，！？：；])"
 )
 
-# chatglm_cpp's stand-in for a lookahead takes the last of several blanks for a word's, at the end of a text too.
-# So a word is put behind them, and its ids are dropped.
+# chatglm_cpp replaces a lookahead of that pattern by code that takes the last of several blanks for a part of the next
+# word, even at the end of a text. So a word is appended there, and its ids are dropped.
 _BLANKS = (" ", "\t", "\f")
 _WORD = " x"
 
@@ -45,16 +46,21 @@ class PipelineTokenizer:
         self.end_ids = frozenset(id for id in (config.eos_token_id, *config.extra_eos_token_ids) if id >= 0)
 
     def encode(self, text: str) -> list[int]:
-        """Ordinary text as ids. No text yields a special id; where a file spells one out, which none of the published
-        ones does, that word is lost."""
+        """Return ordinary text as ids, none of them special.
+
+        A model file may let the tokenizer find special tokens in a text, though the published ones do not. Their ids
+        are dropped.
+        """
         ids = self._encode_as_tiktoken(text) if self._uses_tiktoken else self._encode(text)
         if not self._special_ids.isdisjoint(ids):
             ids = [id for id in ids if id not in self._special_ids]
         return ids
 
     def _parts(self, text: str) -> Iterator[str]:
-        """``text`` in parts of which some are short, so that who encodes them one by one can stop: their ids, one after
-        the other, are those of the text."""
+        """Cut ``text`` into parts, so that a caller can encode them one by one and stop.
+
+        The ids of the parts, one after the other, are those of the text.
+        """
         if not self._uses_tiktoken:
             yield text
             return
@@ -66,23 +72,23 @@ class PipelineTokenizer:
             yield run[begin:]
 
     def decode(self, ids: Sequence[int]) -> bytes:
-        """The UTF-8 bytes that ``ids`` add to a text, special and unknown ids left out."""
+        """Return the UTF-8 bytes that ``ids`` add to a text, without special and unknown ids."""
         pieces = self._pieces
         return b"".join([pieces.get(id, b"") for id in ids])
 
     def show(self, ids: Sequence[int]) -> str:
-        """The text of ``ids`` for a reader: special tokens by name, without the space in front of a text."""
+        """Return the text of ``ids`` for people: special tokens by name, and no space in front."""
         names = {id: name.encode() for name, id in self._vocabulary.specials.items()}
         text = b"".join([names.get(id) or self._pieces.get(id, b"") for id in ids]).decode(errors="replace")
         first_is_word = bool(ids) and ids[0] not in self._special_ids
         return text.removeprefix(" ") if first_is_word and self._vocabulary.begins_with_space else text
 
     def role(self, name: str) -> int:
-        """The id of ``<|name|>``. Raises KeyError where the family has none."""
+        """Return the id of ``<|name|>``. Raises KeyError where the family has none."""
         return self._vocabulary.specials[f"<|{name}|>"]
 
     def template(self, messages: Sequence[tuple[str, str]]) -> list[int]:
-        """chatglm_cpp's own chat template over (role, content) pairs, uncut."""
+        """Return the ids of (role, content) pairs by chatglm_cpp's own chat template, uncut."""
         return list(self._tokenizer.apply_chat_template([_C.ChatMessage(*message) for message in messages], _UNCUT))
 
     @cached_property
@@ -91,7 +97,7 @@ class PipelineTokenizer:
         return list(self._tokenizer.encode("", _UNCUT))
 
     def knows(self, token: int) -> bool:
-        """Whether the tokenizer has this id."""
+        """Return whether the tokenizer has this id."""
         return token in self._pieces
 
     @cached_property

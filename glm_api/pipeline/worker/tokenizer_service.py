@@ -1,4 +1,4 @@
-"""The service in the tokenizer process: answer each question with ids or text."""
+"""The service of the tokenizer process: answer each question with ids or text."""
 
 from __future__ import annotations
 
@@ -6,21 +6,31 @@ import ctypes
 
 from glm_api.backend.errors import PromptError
 from glm_api.log.faults import describe
-from glm_api.pipeline.conversation import conversation_from_json
 from glm_api.pipeline.formats.base import Format
-from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected, TooLong
+from glm_api.pipeline.frames import (
+    Decoded,
+    DecodeIds,
+    EncodeChat,
+    Encoded,
+    EncodeText,
+    Rejected,
+    TokenizerAnswer,
+    TooLong,
+    ToTokenizer,
+)
+from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.connection import Connection
 from glm_api.pipeline.worker.limited import LimitedTokenizer, TooManyTokens
 
-# Encoding takes hundreds of bytes of memory for each byte of a text. The C library keeps them for the next time, and so
-# the process would stay as large as its largest question was; after this many bytes of questions it gives them back.
+# Encoding takes hundreds of bytes of memory for each byte of a text. The C library keeps that memory, so the process
+# would stay as large as its largest question made it. After this many bytes of questions it is given back.
 TRIM_AFTER_BYTES = 256 * 1024
 
 
 class TokenizerService:
-    """Answers `EncodeChat`, `EncodeText` and `DecodeIds`, in the order in which they come."""
+    """Answers `EncodeChat`, `EncodeText` and `DecodeIds`, in order of arrival."""
 
-    def __init__(self, connection: Connection, tokenizer: LimitedTokenizer, format: Format) -> None:
+    def __init__(self, connection: Connection[ToTokenizer], tokenizer: LimitedTokenizer, format: Format) -> None:
         self._connection = connection
         self._tokenizer = tokenizer
         self._format = format
@@ -28,7 +38,7 @@ class TokenizerService:
         self._trim_at = TRIM_AFTER_BYTES
 
     def serve(self) -> None:
-        """Work until the web process goes away. Raises `ParentGone`."""
+        """Answer questions until the web process goes away. Raises `ParentGone` and `FrameError`."""
         while True:
             self._serve_one()
             if self._connection.received >= self._trim_at and self._trim is not None:
@@ -40,21 +50,21 @@ class TokenizerService:
         if isinstance(frame, (EncodeChat, EncodeText, DecodeIds)):
             self._connection.send(self._answer(frame))
 
-    def _answer(self, frame: EncodeChat | EncodeText | DecodeIds) -> Frame:
+    def _answer(self, frame: EncodeChat | EncodeText | DecodeIds) -> TokenizerAnswer:
         tokenizer = self._tokenizer
         try:
             match frame:
                 case EncodeChat():
                     with tokenizer.limit(frame.most):
-                        prompt = self._format.render(conversation_from_json(frame.conversation))
+                        prompt = self._format.render(frame.conversation)
                     tokenizer.check(prompt.ids, frame.most)
-                    return Encoded(frame.id, prompt.ids, prompt.output.to_json())
+                    return Encoded(frame.id, prompt.ids, prompt.output)
                 case EncodeText():
                     encode = self._format.render_text if frame.prefix else tokenizer.encode
                     with tokenizer.limit(frame.most):
                         ids = encode(frame.text)
                     tokenizer.check(ids, frame.most)
-                    return Encoded(frame.id, ids, {})
+                    return Encoded(frame.id, ids, OutputSpec(mode="text"))
                 case DecodeIds():
                     self._check(frame.ids)
                     if frame.apart:
@@ -66,12 +76,12 @@ class TokenizerService:
         except TooManyTokens as error:
             return TooLong(frame.id, error.tokens, error.at_least)
         except Exception as error:
-            # Whatever nobody thought of may cost one request, not the process.
+            # An error that nobody foresaw costs one request, not the process.
             print(f"A question failed: {describe(error)}", flush=True)
             return Rejected(frame.id, "This cannot be turned into tokens. Change it, then try again.", None)
 
     def _check(self, ids: list[int]) -> None:
-        """Ids come from outside, and one beyond the embeddings would bring the model down. Raises `PromptError`."""
+        """Raise `PromptError` for an unknown id. Clients send ids, and one without an embedding crashes the model."""
         for id in ids:
             if not self._tokenizer.knows(id):
                 raise PromptError(f"The model has no token {id}.", "tokens")

@@ -1,7 +1,8 @@
-"""The bytes of every token id, read from the model file.
+"""Read the bytes of every token id from the model file.
 
-chatglm_cpp's own ``decode`` ends the process at an id that its tokenizer does not have, replaces half characters, and
-in ChatGLM-6B and ChatGLM3 rewrites text that merely looks like a special token. A table of bytes does none of that.
+chatglm_cpp's own ``decode`` crashes the process at an id that its tokenizer does not have, and it replaces half
+characters. For ChatGLM-6B and ChatGLM3 it also rewrites text that only looks like a special token. A table of bytes
+does none of that.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from glm_api.pipeline.worker.model_file import CHATGLM, CHATGLM2, CHATGLM3, Mode
 _UNKNOWN, _CONTROL, _BYTE = 2, 3, 6
 _SPACE = "▁"
 
-# What chatglm_cpp's tokenizers put behind the ids of the file, in this order.
+# The special tokens that chatglm_cpp's tokenizers append to the ids of the file, in this order.
 _CHATGLM2_SPECIALS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
 _CHATGLM3_SPECIALS = (*_CHATGLM2_SPECIALS, "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
 _CHATGLM4_SPECIALS = (
@@ -32,7 +33,7 @@ _CHATGLM_BLANKS = re.compile(r"<\|blank_(\d{1,2})\|>")
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """``pieces[id]`` are the bytes that an id adds to a text, none for a special id; ``specials`` are ids by name."""
+    """``pieces[id]`` are the bytes that an id adds to a text, none for a special id; ``specials`` maps names to ids."""
 
     pieces: list[bytes]
     specials: dict[str, int]
@@ -41,13 +42,13 @@ class Vocabulary:
     longest_piece: int
     """Characters of the longest piece as the file spells it."""
     covers_all: bool
-    """No text, however long or odd, is one token or none, but for what a normalizer that is known drops."""
+    """Each character of a text is encoded, none as part of one unknown token; only a known normalizer drops some."""
     normalizes: bool
-    """The tokenizer changes a text before it looks for pieces, as ChatGLM-6B's does."""
+    """The tokenizer changes a text before it looks for pieces, as that of ChatGLM-6B does."""
 
 
 def read_vocabulary(model: ModelFile) -> Vocabulary:
-    """The vocabulary of a model file that `inspect` has passed. Raises ValueError when it cannot be read."""
+    """Return the vocabulary of a model file that `inspect` has checked. Raises ValueError when it cannot be read."""
     with model.path.open("rb") as file:
         file.seek(model.tokenizer_offset)
         data = file.read(model.tokenizer_bytes)
@@ -90,7 +91,7 @@ def _read_sentencepiece(data: bytes, model_type: int) -> Vocabulary:
         specials,
         dummy_prefix,
         longest_piece=longest,
-        # Only ChatGLM-6B's normalizer is known; chatglm_cpp replaces white space before that.
+        # Only ChatGLM-6B's normalizer is known; before it runs, chatglm_cpp replaces white space.
         covers_all=single_bytes == 256 and (model_type == CHATGLM or not normalizes),
         normalizes=model_type == CHATGLM,
     )
@@ -119,7 +120,7 @@ def _read_piece(data: bytes) -> tuple[str, int]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protocol buffer message: numbers and strings, as encoded."""
+    """Yield the fields of a protocol buffer message as (number, value); values are as encoded."""
     position, end = 0, len(data)
     while position < end:
         tag, position = _varint(data, position)

@@ -63,14 +63,14 @@ both = pytest.mark.parametrize("family", ["chatglm3", "glm4"])
 
 
 @both
-def test_plain_text_streams_piece_by_piece_although_there_are_tools(family: str) -> None:
+def test_plain_text_is_streamed_when_there_are_tools(family: str) -> None:
     answer = Answer(family, ["\n", " Hello", " world", ".\n", "<|user|>"])
     assert [text_of(events) for events in answer.each] == ["", "Hello", " world", ".\n", "", ""]
     assert answer.reason == "stop"
 
 
 @both
-def test_a_call_is_given_out_with_its_name_and_arguments(family: str) -> None:
+def test_a_call_has_its_name_and_arguments(family: str) -> None:
     answer = Answer(family, call_pieces(family))
     assert answer.calls == [("get_weather", {"city": "北京"})]
     assert answer.text == ""
@@ -81,7 +81,7 @@ def test_a_call_is_given_out_with_its_name_and_arguments(family: str) -> None:
 
 @both
 @pytest.mark.parametrize("name", TOOLS)
-def test_a_name_that_another_one_begins_with_is_told_apart(family: str, name: str) -> None:
+def test_a_tools_name_may_be_the_beginning_of_another(family: str, name: str) -> None:
     assert Answer(family, call_pieces(family, name)).calls == [(name, {"city": "北京"})]
 
 
@@ -162,7 +162,7 @@ def test_an_answer_that_is_cut_has_no_reason(family: str) -> None:
 @pytest.mark.parametrize("mode", ["chat", "text"])
 @pytest.mark.parametrize("end", [[], ["<|user|>"]])
 @pytest.mark.parametrize("cut", [1, 2, 3])
-def test_an_answer_that_is_cut_inside_a_character_ends_in_front_of_it(
+def test_an_answer_that_is_cut_inside_a_character_ends_before_it(
     family: str, mode: Literal["chat", "text"], end: list[str], cut: int
 ) -> None:
     bytes_of_a_face = [b"\xf0", b"\x9f", b"\x98"][:cut]
@@ -172,7 +172,7 @@ def test_an_answer_that_is_cut_inside_a_character_ends_in_front_of_it(
 
 
 @both
-def test_arguments_that_are_cut_inside_a_character_end_in_front_of_it(family: str) -> None:
+def test_arguments_that_are_cut_inside_a_character_end_before_it(family: str) -> None:
     written = '{"city": "北' if family == "glm4" else "city='北"
     answer = Answer(family, [written, b"\xe4", b"\xba"], OutputSpec(tools=("get",), forced="get"))
     assert calls_of(answer.events) == [("get", written)]
@@ -180,7 +180,7 @@ def test_arguments_that_are_cut_inside_a_character_end_in_front_of_it(family: st
 
 
 @both
-def test_a_character_that_is_not_finished_is_shown_as_such_when_text_follows(family: str) -> None:
+def test_an_incomplete_character_is_replaced_when_text_follows(family: str) -> None:
     assert Answer(family, ["hi", b"\xf0\x9f", "<|assistant|>", "\n", "you"]).text == "hi\ufffd\nyou"
     assert Answer(family, ["hi", b"\xf0\x9f", "you"]).text == "hi\ufffdyou"
 
@@ -191,12 +191,12 @@ def test_a_cut_header_is_text(family: str) -> None:
 
 
 @both
-def test_a_whole_call_is_a_call_even_if_the_answer_is_cut_right_behind_it(family: str) -> None:
+def test_a_complete_call_is_a_call_if_the_answer_is_cut_right_after_it(family: str) -> None:
     assert Answer(family, call_pieces(family)[:-1]).reason == "tool_calls"
 
 
 @both
-def test_a_model_that_rambles_on_behind_a_call_is_stopped(family: str) -> None:
+def test_a_model_that_goes_on_after_a_call_is_stopped(family: str) -> None:
     answer = Answer(family, [*call_pieces(family)[:-1], "\n", "And", " so"])
     assert answer.calls == [("get_weather", {"city": "北京"})]
     assert answer.text == ""
@@ -212,7 +212,7 @@ def test_stop_strings_end_text_and_leave_arguments_alone(family: str) -> None:
 
 
 @both
-def test_white_space_that_is_no_content_does_not_meet_a_stop_string(family: str) -> None:
+def test_a_stop_string_is_not_found_in_white_space_before_the_text(family: str) -> None:
     answer = Answer(family, ["\n", "\n", " a", "\n", "b"], stop=["\n"])
     assert (answer.text, answer.reason) == ("a", "stop")
 
@@ -227,7 +227,7 @@ def test_a_forced_call_needs_no_header(family: str) -> None:
 
 
 @both
-def test_forced_arguments_that_do_not_parse_are_given_out_as_they_are(family: str) -> None:
+def test_forced_arguments_that_do_not_parse_are_returned_unchanged(family: str) -> None:
     answer_pieces = ["{'city", "': oops", "<|user|>"]
     tokenizer = ScriptedTokenizer()
     reader = FORMATS[family](tokenizer).reader(OutputSpec(tools=("get",), forced="get"), ())
@@ -282,7 +282,7 @@ def test_chatglm3_code_that_was_cut_is_text() -> None:
     assert (answer.text, answer.calls) == (f"interpreter\n{FENCE}python\nimport os", [])
 
 
-def test_a_raw_completion_is_shown_as_it_is() -> None:
+def test_a_raw_completion_is_shown_unchanged() -> None:
     answer = Answer("chatglm3", [" get", "\n", "{}", "<|assistant|>", " x ", "<|user|>"], OutputSpec(mode="text"))
     assert [text_of(events) for events in answer.each] == [" get", "\n", "{}", "", " x ", "", ""]
     assert answer.reason == "stop"
@@ -314,9 +314,7 @@ def test_text_is_the_whole_decode_without_white_space_in_front(family: str, data
 
 @both
 @given(data=st.data())
-def test_every_id_rides_on_one_event_and_replaying_what_was_sent_restores_the_reader(
-    family: str, data: st.DataObject
-) -> None:
+def test_each_id_is_in_one_event_and_the_ids_restore_the_reader(family: str, data: st.DataObject) -> None:
     pieces = data.draw(splits(ANSWERS))
     tokenizer = ScriptedTokenizer()
     ids = tokenizer.tokens(pieces)
@@ -342,7 +340,7 @@ JSON_VALUES = st.recursive(
 
 @both
 @given(data=st.data())
-def test_calls_survive_the_way_through_the_models_text(family: str, data: st.DataObject) -> None:
+def test_a_call_is_read_back_from_the_text_that_the_format_writes(family: str, data: st.DataObject) -> None:
     arguments: dict[str, Any] = data.draw(st.dictionaries(st.text(max_size=5), JSON_VALUES, max_size=3))
     name = data.draw(st.sampled_from(TOOLS))
     tokenizer = ScriptedTokenizer()
@@ -357,7 +355,7 @@ def test_calls_survive_the_way_through_the_models_text(family: str, data: st.Dat
 
 @both
 @pytest.mark.parametrize("body", ["`" * 20_000, "{" * 20_000, "[" * 20_000, "get\n" * 5_000, "tool_call(" * 2_000])
-def test_no_answer_is_too_odd(family: str, body: str) -> None:
+def test_no_answer_breaks_the_parser(family: str, body: str) -> None:
     answer = Answer(family, ["get\n", *re.findall("(?s).{1,7}", body), "<|user|>"], OutputSpec(tools=("get",)))
     assert answer.reason is not None
     assert answer.text or answer.events

@@ -1,4 +1,4 @@
-"""Text streams as soon as its characters are whole."""
+"""Text is streamed as soon as its characters are complete."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_joined_text_is_one_decode_of_all_bytes(pieces: list[bytes]) -> None
 
 
 @given(splits(st.text()))
-def test_never_more_than_an_unfinished_character_is_held_back(pieces: list[bytes]) -> None:
+def test_at_most_an_incomplete_character_is_held_back(pieces: list[bytes]) -> None:
     fed = shown = b""
     for piece, text in zip(pieces, decode(pieces), strict=True):
         fed += piece
@@ -30,11 +30,11 @@ def test_never_more_than_an_unfinished_character_is_held_back(pieces: list[bytes
         assert len(fed) - len(shown) <= 3
 
 
-def test_bytes_that_cannot_become_a_character_are_not_waited_for() -> None:
+def test_bytes_that_cannot_become_a_character_are_replaced_at_once() -> None:
     assert decode([b"\xe4", b"A", b"\xff"]) == ["", "\ufffdA", "\ufffd"]
 
 
-def test_a_character_that_is_not_finished_is_replaced_when_flushed_and_forgotten() -> None:
+def test_flush_replaces_an_incomplete_character_and_forgets_it() -> None:
     tokenizer = ScriptedTokenizer()
     detokenizer = Detokenizer(tokenizer)
     assert [detokenizer.feed(tokenizer.token(piece)) for piece in (b"\xf0\x9f", b"\x99")] == ["", ""]

@@ -37,7 +37,7 @@ def answer(model: OpenModel, prompt: Prompt, most: int) -> tuple[list[Event], st
 
 
 @every
-def test_a_plain_dialogue_is_chatglm_cpps_to_the_id(family: Family, open_model: OpenModelFactory) -> None:
+def test_a_plain_dialogue_has_the_ids_of_chatglm_cpp(family: Family, open_model: OpenModelFactory) -> None:
     model = open_model(family)
     template = [_C.ChatMessage(message.role, message.content) for message in DIALOGUE.messages]
     assert model.format.render(DIALOGUE).ids == model.pipeline.tokenizer.apply_chat_template(template, 1 << 20)
@@ -45,7 +45,7 @@ def test_a_plain_dialogue_is_chatglm_cpps_to_the_id(family: Family, open_model: 
 
 
 @pytest.mark.parametrize("family", ["chatglm", "chatglm2", "chatglm3"])
-def test_files_of_the_older_layout_work_too(family: Family, open_model: OpenModelFactory) -> None:
+def test_files_of_the_older_layout_are_read(family: Family, open_model: OpenModelFactory) -> None:
     model = open_model(family, version=1)
     assert model.format.check() is None
     assert answer(model, model.format.render(DIALOGUE), 8)[2]
@@ -67,7 +67,7 @@ def test_a_long_answer_of_any_ids_is_read_without_loss(family: Family, open_mode
 
 
 @pytest.mark.parametrize("family", ["chatglm2", "chatglm3", "glm4", "glm4v"])
-def test_an_answer_is_read_as_it_was_meant(family: Family, open_model: OpenModelFactory) -> None:
+def test_an_answer_is_read_as_the_text_that_was_encoded(family: Family, open_model: OpenModelFactory) -> None:
     plain = open_model(family)
     prompt = plain.format.render(DIALOGUE)
     said = plain.tokenizer.encode("\n你好 hello the weather{}")
@@ -79,7 +79,7 @@ def test_an_answer_is_read_as_it_was_meant(family: Family, open_model: OpenModel
 
 
 @pytest.mark.parametrize(("family", "body"), [("chatglm3", "tool_call()"), ("glm4", "{}")])
-def test_a_call_is_read_as_it_was_meant(family: Family, body: str, open_model: OpenModelFactory) -> None:
+def test_a_call_is_read_as_the_call_that_was_encoded(family: Family, body: str, open_model: OpenModelFactory) -> None:
     plain = open_model(family)
     prompt = plain.format.render(Conversation(DIALOGUE.messages, (Tool("find"),)))
     # A script may use an id once: the space in front of the body, which SentencePiece puts there, is dropped.
@@ -101,7 +101,7 @@ def test_a_call_is_read_as_it_was_meant(family: Family, body: str, open_model: O
         ("glm4v", True, True, True),
     ],
 )
-def test_a_family_says_what_it_can_do(
+def test_a_family_tells_its_abilities(
     family: Family, tools: bool, images: bool, reuses_prefix: bool, open_model: OpenModelFactory
 ) -> None:
     format = open_model(family).format
@@ -112,4 +112,4 @@ def test_a_family_says_what_it_can_do(
 
 def test_an_unknown_family_is_named() -> None:
     with pytest.raises(ValueError, match="'ChatGLM5'"):
-        formats.load("ChatGLM5", ScriptedTokenizer())
+        formats.format_for("ChatGLM5", ScriptedTokenizer())

@@ -22,7 +22,7 @@ def official(text: str) -> str:
 
 
 @given(st.lists(TEXTS))
-def test_any_split_gives_what_the_official_code_makes_of_the_whole(pieces: list[str]) -> None:
+def test_any_split_gives_the_result_of_the_official_code(pieces: list[str]) -> None:
     punctuation = ChinesePunctuation()
     streamed = "".join([punctuation.feed(piece) for piece in pieces]) + punctuation.flush()
     assert streamed == official("".join(pieces))

@@ -1,4 +1,4 @@
-"""ChatGLM3 writes its arguments as Python, which is read and never run."""
+"""ChatGLM3 writes arguments as Python source, which is read and never run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = st.sampled_from(["city", "城市", "from", "class", "None", "user-id", "
 @given(st.dictionaries(NAMES, VALUES, max_size=4))
 @example({"city": "北京", "from": {"a": [1, None]}})
 @example({"text": "'\"\n\\```\u2028\ud83d"})
-def test_arguments_survive_the_way_through_the_models_text(arguments: dict[str, Any]) -> None:
+def test_arguments_are_read_back_from_the_source_that_is_written(arguments: dict[str, Any]) -> None:
     source = write_call(json.dumps(arguments))
     read = read_call(source, "tool")
     assert read is not None
@@ -45,7 +45,7 @@ def test_arguments_survive_the_way_through_the_models_text(arguments: dict[str, 
         ('{"city": "x"}', {"city": "x"}),
     ],
 )
-def test_what_models_write_is_understood(source: str, arguments: dict[str, Any]) -> None:
+def test_the_calls_that_models_write_are_read(source: str, arguments: dict[str, Any]) -> None:
     read = read_call(source, "get_weather")
     assert read is not None
     assert json.loads(read) == arguments
@@ -90,7 +90,7 @@ def test_what_models_write_is_understood(source: str, arguments: dict[str, Any])
     ],
     ids=lambda source: source[:24],
 )
-def test_anything_else_is_no_call(source: str) -> None:
+def test_other_source_is_no_call(source: str) -> None:
     assert read_call(source, "get_weather") is None
 
 
@@ -102,5 +102,5 @@ def test_no_text_raises(source: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", ["", "not json", "[1]", '{"a": 1e999}', '{"a": ' * 20_000, '{"a b": 1}'])
-def test_arguments_that_are_no_keywords_are_written_as_they_are(arguments: str) -> None:
+def test_arguments_that_are_no_keywords_are_written_unchanged(arguments: str) -> None:
     assert write_call(arguments) == arguments

@@ -17,7 +17,8 @@ from tests.support.model_files.scripted_tokenizer import ScriptedTokenizer
 FORMATS = {"chatglm3": chatglm3, "glm4": glm4}
 both = pytest.mark.parametrize("family", FORMATS)
 
-WEATHER = Tool("get_weather", "查天气", {"type": "object", "properties": {"city": {"type": "string"}}})
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
+WEATHER = Tool("get_weather", "查天气", json.dumps(PARAMETERS))
 CLOCK = Tool("clock")
 HI = Message("user", "hi")
 CALL = ToolCall("c", "get_weather", '{"city": "北京"}')
@@ -43,7 +44,7 @@ def conversation(*messages: Message, tools: tuple[Tool, ...] = (), choice: ToolC
 
 
 @both
-def test_a_plain_dialogue(family: str) -> None:
+def test_a_plain_dialogue_is_laid_out_in_turns(family: str) -> None:
     prompt = Family(family).prompt(
         Message("system", "Be brief."), HI, Message("assistant", "Hello"), Message("user", "bye")
     )
@@ -72,7 +73,7 @@ def test_an_empty_system_message_is_written_as_the_familys_template_does(family:
 def test_chatglm3_tools_stand_in_front_of_the_callers_system_text() -> None:
     declared = json.dumps(
         [
-            {"name": "get_weather", "description": "查天气", "parameters": WEATHER.parameters},
+            {"name": "get_weather", "description": "查天气", "parameters": PARAMETERS},
             {"name": "clock", "parameters": {"type": "object", "properties": {}}},
         ],
         indent=4,
@@ -91,7 +92,7 @@ def test_chatglm3_tools_stand_in_front_of_the_callers_system_text() -> None:
 
 def test_glm4_tools_are_a_system_message_of_their_own() -> None:
     schema = json.dumps(
-        {"name": "get_weather", "description": "查天气", "parameters": WEATHER.parameters}, indent=4, ensure_ascii=False
+        {"name": "get_weather", "description": "查天气", "parameters": PARAMETERS}, indent=4, ensure_ascii=False
     )
     assert Family("glm4").prompt(Message("system", "Be brief."), HI, tools=(WEATHER,)) == (
         "<|[gMASK]|><|sop|><|system|>\n你是一个名为 ChatGLM 的人工智能助手。"
@@ -102,7 +103,7 @@ def test_glm4_tools_are_a_system_message_of_their_own() -> None:
     )
 
 
-def test_calls_of_the_history_are_written_as_the_model_wrote_them() -> None:
+def test_earlier_calls_are_written_as_the_model_writes_them() -> None:
     assert Family("chatglm3").prompt(*ROUND_TRIP) == (
         "<|[gMASK]|><|sop|><|user|>\nhi<|assistant|>get_weather\n```python\ntool_call(city='北京')\n```"
         "<|observation|>\nsunny<|assistant|>"
@@ -119,7 +120,7 @@ def test_chatglm3_writes_the_interpreters_code_back_as_code() -> None:
 
 
 @both
-def test_choosing_no_tool_leaves_the_tools_out_and_the_history_in(family: str) -> None:
+def test_tool_choice_none_keeps_earlier_calls_and_drops_the_tools(family: str) -> None:
     model = Family(family)
     none = ToolChoice("none")
     assert model.prompt(*ROUND_TRIP, tools=(WEATHER,), choice=none) == model.prompt(*ROUND_TRIP)
@@ -135,7 +136,7 @@ def test_offered_tools_may_be_called(family: str) -> None:
     ("family", "opening"),
     [("chatglm3", "<|assistant|>get_weather\n```python\ntool_call("), ("glm4", "<|assistant|>get_weather\n")],
 )
-def test_a_named_tool_and_a_required_only_one_are_begun_in_the_prompt(family: str, opening: str) -> None:
+def test_the_prompt_begins_the_call_of_the_only_tool_that_may_be_called(family: str, opening: str) -> None:
     model = Family(family)
     named = ToolChoice("required", "get_weather")
     assert model.prompt(HI, tools=(WEATHER, CLOCK), choice=named).endswith(f"<|user|>\nhi{opening}")
@@ -147,13 +148,13 @@ def test_a_named_tool_and_a_required_only_one_are_begun_in_the_prompt(family: st
 
 
 @both
-def test_one_of_several_tools_is_required_of_the_pipeline(family: str) -> None:
+def test_a_call_of_one_of_several_tools_is_required(family: str) -> None:
     output = Family(family).output(HI, tools=(WEATHER, CLOCK), choice=ToolChoice("required"))
     assert output == OutputSpec(tools=("get_weather", "clock"), required=True)
 
 
 @both
-def test_a_conversation_that_ends_with_the_assistant_is_continued_there(family: str) -> None:
+def test_a_last_assistant_message_is_continued(family: str) -> None:
     model = Family(family)
     begun = (HI, Message("assistant", "The answer is"))
     assert model.prompt(*begun).endswith("<|user|>\nhi<|assistant|>\nThe answer is")
@@ -161,12 +162,12 @@ def test_a_conversation_that_ends_with_the_assistant_is_continued_there(family: 
 
 
 @both
-def test_a_raw_completion_is_the_text_behind_the_opening_ids(family: str) -> None:
+def test_a_raw_completion_is_the_text_after_the_opening_ids(family: str) -> None:
     model = Family(family)
     assert model.tokenizer.show(model.format.render_text("def f(")) == "<|[gMASK]|><|sop|>def f("
 
 
-def test_glm4v_sees_one_image() -> None:
+def test_glm4v_accepts_one_image() -> None:
     model = Family("glm4v")
     image = Message("user", "what is it?", image=b"", position=1)
     assert model.prompt(HI, image).endswith(
@@ -184,11 +185,9 @@ def test_glm4v_sees_one_image() -> None:
         ((), (), None, "messages"),
         ((Message("user", "", image=b"", position=4),), (), None, "messages.4.content"),
         (ROUND_TRIP[:2], (), None, "messages.1.tool_calls"),
-        ((HI,), (WEATHER,), ToolChoice("required", "clock"), "tool_choice"),
-        ((HI,), (), ToolChoice("required"), "tool_choice"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_by_name(
+def test_the_faulty_part_of_a_conversation_is_named(
     family: str, messages: tuple[Message, ...], tools: tuple[Tool, ...], choice: ToolChoice | None, param: str
 ) -> None:
     with pytest.raises(PromptError) as refused:
@@ -197,20 +196,16 @@ def test_what_cannot_be_asked_is_refused_by_name(
 
 
 @both
-def test_a_schema_that_is_nested_without_end_is_refused(family: str) -> None:
-    schema: dict[str, object] = {}
-    for _ in range(100_000):
-        schema = {"items": schema}
+def test_a_schema_that_is_nested_too_deeply_is_refused(family: str) -> None:
+    schema = '{"items":' * 100_000 + "{}" + "}" * 100_000
     with pytest.raises(PromptError) as refused:
         Family(family).prompt(HI, tools=(Tool("deep", None, schema),))
     assert refused.value.param == "tools"
-    while schema:
-        schema = schema.pop("items")  # type: ignore[assignment]
 
 
 @both
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "<|user|>", "x" * 10_000])
-def test_no_tools_name_breaks_a_prompt_or_a_reader(family: str, name: str) -> None:
+def test_no_tool_name_breaks_a_prompt_or_a_parser(family: str, name: str) -> None:
     model = Family(family)
     prompt = model.format.render(conversation(HI, tools=(Tool(name),)))
     reader = model.format.reader(prompt.output, ())
@@ -219,5 +214,5 @@ def test_no_tools_name_breaks_a_prompt_or_a_reader(family: str, name: str) -> No
     assert reader.reason is not None
 
 
-def test_a_prompt_that_is_not_chatglm_cpps_is_noticed() -> None:
+def test_a_prompt_that_differs_from_chatglm_cpps_is_noticed() -> None:
     assert "differs from chatglm_cpp's at token 0" in (Family("glm4").format.check() or "")

@@ -64,7 +64,7 @@ def test_neighbours_of_one_role_are_merged(family: str) -> None:
         ((Message("user", "", image=b"", position=0),), (), None, "messages.0.content"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_by_name(
+def test_the_faulty_part_of_a_conversation_is_named(
     family: str, messages: tuple[Message, ...], tools: tuple[Tool, ...], choice: ToolChoice | None, param: str
 ) -> None:
     with pytest.raises(PromptError) as refused:
@@ -73,7 +73,7 @@ def test_what_cannot_be_asked_is_refused_by_name(
 
 
 @both
-def test_tools_that_must_not_be_called_do_no_harm(family: str) -> None:
+def test_tools_that_must_not_be_called_change_nothing(family: str) -> None:
     assert prompt(family, *DIALOGUE, tools=(Tool("t"),), choice=ToolChoice("none")) == prompt(family, *DIALOGUE)
 
 
@@ -87,7 +87,7 @@ def test_an_answer_has_chinese_punctuation_and_stop_strings_see_it(family: str) 
 
 
 @both
-def test_a_raw_completion_is_shown_as_it_is(family: str) -> None:
+def test_a_raw_completion_is_shown_unchanged(family: str) -> None:
     tokenizer = ScriptedTokenizer()
     ids = tokenizer.tokens([" 你好", ",", "b\n", "<|endoftext|>"])
     events = read(FORMATS[family](tokenizer).reader(OutputSpec(mode="text"), ()), ids)

@@ -1,4 +1,4 @@
-"""Tool calls and their results, brought into the order of the training data."""
+"""Tool calls and their results are brought into the order of the training data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def written(*messages: Message) -> list[tuple[str, str, str]]:
 CALL_A, CALL_B = ("assistant", "tool_a", "tool_a{}"), ("assistant", "tool_b", "tool_b{}")
 
 
-def test_plain_messages_are_turns_as_they_are() -> None:
+def test_each_plain_message_becomes_a_turn() -> None:
     messages = [Message("system", "s"), user("u"), Message("assistant", "a"), Message("assistant", ""), user("v")]
     assert to_turns(messages, lambda name, arguments: "") == [
         Turn("system", "s"),
@@ -40,7 +40,7 @@ def test_plain_messages_are_turns_as_they_are() -> None:
     ]
 
 
-def test_several_calls_are_written_call_result_call_result_by_their_ids() -> None:
+def test_the_result_of_each_call_is_written_after_it() -> None:
     turns = written(user(), calls("a", "b", content="Let me see."), result("B", "b"), result("A", "a"))
     assert turns[1:] == [
         ("assistant", "", "Let me see."),
@@ -60,7 +60,7 @@ def test_a_call_without_a_result_is_written_alone() -> None:
     ]
 
 
-def test_a_late_result_is_written_where_it_comes() -> None:
+def test_a_late_result_is_written_where_it_stands() -> None:
     turns = written(user(), calls("a"), user("hurry"), result("A", "a"))
     assert turns[1:] == [CALL_A, ("user", "", "hurry"), ("observation", "", "A")]
 

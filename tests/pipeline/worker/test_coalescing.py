@@ -1,4 +1,4 @@
-"""Tokens that are ready together travel together; nothing is lost or reordered."""
+"""Tokens that are ready together are sent together; nothing is lost or reordered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glm_api.pipeline.frames import Event, Frame, Text, ToolArguments
-from glm_api.pipeline.worker.coalescing import HOLD_SECONDS, Outbox
+from glm_api.pipeline.worker.coalescing import HOLD_SECONDS, EventWriter
 
 
 class Recorder:
@@ -25,27 +25,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_the_first_token_goes_out_at_once(clock: list[float]) -> None:
+def test_the_first_token_is_sent_at_once(clock: list[float]) -> None:
     recorder = Recorder()
-    Outbox(recorder).put([Text("a", [1])])  # type: ignore[arg-type]
+    EventWriter(recorder).put([Text("a", [1])])  # type: ignore[arg-type]
     assert recorder.sent == [Text("a", [1])]
 
 
-def test_tokens_that_follow_fast_share_a_frame(clock: list[float]) -> None:
+def test_tokens_of_the_same_moment_share_a_frame(clock: list[float]) -> None:
     recorder = Recorder()
-    box = Outbox(recorder)  # type: ignore[arg-type]
+    writer = EventWriter(recorder)  # type: ignore[arg-type]
     for token in range(4):
-        box.put([Text(str(token), [token])])
+        writer.put([Text(str(token), [token])])
     clock[0] += 2 * HOLD_SECONDS
-    box.put([Text("4", [4])])
+    writer.put([Text("4", [4])])
     assert recorder.sent == [Text("0", [0]), Text("1234", [1, 2, 3, 4])]
 
 
-def test_tokens_that_are_far_apart_each_go_out_at_once(clock: list[float]) -> None:
+def test_tokens_that_are_far_apart_are_sent_at_once(clock: list[float]) -> None:
     recorder = Recorder()
-    box = Outbox(recorder)  # type: ignore[arg-type]
+    writer = EventWriter(recorder)  # type: ignore[arg-type]
     for token in range(3):
-        box.put([Text(str(token), [token])])
+        writer.put([Text(str(token), [token])])
         clock[0] += 2 * HOLD_SECONDS
     assert len(recorder.sent) == 3
 
@@ -59,10 +59,10 @@ events = st.one_of(
 @given(st.lists(st.lists(events, max_size=3), max_size=10))
 def test_nothing_is_lost_or_reordered(batches: list[list[Event]]) -> None:
     recorder = Recorder()
-    box = Outbox(recorder)  # type: ignore[arg-type]
+    writer = EventWriter(recorder)  # type: ignore[arg-type]
     for batch in batches:
-        box.put(batch)
-    box.flush()
+        writer.put(batch)
+    writer.flush()
 
     def flat(frames: list[Event] | list[Frame]) -> tuple[str, list[int]]:
         whole = [frame for frame in frames if isinstance(frame, (Text, ToolArguments))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import io
 import re
@@ -16,21 +15,36 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from glm_api.pipeline.conversation import Conversation, Message
-from glm_api.pipeline.frames import Alive, Cancel, Event, Failed, Finished, FinishReason, Frame, Generate, Started, Text
+from glm_api.pipeline.frames import (
+    Alive,
+    Cancel,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Frame,
+    FrameError,
+    Generate,
+    Started,
+    Text,
+)
+from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker import coalescing, engine
-from glm_api.pipeline.worker.__main__ import generation_config
 from glm_api.pipeline.worker.connection import ParentGone
 from glm_api.pipeline.worker.engine import ATTEMPTS, Engine
 from glm_api.pipeline.worker.evaluation import Evaluator
 from glm_api.pipeline.worker.images import decode_image
 from glm_api.pipeline.worker.loading import reserve_graph_memory
+from glm_api.pipeline.worker.sampling import generation_config
 from glm_api.pipeline.worker.slots import SlotPool
 from tests.support.model_files.fixtures import OpenModel
 
+GREEDY = Sampling(temperature=0.0)
+
 
 class ScriptedConnection:
-    """Gives out frames, and a Cancel once the engine has looked for one ``cancel_after`` times."""
+    """Returns frames, and a Cancel when the engine has looked for one ``cancel_after`` times."""
 
     def __init__(self) -> None:
         self.incoming: deque[Frame] = deque()
@@ -68,7 +82,7 @@ def pipelines_of(model: OpenModel, count: int) -> list[_C.Pipeline]:
 
 @pytest.fixture(autouse=True, scope="module")
 def close_pipelines() -> Iterator[None]:
-    """Other modules of the process need the room that ggml has for open models."""
+    """Close the models: ggml has room for some, which tests of other modules need."""
     yield
     pipelines_of.cache_clear()
 
@@ -84,7 +98,7 @@ class Bench:
         spare = iter(others)
         evaluator = Evaluator(mode, longest_batch, whole_prompts=not model.format.reuses_prefix)  # type: ignore[arg-type]
         pool = SlotPool(slots, lambda: next(spare), first)
-        self.engine = Engine(self.connection, model.format, pool, evaluator, generation_config, decode_image)  # type: ignore[arg-type]
+        self.engine = Engine(self.connection, model.format, pool, evaluator)  # type: ignore[arg-type]
         self.number = 0
 
     def run(
@@ -93,7 +107,7 @@ class Bench:
         limit: int,
         cancel_after: int | None = None,
         output: OutputSpec | None = None,
-        image: str | None = None,
+        image: bytes | None = None,
     ) -> list[Event]:
         self.number += 1
         self.connection.sent = []
@@ -105,12 +119,9 @@ class Bench:
                 [prompt],
                 [self._size(prompt, image)],
                 [limit],
-                0.0,
-                1.0,
-                0,
-                1.0,
-                [],
-                spec.to_json(),
+                GREEDY,
+                (),
+                spec,
                 image,
                 False,
             )
@@ -119,15 +130,15 @@ class Bench:
             self.engine.serve()
         return [frame for frame in self.connection.sent if isinstance(frame, Event)]
 
-    def _size(self, prompt: list[int], image: str | None) -> int:
+    def _size(self, prompt: list[int], image: bytes | None) -> int:
         size: int = self.reference.model.count_tokens(prompt, None if image is None else decode_image(image))
         return size
 
-    def expected(self, prompt: list[int], limit: int, image: str | None = None) -> list[int]:
+    def expected(self, prompt: list[int], limit: int, image: bytes | None = None) -> list[int]:
         """chatglm_cpp's greedy ids for ``prompt``, evaluated in one call, without the id that ends them."""
         shown = None if image is None else decode_image(image)
         ids = list(prompt)
-        config = generation_config(0.0, 1.0, 0, 1.0)
+        config = generation_config(GREEDY)
         past = 0
         while len(ids) < len(prompt) + limit:
             token = self.reference.model.generate_next_token(ids, shown, config, past, len(prompt))
@@ -158,7 +169,7 @@ steps = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(steps, st.sampled_from(["step", "batch", "auto"]), st.sampled_from([3, 10_000]))
-def test_no_answer_depends_on_what_the_cache_holds(
+def test_no_answer_depends_on_the_cache(
     open_demo: OpenModel,
     walk: list[tuple[int, int, list[int], int, int | None]],
     mode: str,
@@ -181,7 +192,7 @@ def test_no_answer_depends_on_what_the_cache_holds(
         seen.append([*prompt, *got])
 
 
-def test_the_second_turn_evaluates_only_what_is_new(open_demo: OpenModel) -> None:
+def test_the_second_turn_evaluates_only_new_tokens(open_demo: OpenModel) -> None:
     bench = Bench(open_demo, "auto")
     prompt = [*open_demo.tokenizer.prefix, *range(400, 440)]
     first = bench.run(prompt, 8)
@@ -192,18 +203,18 @@ def test_the_second_turn_evaluates_only_what_is_new(open_demo: OpenModel) -> Non
     assert started.cached_tokens == len(prompt) + 7
 
 
-def test_a_cancelled_prefill_stays_usable(open_demo: OpenModel) -> None:
+def test_the_cache_of_a_cancelled_prefill_is_reused(open_demo: OpenModel) -> None:
     bench = Bench(open_demo, "step")
     prompt = [*open_demo.tokenizer.prefix, *range(400, 440)]
     cancelled = bench.run(prompt, 4, cancel_after=20)[-1]
     assert isinstance(cancelled, Finished)
-    assert (cancelled.reason, cancelled.held) == ("cancelled", 19)
+    assert (cancelled.reason, cancelled.slot_tokens) == ("cancelled", 19)
     started = bench.run(prompt, 4)[0]
     assert isinstance(started, Started)
     assert started.cached_tokens == 19
 
 
-def test_chatglm_6b_reads_each_prompt_anew(open_model: Callable[[str], OpenModel]) -> None:
+def test_chatglm_6b_evaluates_each_prompt_anew(open_model: Callable[[str], OpenModel]) -> None:
     model = open_model("chatglm")
     bench = Bench(model, "step")
     prompt = model.format.render_text("hello world")
@@ -215,7 +226,7 @@ def test_chatglm_6b_reads_each_prompt_anew(open_model: Callable[[str], OpenModel
         assert ids_of(events) == bench.expected(prompt, 5)
 
 
-def test_a_demand_that_is_never_met_is_a_failure_after_a_bounded_number_of_attempts(open_demo: OpenModel) -> None:
+def test_a_constraint_that_is_never_met_fails_after_a_bounded_number_of_attempts(open_demo: OpenModel) -> None:
     bench = Bench(open_demo, "auto")
     prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
     events = bench.run(prompt, 3, output=OutputSpec(required=True, tools=("get_weather", "get_time")))
@@ -225,7 +236,7 @@ def test_a_demand_that_is_never_met_is_a_failure_after_a_bounded_number_of_attem
     assert not any(isinstance(event, Text) for event in events)
 
 
-def test_an_answer_that_is_held_back_is_said_to_be_under_way(
+def test_the_web_process_hears_of_an_answer_that_is_held_back(
     open_demo: OpenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "ALIVE_SECONDS", 0.0)
@@ -239,7 +250,7 @@ def test_an_answer_that_is_held_back_is_said_to_be_under_way(
 
 
 class BrokenReader:
-    """Says one text, and then raises ``error``."""
+    """Returns one text, and then raises ``error``."""
 
     reason: FinishReason | None = None
 
@@ -258,7 +269,7 @@ class BrokenReader:
 
 
 class BrokenFormat:
-    """A format whose answers break."""
+    """A format whose reader fails."""
 
     reuses_prefix = True
     image_ids: tuple[int, ...] = ()
@@ -279,14 +290,14 @@ class BrokenFormat:
         (RuntimeError("check failed\n(chatglm.cpp:1)"), r"RuntimeError \(check failed \(chatglm\.cpp:1\)\) at .+"),
     ],
 )
-def test_whatever_one_request_raises_costs_that_request_only(
+def test_an_error_costs_only_the_request_that_raised_it(
     error: Exception,
     logged: str,
     open_demo: OpenModel,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    # What the outbox holds when the request breaks must not become the next one's.
+    # The text that the writer holds when the request fails must not become the next one's.
     monkeypatch.setattr(coalescing, "HOLD_SECONDS", float("inf"))
     bench = Bench(open_demo, "auto")
     prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
@@ -303,32 +314,35 @@ def test_whatever_one_request_raises_costs_that_request_only(
     assert ids_of(bench.run(prompt, 8)) == bench.expected(prompt, 8)
 
 
-def test_a_request_that_cannot_be_read_costs_itself_only(open_demo: OpenModel) -> None:
-    bench = Bench(open_demo, "auto")
-    work = Generate(1, [[400]], [1], [1], 0.0, 1.0, 0, 1.0, [], {"nonsense": 1}, None, False)
-    bench.connection.incoming.append(work)
-    prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
-    events = bench.run(prompt, 8)
-    assert isinstance(events[0], Failed)
-    assert ids_of(events) == bench.expected(prompt, 8)
-
-
-def test_the_work_ends_when_the_web_process_is_gone(open_demo: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_stops_when_the_web_process_is_gone(open_demo: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def send(frame: Frame) -> None:
         raise ParentGone
 
     bench = Bench(open_demo, "auto")
     monkeypatch.setattr(bench.connection, "send", send)
-    bench.connection.incoming.append(Generate(9, [[400]], [1], [1], 0.0, 1.0, 0, 1.0, [], {"tools": ()}, None, False))
+    bench.connection.incoming.append(Generate(9, [[400]], [1], [1], GREEDY, (), OutputSpec(), None, False))
     prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
     bench.run(prompt, 8)
     assert len(bench.connection.incoming) == 1
 
 
-def picture() -> str:
+def test_a_frame_that_does_not_fit_ends_the_engine_and_not_only_the_request(
+    open_demo: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def receive_nowait() -> Frame | None:
+        raise FrameError("not a frame")
+
+    bench = Bench(open_demo, "auto")
+    monkeypatch.setattr(bench.connection, "receive_nowait", receive_nowait)
+    bench.connection.incoming.append(Generate(1, [[400]], [1], [5], GREEDY, (), OutputSpec(), None, False))
+    with pytest.raises(FrameError):
+        bench.engine.serve()
+
+
+def picture() -> bytes:
     file = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
 
 
 def with_image(model: OpenModel, before: str = "", after: str = "") -> list[int]:
@@ -339,7 +353,7 @@ def with_image(model: OpenModel, before: str = "", after: str = "") -> list[int]
 
 @pytest.mark.parametrize("mode", ["step", "batch", "auto"])
 @pytest.mark.parametrize("longest_batch", [40, 10_000])
-def test_an_image_is_read_the_same_whether_what_follows_is_read_with_it_or_step_by_step(
+def test_the_text_after_an_image_may_be_evaluated_with_it_or_step_by_step(
     mode: str, longest_batch: int, open_model: Callable[..., OpenModel]
 ) -> None:
     model = open_model("glm4v", image_size=32)
@@ -354,11 +368,11 @@ def test_an_image_is_read_the_same_whether_what_follows_is_read_with_it_or_step_
         assert isinstance(started, Started)
         assert (started.prompt_tokens, started.cached_tokens) == (len(prompt) + 15, 0)
         assert started.batch_tokens > 0
-    # What the slot held of the image is nothing that a text may go on from.
+    # No other prompt continues from the image's cache.
     assert bench.expected(with_image(model)[:3], 5) == ids_of(bench.run(with_image(model)[:3], 5))
 
 
-def test_an_image_behind_more_text_than_memory_lets_it_read_at_once_is_refused(
+def test_an_image_after_more_text_than_memory_admits_in_one_call_is_refused(
     open_model: Callable[..., OpenModel],
 ) -> None:
     model = open_model("glm4v", image_size=32)
@@ -370,7 +384,7 @@ def test_an_image_behind_more_text_than_memory_lets_it_read_at_once_is_refused(
     assert isinstance(bench.run(with_image(model), 3, image=picture())[-1], Finished)
 
 
-def test_a_demand_on_the_answer_to_an_image_is_tried_again(open_model: Callable[..., OpenModel]) -> None:
+def test_an_answer_to_an_image_that_misses_a_constraint_is_tried_again(open_model: Callable[..., OpenModel]) -> None:
     model = open_model("glm4v", image_size=32)
     bench = Bench(model, "auto")
     demand = OutputSpec(required=True, tools=("get_weather", "get_time"))
@@ -380,7 +394,7 @@ def test_a_demand_on_the_answer_to_an_image_is_tried_again(open_model: Callable[
     assert ids_of(bench.run(with_image(model), 5, image=picture())) == bench.expected(with_image(model), 5, picture())
 
 
-def test_ids_that_open_an_image_which_is_not_there_are_refused(open_model: Callable[..., OpenModel]) -> None:
+def test_ids_that_open_a_missing_image_are_refused(open_model: Callable[..., OpenModel]) -> None:
     model = open_model("glm4v", image_size=32)
     bench = Bench(model, "batch")
     prompt = [*model.tokenizer.prefix, 5, model.format.image_ids[0], 6, 7]

@@ -1,4 +1,4 @@
-"""When a prompt is read in one call, and when token by token."""
+"""Which prompts are evaluated in one call, and which token by token."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def evaluator(mode: str = "auto", longest: int = 1000, step: float = 0.0, batch:
 @pytest.mark.parametrize(
     ("made", "total", "cached", "batch"),
     [
-        # Not measured yet: a prompt without a cached prefix is read in one call, one with continues it.
+        # Before a measurement a prompt without a cached prefix is evaluated in one call, and one with it step by step.
         (evaluator(), 100, 0, 100),
         (evaluator(), 100, 50, 0),
-        # A batch hardly faster than steps is not worth being deaf for.
+        # A batch that is hardly faster than steps is not worth it, because nothing can interrupt it.
         (evaluator(step=10, batch=9.5), 100, 0, 0),
-        # With many cores it is.
+        # With many cores it is much faster.
         (evaluator(step=10, batch=1), 100, 0, 100),
-        # So much that even a cached prefix is read again, unless little is left to read.
+        # Then even a cached prefix is evaluated again, unless few other tokens are left.
         (evaluator(step=10, batch=1), 100, 50, 100),
         (evaluator(step=10, batch=1), 100, 95, 0),
-        # Memory bounds a batch; the rest is read token by token.
+        # Memory bounds a batch; the rest is evaluated step by step.
         (evaluator(longest=60, step=10, batch=1), 100, 0, 60),
         (evaluator("step", step=10, batch=1), 100, 0, 0),
         (evaluator("batch", step=10, batch=9.5), 100, 50, 100),
@@ -42,11 +42,11 @@ def test_the_cheaper_way_is_chosen(made: Evaluator, total: int, cached: int, bat
     assert made.plan(total, cached).batch == batch
 
 
-def test_how_long_the_process_will_be_deaf_is_estimated() -> None:
+def test_the_time_of_a_batch_is_estimated() -> None:
     assert evaluator("batch", batch=2).plan(100, 0) == Plan(100, 200.0)
 
 
-def test_a_family_that_reuses_nothing_reads_whole_prompts() -> None:
+def test_a_family_that_reuses_no_prefix_evaluates_whole_prompts() -> None:
     made = Evaluator("step", 10, whole_prompts=True)
     assert made.plan(100, 0).batch == 100
 
@@ -54,16 +54,16 @@ def test_a_family_that_reuses_nothing_reads_whole_prompts() -> None:
 @pytest.mark.parametrize(
     ("made", "batch"),
     [
-        # As much as memory admits goes with the image, or only what must, for those who want to be interruptible.
+        # As many tokens as memory admits are evaluated with the image; in step mode only as many as must be.
         (evaluator(), 100),
         (evaluator(step=10, batch=9.5), 100),
         (evaluator(longest=60), 60),
         (evaluator("step"), 30),
     ],
 )
-def test_an_image_is_read_in_one_call(made: Evaluator, batch: int) -> None:
+def test_an_image_is_evaluated_in_one_call(made: Evaluator, batch: int) -> None:
     assert made.plan(100, 0, least=30).batch == batch
-    # It is not read again when the slot holds it.
+    # It is not evaluated again when the slot holds it.
     assert made.plan(100, 99, least=30).batch == 0
 
 

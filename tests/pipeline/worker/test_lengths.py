@@ -1,4 +1,4 @@
-"""What a text's length tells of its tokens, and that no more is encoded than was asked for."""
+"""The lower bound of a text's number of tokens, and the limit of encodings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def limited_of(model: OpenModel) -> LimitedTokenizer:
     return LimitedTokenizer(model.pipeline, inspect(model.path))
 
 
-# Runs of what makes long tokens, what vanishes and what is composed, and anything.
+# Runs of pieces of long tokens, of characters that are dropped or composed, and of any characters.
 SPELLED = ["[gMASK]", "<sop>", "<|blank_80|>", "<n>", "<unk>", "習近平", "▁", "hello", " get_weather", "今天天气"]
 RUN = st.builds(
     lambda text, times: text * times,
@@ -48,9 +48,7 @@ TEXT = st.lists(RUN, max_size=6).map("".join)
 @every
 @settings(deadline=None)
 @given(text=TEXT)
-def test_no_text_has_fewer_tokens_than_its_length_tells(
-    family: Family, text: str, open_model: OpenModelFactory
-) -> None:
+def test_no_text_has_fewer_tokens_than_its_lower_bound(family: Family, text: str, open_model: OpenModelFactory) -> None:
     model = open_model(family)
     found = lengths_of(model.path)
     ids = model.tokenizer.encode(text)
@@ -60,13 +58,13 @@ def test_no_text_has_fewer_tokens_than_its_length_tells(
 
 @every
 @pytest.mark.parametrize("text", ["word ", "你好", "\n", " ", "=", "😀", "é", "—"])
-def test_the_length_of_a_long_text_tells_much(family: Family, text: str, model_file: Callable[..., Path]) -> None:
+def test_a_long_text_has_a_high_lower_bound(family: Family, text: str, model_file: Callable[..., Path]) -> None:
     found = lengths_of(model_file(family))
     assert found.fewest_tokens(text * 100_000) > 1000
 
 
-def test_a_tokenizer_without_all_bytes_tells_nothing(model_file: Callable[..., Path]) -> None:
-    # What it does not know is one token, however long.
+def test_a_tokenizer_without_all_bytes_has_no_lower_bound(model_file: Callable[..., Path]) -> None:
+    # A run of unknown characters is one token, however long it is.
     pieces = [
         (text, tokenizers.NORMAL if kind == tokenizers.BYTE else kind)
         for text, kind in tokenizers.sentencepiece_pieces()
@@ -76,7 +74,7 @@ def test_a_tokenizer_without_all_bytes_tells_nothing(model_file: Callable[..., P
 
 
 @every
-def test_what_is_far_too_long_is_not_encoded(
+def test_a_text_that_is_far_too_long_is_not_encoded(
     family: Family, open_model: OpenModelFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited = limited_of(open_model(family))
@@ -88,7 +86,9 @@ def test_what_is_far_too_long_is_not_encoded(
 
 
 @every
-def test_what_is_a_little_too_long_is_counted(family: Family, open_model: OpenModelFactory) -> None:
+def test_the_tokens_of_a_text_that_is_a_little_too_long_are_counted(
+    family: Family, open_model: OpenModelFactory
+) -> None:
     limited = limited_of(open_model(family))
     text = "的一是不" * 250
     exact = len(limited.encode(text))
@@ -138,7 +138,7 @@ def test_a_long_text_has_several_parts(open_model: OpenModelFactory) -> None:
 
 @real_vocabularies.needed
 @pytest.mark.parametrize(("name", "family"), [("chatglm-6b", "chatglm"), ("chatglm3", "chatglm3"), ("glm-4", "glm4")])
-def test_published_vocabularies_keep_to_what_lengths_tell(
+def test_the_lower_bound_holds_for_published_vocabularies(
     name: str, family: Family, open_model: OpenModelFactory
 ) -> None:
     model = open_model(family, **real_vocabularies.fields(name, family))

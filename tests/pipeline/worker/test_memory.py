@@ -1,4 +1,4 @@
-"""How many cache slots are opened, and how long a prompt may be evaluated in one call."""
+"""The number of cache slots, and of tokens in one call, that memory admits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def model(model_file: Callable[[str], Path]) -> ModelFile:
     return inspect(model_file("chatglm3"))
 
 
-def test_this_machine_has_memory() -> None:
+def test_the_free_memory_of_this_machine_is_found() -> None:
     available = available_bytes()
     assert available is not None
     assert available > 0
@@ -32,13 +32,15 @@ def test_slots_that_fit_are_opened(model: ModelFile) -> None:
     assert plan.slots == 4
 
 
-def test_slots_that_do_not_fit_are_left_out_with_a_warning(model: ModelFile, caplog: pytest.LogCaptureFixture) -> None:
+def test_slots_that_do_not_fit_are_not_opened_and_a_warning_says_so(
+    model: ModelFile, caplog: pytest.LogCaptureFixture
+) -> None:
     plan = plan_slots(model, 1000, 4, RESERVE_BYTES + 2 * model.slot_bytes(1000))
     assert plan.slots == 2
     assert "2 cache slots, not 4" in caplog.text
 
 
-def test_one_slot_is_tried_when_only_the_reserve_is_short(model: ModelFile) -> None:
+def test_one_slot_may_use_the_memory_that_is_reserved(model: ModelFile) -> None:
     assert plan_slots(model, 1000, 4, 2 * model.slot_bytes(1000)).slots == 1
 
 
@@ -47,11 +49,11 @@ def test_a_context_that_does_not_fit_is_refused(model: ModelFile) -> None:
         plan_slots(model, 1000, 1, model.slot_bytes(1000) - 1)
 
 
-def test_nothing_is_refused_where_nothing_tells_how_much_there_is(model: ModelFile) -> None:
+def test_nothing_is_refused_while_the_free_memory_is_unknown(model: ModelFile) -> None:
     assert plan_slots(model, 1000, 4, None).slots == 4
 
 
-def test_a_batch_is_bounded_by_memory(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_bounds_the_tokens_of_one_call(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glm_api.pipeline.worker.memory.available_bytes", lambda: 2**30)
     longest = longest_batch(model)
     assert 8 * model.attention_heads * longest**2 <= 2**30 // 4

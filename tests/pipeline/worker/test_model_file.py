@@ -1,4 +1,4 @@
-"""What the operator is told about a file that is no model, or a damaged one, before chatglm_cpp crashes on it."""
+"""A file that is no model, or a damaged one, is refused in one line, before chatglm_cpp crashes on it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:
 
 
 def refusal(path: Path) -> str:
-    """What `inspect` says of ``path``; it must refuse it, in one line."""
+    """Return the one line with which `inspect` refuses ``path``."""
     with pytest.raises(ModelFileError) as refused:
         inspect(path)
     assert "\n" not in str(refused.value)
@@ -85,7 +85,7 @@ VISION = (
 HUGE = (1 << 31) - 1
 SIZES = (0, -1, 1, 3, 5, 6, 1023, 1 << 24, HUGE, -HUGE - 1)
 FRACTIONS = (0.0, -0.0, -1e-5, 1e38, math.nan, math.inf, -math.inf)
-# What a field cannot be. A number that a tiny model could have stands in none of them.
+# Values that a field cannot have. None of them is a number that a tiny model could have.
 WRONG = {
     "type": (-1, 4, 5, 9, 10, 16, 1 << 20, HUGE),
     "vocabulary": SIZES,
@@ -114,7 +114,7 @@ WRONG = {
 
 
 def header(family: Family, version: int) -> dict[str, tuple[int, str]]:
-    """The offset and the format of each field of the header."""
+    """Return the offset and the format of each field of the header."""
     fields = RECORDS[version].split()[: 11 if (family, version) == ("chatglm", 1) else None]
     fields += VISION.split() if family == "glm4v" else []
     return {name: (12 + 4 * at, format) for at, (name, format) in enumerate(field.split(":") for field in fields)}
@@ -170,7 +170,7 @@ def tensors(path: Path) -> Iterator[Record]:
 
 
 def tensor_damages(whole: bytes, tensor: Record) -> Iterator[tuple[str, int, bytes]]:
-    """Damages of a tensor's record: what they are, and what is written where."""
+    """Return damages of a tensor's record: a description, and what to write where."""
     length = tensor.dimensions - tensor.start - 4
     for value in (0, -1, length - 1, length + 1, 1 << 20, HUGE):
         yield f"a name of {value}", tensor.start, struct.pack("<i", value)
@@ -257,7 +257,7 @@ def test_a_damaged_model_fails_to_load_in_one_line(
         (b"\n\n", "bytes"),
     ],
 )
-def test_a_tokenizer_whose_ids_would_bring_the_model_down_is_refused(
+def test_a_tokenizer_whose_ids_would_crash_the_model_is_refused(
     tokens: bytes, said: str, model_file: Callable[..., Path]
 ) -> None:
     path = model_file("glm4", tokenizer=tokens)
@@ -265,16 +265,16 @@ def test_a_tokenizer_whose_ids_would_bring_the_model_down_is_refused(
         read_vocabulary(inspect(path))
 
 
-def test_more_pieces_than_the_model_has_ids_are_refused(model_file: Callable[..., Path]) -> None:
+def test_a_tokenizer_with_more_pieces_than_the_model_has_ids_is_refused(model_file: Callable[..., Path]) -> None:
     whole = model_file("chatglm2", extra_rows=-1)
     with pytest.raises(ValueError, match="the tokenizer has"):
         read_vocabulary(inspect(whole))
 
 
-def test_a_process_that_dies_of_its_file_is_told_once_and_started_less_and_less_often(
+def test_a_process_that_dies_of_its_file_is_logged_once_and_restarted_ever_more_slowly(
     make_pipeline: MakePipeline, model_file: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # No file is known that passes the check and does this; so chatglm_cpp is replaced by what it does then.
+    # No file is known that passes the check and crashes chatglm_cpp, so chatglm_cpp is replaced by a crash.
     (tmp_path / "chatglm_cpp.py").write_text("import os\n\nos.abort()\n")
     begun = time.monotonic()
     pipeline = make_pipeline(

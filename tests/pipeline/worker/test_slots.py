@@ -1,4 +1,4 @@
-"""Which cache slot a prompt goes to."""
+"""Which cache slot a prompt gets."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def pool(size: int) -> SlotPool[object]:
 
 
 def fill(slots: SlotPool[object], prompt: list[int]) -> int:
-    """Let ``prompt`` be evaluated in the slot that is chosen for it; the slot's index."""
+    """Evaluate ``prompt`` in the slot that is chosen for it; return the index of the slot."""
     slot, shared = slots.choose(prompt)
-    slot.held[shared:] = prompt[shared:]
+    slot.cached_ids[shared:] = prompt[shared:]
     return slot.index
 
 
 @given(ids, ids)
-def test_common_prefix_is_where_the_ids_first_differ(left: list[int], right: list[int]) -> None:
+def test_the_common_prefix_ends_where_the_ids_first_differ(left: list[int], right: list[int]) -> None:
     expected = 0
     while expected < min(len(left), len(right)) and left[expected] == right[expected]:
         expected += 1
@@ -59,7 +59,7 @@ def test_a_new_chat_takes_the_slot_that_was_used_longest_ago() -> None:
     assert fill(slots, [1, *[9] * 20]) == 1
 
 
-def test_an_edited_message_keeps_what_lies_before_it() -> None:
+def test_the_cache_before_an_edited_message_is_kept() -> None:
     slots = pool(2)
     fill(slots, [1, 2, 3, 4, 5, 6, 7, 8])
     slot, shared = slots.choose([1, 2, 3, 4, 5, 9, 9])

@@ -48,7 +48,7 @@ def test_ids_and_text_are_chatglm_cpps(family: Family, text: str, open_model: Op
     shown = model.tokenizer.show(ids)
     if family in ("chatglm", "chatglm2"):
         shown = punctuation.feed(shown) + punctuation.flush()
-    # ChatGLM3's decode takes text that spells a special token for one, unless it is to show them.
+    # ChatGLM3's decode takes text that spells a special token for that token, unless it shows special tokens.
     assert shown == cpp.decode(ids, family in ("chatglm", "chatglm2"))
 
 
@@ -71,8 +71,8 @@ def test_long_runs_of_any_white_space_are_merged_as_tiktoken_does(
     assert open_model("glm4").tokenizer.encode(text) == tiktoken_reference.encode(text, TINY_RANKS)
 
 
-def test_white_space_takes_time_with_its_size_only() -> None:
-    # In time with the square of the size either of the two would take longer than a test may.
+def test_the_time_for_white_space_grows_with_its_size_only() -> None:
+    # If the time grew with the square of the size, either of the two would take longer than a test may.
     blanks = " " * 1_000_000
     assert white_space.split(f"\u3000a{blanks}b") == [f"\u3000a{blanks}b"]
     assert set(white_space.merge("\u3000".encode() * 200_000, white_space.ranks(list(TINY_RANKS)))) == {
@@ -83,7 +83,9 @@ def test_white_space_takes_time_with_its_size_only() -> None:
 @every
 @settings(deadline=None)
 @given(data=st.data())
-def test_the_bytes_of_ids_add_up(family: Family, data: st.DataObject, open_model: OpenModelFactory) -> None:
+def test_the_bytes_of_ids_are_those_of_each_id(
+    family: Family, data: st.DataObject, open_model: OpenModelFactory
+) -> None:
     tokenizer = open_model(family).tokenizer
     ids = data.draw(st.lists(st.integers(-1, vocabulary_size(family) + 1), max_size=8))
     assert tokenizer.decode(ids) == b"".join(tokenizer.decode([id]) for id in ids)
@@ -99,7 +101,7 @@ def test_no_text_yields_a_special_id(family: Family, open_model: OpenModelFactor
 
 
 @every
-def test_ids_that_the_tokenizer_does_not_have_are_nothing(family: Family, open_model: OpenModelFactory) -> None:
+def test_unknown_ids_decode_to_nothing(family: Family, open_model: OpenModelFactory) -> None:
     model = open_model(family, extra_rows=300)
     size = vocabulary_size(family)
     assert model.pipeline.model.config.vocab_size == size + 300
@@ -111,7 +113,7 @@ def test_ids_that_the_tokenizer_does_not_have_are_nothing(family: Family, open_m
 
 
 @every
-def test_special_ids_show_by_name_and_decode_to_nothing(family: Family, open_model: OpenModelFactory) -> None:
+def test_special_ids_are_shown_by_name_and_decode_to_nothing(family: Family, open_model: OpenModelFactory) -> None:
     tokenizer = open_model(family).tokenizer
     assert tokenizer.show(tokenizer.prefix) in ("[gMASK]sop", "[gMASK]<sop>")
     assert tokenizer.decode(tokenizer.prefix) == b""
@@ -126,20 +128,20 @@ def test_roles_are_those_of_chatglm_cpps_template(family: Family, role: str, ope
 
 
 @pytest.mark.parametrize("family", ["chatglm", "chatglm2"])
-def test_families_without_roles_say_so(family: Family, open_model: OpenModelFactory) -> None:
+def test_a_family_without_roles_raises_key_error(family: Family, open_model: OpenModelFactory) -> None:
     with pytest.raises(KeyError):
         open_model(family).tokenizer.role("user")
 
 
 @every
-def test_answers_end_where_chatglm_cpp_ends_them(family: Family, open_model: OpenModelFactory) -> None:
+def test_the_ids_that_end_an_answer_are_chatglm_cpps(family: Family, open_model: OpenModelFactory) -> None:
     model = open_model(family)
     config = model.pipeline.model.config
     assert model.tokenizer.end_ids == {config.eos_token_id, *config.extra_eos_token_ids}
 
 
 @pytest.mark.parametrize("run", ["a", "你", "=", " ", "\n", "_", "\u00a0", "ab", "__-"])
-def test_runs_that_no_language_has_are_encoded_in_pieces(run: str, open_model: OpenModelFactory) -> None:
+def test_very_long_runs_are_encoded_in_pieces(run: str, open_model: OpenModelFactory) -> None:
     model = open_model("glm4")
     text = f"hello {run * 5_000} 你好"
     ids = model.tokenizer.encode(text)

@@ -1,4 +1,4 @@
-"""The adapter over chatglm_cpp's tokenizers, with other vocabularies: of other kinds, and of the published models."""
+"""The adapter over chatglm_cpp's tokenizers, with vocabularies of other kinds and of the published models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.model_files.writer import Family
 OpenModelFactory = Callable[..., OpenModel]
 
 
-def test_a_tokenizer_that_spells_out_special_tokens_is_kept_from_doing_so(open_model: OpenModelFactory) -> None:
+def test_special_tokens_that_a_tokenizer_finds_in_text_are_dropped(open_model: OpenModelFactory) -> None:
     pieces = [
         (text, tokenizers.USER_DEFINED if text in ("[gMASK]", "<sop>") else kind)
         for text, kind in tokenizers.chatglm_pieces()
@@ -24,7 +24,7 @@ def test_a_tokenizer_that_spells_out_special_tokens_is_kept_from_doing_so(open_m
     assert tokenizer.show(tokenizer.encode("a[gMASK]<sop>b")) == "ab"
 
 
-def test_chatglms_unigram_model_rewrites_text_and_encodes_what_comes_of_it(open_model: OpenModelFactory) -> None:
+def test_chatglms_unigram_model_encodes_the_text_that_its_normalizer_makes(open_model: OpenModelFactory) -> None:
     rules = {"，": ",", "Ａ": "A", "㎏": "kg", "\u3000": " "}
     model = tokenizers.unigram(tokenizers.sentencepiece_model(tokenizers.chatglm_pieces()), rules)
     opened = open_model("chatglm", tokenizer=model)
@@ -37,7 +37,7 @@ def test_chatglms_unigram_model_rewrites_text_and_encodes_what_comes_of_it(open_
 
 @settings(deadline=None)
 @given(text=tokenizers.TEXTS)
-def test_a_tokenizer_without_a_space_in_front_shows_text_as_it_is(text: str, open_model: OpenModelFactory) -> None:
+def test_a_tokenizer_that_adds_no_space_shows_text_unchanged(text: str, open_model: OpenModelFactory) -> None:
     model = tokenizers.without_dummy_prefix(tokenizers.sentencepiece_model(tokenizers.sentencepiece_pieces()))
     tokenizer = open_model("chatglm2", tokenizer=model).tokenizer
     ids = tokenizer.encode(text)

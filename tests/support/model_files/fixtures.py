@@ -58,7 +58,7 @@ def open_model(model_file: Callable[..., Path]) -> Iterator[Callable[..., OpenMo
             pipeline = _C.Pipeline(str(path), -1)
             reserve_graph_memory(pipeline, pipeline.model.config.max_length)
             tokenizer = PipelineTokenizer(pipeline, inspect(path))
-            format = formats.load(pipeline.model.config.model_type_name, tokenizer)
+            format = formats.format_for(pipeline.model.config.model_type_name, tokenizer)
             opened[path] = OpenModel(path, pipeline, tokenizer, format)
         return opened[path]
 
@@ -73,4 +73,4 @@ def open_demo() -> OpenModel:
     pipeline = _C.Pipeline(str(DEMO_MODEL), -1)
     reserve_graph_memory(pipeline, pipeline.model.config.max_length)
     tokenizer = PipelineTokenizer(pipeline, inspect(DEMO_MODEL))
-    return OpenModel(DEMO_MODEL, pipeline, tokenizer, formats.load("ChatGLM3", tokenizer))
+    return OpenModel(DEMO_MODEL, pipeline, tokenizer, formats.format_for("ChatGLM3", tokenizer))

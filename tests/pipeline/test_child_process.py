@@ -1,0 +1,178 @@
+"""A child that sends a frame that does not fit is replaced; only the request that it had fails."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from glm_api.backend.base import Cause
+from glm_api.backend.errors import EngineError
+from glm_api.pipeline import child_process
+from glm_api.pipeline.child_process import ChildProcess
+from glm_api.pipeline.cpus import child_environment
+from glm_api.pipeline.frames import (
+    FROM_PIPELINE,
+    HEADER,
+    MAX_FRAME_BYTES,
+    Cancel,
+    Encoded,
+    Finished,
+    LoadModel,
+    PipelineEvent,
+    Ready,
+    Started,
+    Text,
+    pack,
+)
+from glm_api.pipeline.job import Job
+from glm_api.pipeline.model_info import ModelInfo, OutputSpec
+from tests.support.fake_pipeline import MODEL
+from tests.support.processes import PATIENCE
+
+from .conftest import MakePipeline, await_state, collect
+
+MISFITS = {
+    "nonsense": HEADER.pack(5) + b"\xc1\xff\x00\x91\x91",
+    "a type of no frame": pack(Text("x", []))[:-1] + b"\xa1x",
+    "a frame of the other child": pack(Encoded(1, [], OutputSpec())),
+    "a frame of the other direction": pack(Cancel(1)),
+    "a frame that is too large": HEADER.pack(MAX_FRAME_BYTES + 1),
+}
+EACH_MISFIT = pytest.mark.parametrize("misfit", MISFITS.values(), ids=list(MISFITS))
+
+
+@pytest.fixture(autouse=True)
+def restart_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_process, "FIRST_BACKOFF", 0.0)
+
+
+def script_child(directory: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Run the Python code ``body`` in place of the children; ``connection`` is the child's socket."""
+    program = directory / "child"
+    program.write_text(
+        f"""#!{sys.executable}
+import socket, sys
+_, _, module, role, fd, parent = sys.argv
+connection = socket.socket(fileno=int(fd))
+connection.setblocking(True)
+connection.recv(65536)  # LoadModel
+{body}
+while connection.recv(65536):
+    pass
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+class Recorder:
+    """A `Listener` that puts what it is told into a queue."""
+
+    def __init__(self) -> None:
+        self.told: queue.Queue[tuple[object, ...]] = queue.Queue()
+
+    def on_ready(self, info: ModelInfo) -> None:
+        self.told.put(("ready", info))
+
+    def on_frame(self, frame: PipelineEvent) -> None:
+        self.told.put(("frame", frame))
+
+    def on_down(self, cause: Cause, message: str) -> None:
+        self.told.put((cause, message))
+
+    def next(self) -> tuple[object, ...]:
+        return self.told.get(timeout=PATIENCE)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def child(recorder: Recorder) -> Iterator[ChildProcess[PipelineEvent]]:
+    """A child process that is not started yet."""
+    load_model = LoadModel("model", None, 1, "auto")
+    child: ChildProcess[PipelineEvent] = ChildProcess(
+        "pipeline", FROM_PIPELINE, load_model, recorder, child_environment(1)
+    )
+    yield child
+    child.stop()
+    child.join(PATIENCE)
+
+
+KILLED = "The pipeline process sent a frame that does not fit and was killed; a new one is started."
+
+
+@EACH_MISFIT
+def test_a_child_that_sends_a_frame_that_does_not_fit_is_replaced(
+    misfit: bytes,
+    child: ChildProcess[PipelineEvent],
+    recorder: Recorder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sent = pack(Ready(MODEL)) + pack(Started(1, 0, 0.0))
+    script_child(tmp_path, monkeypatch, f"connection.sendall({sent!r}); connection.sendall({misfit!r})")
+    with caplog.at_level(logging.WARNING):
+        child.start()
+        for _ in range(2):
+            assert recorder.next() == ("ready", MODEL)
+            assert recorder.next() == ("frame", Started(1, 0, 0.0))
+            assert recorder.next() == ("died", KILLED)
+        child.stop()
+        child.join(PATIENCE)
+    assert {record.getMessage() for record in caplog.records} == {KILLED}
+
+
+def test_a_frame_that_does_not_fit_before_the_child_is_ready_is_a_failure_to_load(
+    child: ChildProcess[PipelineEvent],
+    recorder: Recorder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    script_child(tmp_path, monkeypatch, f"connection.sendall({MISFITS['nonsense']!r})")
+    child.start()
+    for _ in range(3):
+        assert recorder.next() == ("load_failed", KILLED)
+    # The same failure to load is logged once.
+    assert [record.getMessage() for record in caplog.records] == [KILLED]
+
+
+@EACH_MISFIT
+def test_a_frame_that_does_not_fit_costs_only_the_running_request(
+    misfit: bytes, make_pipeline: MakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = pack(Started(2, 0, 0.0)) + pack(Text("x", [5])) + pack(Finished("stop", 1, 1.0, 1.0, 0, 3))
+    # The first pipeline process and the first two tokenizer processes are broken.
+    script_child(
+        tmp_path,
+        monkeypatch,
+        f"""
+import pathlib
+starts = pathlib.Path({str(tmp_path)!r}, role)
+count = len(starts.read_text()) if starts.exists() else 0
+starts.write_text("x" * (count + 1))
+connection.sendall({pack(Ready(MODEL))!r})
+connection.recv(65536)
+broken = count < (1 if role == "pipeline" else 2)
+connection.sendall({misfit!r} if broken or role == "tokenizer" else {answer!r})
+""",
+    )
+    pipeline = make_pipeline(tmp_path / "model.bin")
+    with pytest.raises(EngineError):
+        collect(pipeline.generate(Job([[1, 2]], 1)))
+    await_state(pipeline, "ready")
+    assert [type(event) for event in collect(pipeline.generate(Job([[1, 2]], 1)))] == [Started, Text, Finished]
+    assert pipeline.restarts["died"] == 1
+    if misfit != MISFITS["a frame of the other child"]:
+        with pytest.raises(EngineError, match="failed twice"):
+            pipeline.tokenize("hello", special=False)
+        await_state(pipeline, "ready")
