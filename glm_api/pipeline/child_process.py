@@ -108,6 +108,8 @@ class ChildProcess(Generic[F]):
         self._socket: socket.socket | None = None
         # Seconds that the watchdog has watched, and the number of them at which the child is hung.
         self._watched = 0.0
+        # How often something came from a child.
+        self._received = 0
         self._deadline: float | None = None
         self._killed_for: Cause | None = None
         self._loaded = False
@@ -250,6 +252,7 @@ class ChildProcess(Generic[F]):
                 data = connection.recv(RECEIVE_BYTES)
                 if not data:
                     break
+                self._received += 1
                 for frame in buffer.feed(data):
                     if isinstance(frame, Ready):
                         ready_since = time.monotonic()
@@ -307,7 +310,8 @@ class ChildProcess(Generic[F]):
                 detector = StallDetector(pid)
             deadline = self._deadline
             # A child that loads the model may wait for a file system, which looks like doing nothing.
-            idle_looks = detector.look(busy=deadline is not None and self._loaded)
+            busy = deadline is not None and self._loaded
+            idle_looks = detector.look(busy=busy, received=self._received)
             self.responsive = idle_looks < UNRESPONSIVE_LOOKS
             if idle_looks >= HUNG_LOOKS or (deadline is not None and self._watched > deadline):
                 self._deadline = None

@@ -16,7 +16,7 @@ _STOPPED = "T"
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """The state of the main thread, and a count that grows while any thread computes or faults in pages."""
+    """The state of the main thread, and a count that grows while any thread computes, faults in pages or sends."""
 
     state: str
     activity: int
@@ -30,12 +30,13 @@ class StallDetector:
         self._last: _Sample | None = None
         self._looks = 0
 
-    def look(self, *, busy: bool) -> int:
+    def look(self, *, busy: bool, received: int) -> int:
         """Return how many looks in a row, this one included, found the process doing nothing.
 
         A process that is not ``busy`` may do nothing; it counts as stalled only when a signal has stopped it.
+        ``received`` counts what came from it so far: many short answers take less CPU than the kernel counts.
         """
-        sample = _sample(self.pid)
+        sample = _sample(self.pid, received)
         last, self._last = self._last, sample
         if sample is None or last is None:
             self._looks = 0
@@ -50,7 +51,7 @@ def _idle(last: _Sample, now: _Sample) -> bool:
     return now.state not in _PROGRESSING and now.activity == last.activity
 
 
-def _sample(pid: int | None) -> _Sample | None:
+def _sample(pid: int | None, received: int) -> _Sample | None:
     if pid is None:
         return None
     try:
@@ -60,4 +61,4 @@ def _sample(pid: int | None) -> _Sample | None:
     # The second field, the name, may hold spaces and parentheses; the fields are counted from behind it.
     fields = stat.rpartition(")")[2].split()
     minor_faults, major_faults, user_ticks, system_ticks = (int(fields[index]) for index in (7, 9, 11, 12))
-    return _Sample(fields[0], minor_faults + major_faults + user_ticks + system_ticks)
+    return _Sample(fields[0], minor_faults + major_faults + user_ticks + system_ticks + received)

@@ -31,27 +31,33 @@ def process(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]
 @pytest.mark.parametrize("process", [COMPUTE], indirect=True)
 def test_a_process_that_computes_is_not_stalled(process: subprocess.Popen[bytes]) -> None:
     detector = StallDetector(process.pid)
-    assert [detector.look(busy=True) for _ in range(100)] == [0] * 100
+    assert [detector.look(busy=True, received=0) for _ in range(100)] == [0] * 100
 
 
 @pytest.mark.parametrize("process", [WAIT], indirect=True)
 def test_a_process_that_waits_is_stalled_only_when_it_is_busy(process: subprocess.Popen[bytes]) -> None:
     detector = StallDetector(process.pid)
-    until(lambda: detector.look(busy=True) > 3)
-    assert detector.look(busy=False) == 0
-    assert detector.look(busy=True) == 1
+    until(lambda: detector.look(busy=True, received=0) > 3)
+    assert detector.look(busy=False, received=0) == 0
+    assert detector.look(busy=True, received=0) == 1
+
+
+@pytest.mark.parametrize("process", [WAIT], indirect=True)
+def test_a_process_that_sends_something_between_looks_is_not_stalled(process: subprocess.Popen[bytes]) -> None:
+    detector = StallDetector(process.pid)
+    assert [detector.look(busy=True, received=count) for count in range(100)] == [0] * 100
 
 
 @pytest.mark.parametrize("process", [COMPUTE, WAIT], indirect=True)
 def test_a_stopped_process_is_stalled_busy_or_not(process: subprocess.Popen[bytes]) -> None:
     detector = StallDetector(process.pid)
     process.send_signal(signal.SIGSTOP)
-    until(lambda: detector.look(busy=False) > 3)
+    until(lambda: detector.look(busy=False, received=0) > 3)
     process.send_signal(signal.SIGCONT)
-    until(lambda: detector.look(busy=False) == 0)
+    until(lambda: detector.look(busy=False, received=0) == 0)
 
 
 def test_no_process_is_never_stalled() -> None:
     for pid in (None, 2**22 + 1):
         detector = StallDetector(pid)
-        assert [detector.look(busy=True) for _ in range(3)] == [0, 0, 0]
+        assert [detector.look(busy=True, received=0) for _ in range(3)] == [0, 0, 0]
