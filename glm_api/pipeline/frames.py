@@ -247,7 +247,8 @@ class Failed(Event, frozen=True):
 
 # --- who takes what -----------------------------------------------------------------------------------------------
 
-ToTokenizer = LoadModel | EncodeChat | EncodeText | DecodeIds
+TokenizerQuestion = EncodeChat | EncodeText | DecodeIds
+ToTokenizer = LoadModel | TokenizerQuestion
 ToPipeline = LoadModel | Generate | Cancel
 TokenizerAnswer = Encoded | TooLong | Decoded | Rejected
 PipelineEvent = Started | Alive | Progress | Text | ToolCallStarted | ToolArguments | Finished | Failed

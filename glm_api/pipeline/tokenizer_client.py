@@ -37,6 +37,7 @@ from glm_api.pipeline.frames import (
     LoadModel,
     Rejected,
     TokenizerAnswer,
+    TokenizerQuestion,
     TooLong,
     pack,
 )
@@ -53,8 +54,6 @@ MOST_DEATHS = 2
 # The most tokens of a text that is not a prompt, and the most ids that are turned into text; the context's length where
 # that is more. An answer with a piece for each of so many takes the web process some 30 ms.
 MOST_TOKENS = 32_768
-
-Question = EncodeChat | EncodeText | DecodeIds
 
 
 @dataclass(eq=False, slots=True)
@@ -162,7 +161,9 @@ class TokenizerClient:
         """Return the text of each of ``ids`` by itself. Raises `PromptError` as `decode` does."""
         return self._decode(ids, apart=True)
 
-    def _encode_prompt(self, length: int, question: Callable[[int, int], Question], image_tokens: int = 0) -> Encoded:
+    def _encode_prompt(
+        self, length: int, question: Callable[[int, int], TokenizerQuestion], image_tokens: int = 0
+    ) -> Encoded:
         context = self._known.context_length
         answer = self._encode(length, max(0, context - 1 - image_tokens), question)
         if isinstance(answer, TooLong):
@@ -170,7 +171,7 @@ class TokenizerClient:
             raise ContextLengthExceeded(tokens, context, image_tokens, at_least=answer.at_least)
         return answer
 
-    def _encode(self, length: int, most: int, question: Callable[[int, int], Question]) -> Encoded | TooLong:
+    def _encode(self, length: int, most: int, question: Callable[[int, int], TokenizerQuestion]) -> Encoded | TooLong:
         """Ask for at most ``most`` ids of ``length`` characters of text, unless so many characters need more ids."""
         longest = self._known.characters_per_token
         if longest and length > most * longest:
@@ -208,7 +209,7 @@ class TokenizerClient:
 
     # --- asking ---
 
-    def _ask(self, make: Callable[[int], Question]) -> Encoded | TooLong | Decoded:
+    def _ask(self, make: Callable[[int], TokenizerQuestion]) -> Encoded | TooLong | Decoded:
         id = next(self._ids)
         question = _Question(id, pack(make(id)))
         with self._lock:

@@ -26,15 +26,15 @@ from glm_api.pipeline.frames import (
     TO_TOKENIZER,
     Decoded,
     DecodeIds,
-    EncodeChat,
     Encoded,
     EncodeText,
     LoadModel,
+    TokenizerQuestion,
     TooLong,
     unpack,
 )
 from glm_api.pipeline.model_info import OutputSpec
-from glm_api.pipeline.tokenizer_client import SHORT_BYTES, Question, TokenizerClient
+from glm_api.pipeline.tokenizer_client import SHORT_BYTES, TokenizerClient
 from tests.support.fake_pipeline import MODEL
 from tests.support.processes import PATIENCE, until
 
@@ -45,14 +45,14 @@ class Process:
     """Takes what is sent and does nothing; the test answers."""
 
     def __init__(self, *_: object) -> None:
-        self.sent: list[Question] = []
+        self.sent: list[TokenizerQuestion] = []
         self.deadlines: list[float | None] = []
         self.alive = True
 
     def send_packed(self, data: bytes) -> bool:
         if self.alive:
             frame = unpack(data[HEADER.size :], TO_TOKENIZER)
-            assert isinstance(frame, (EncodeText, EncodeChat, DecodeIds))
+            assert isinstance(frame, TokenizerQuestion)
             self.sent.append(frame)
         return self.alive
 

@@ -15,6 +15,7 @@ from glm_api.pipeline.frames import (
     EncodeText,
     Rejected,
     TokenizerAnswer,
+    TokenizerQuestion,
     TooLong,
     ToTokenizer,
 )
@@ -47,10 +48,10 @@ class TokenizerService:
 
     def _serve_one(self) -> None:
         frame = self._connection.receive()
-        if isinstance(frame, (EncodeChat, EncodeText, DecodeIds)):
+        if isinstance(frame, TokenizerQuestion):
             self._connection.send(self._answer(frame))
 
-    def _answer(self, frame: EncodeChat | EncodeText | DecodeIds) -> TokenizerAnswer:
+    def _answer(self, frame: TokenizerQuestion) -> TokenizerAnswer:
         tokenizer = self._tokenizer
         try:
             match frame:
