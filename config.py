@@ -104,6 +104,10 @@ def _errors(values: str) -> dict[str, Any]:
 
 def _readable_file(text: str) -> Path:
     try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValidationError("names a path that is not UTF-8") from None
+    try:
         path = Path(text).expanduser().absolute()
     except RuntimeError:
         raise ValidationError(f"names {text!r}, and there is no such user") from None

@@ -103,6 +103,7 @@ def test_a_relative_model_path_is_taken_from_the_current_directory(model: str, m
     [
         ("GLM_MODEL", "/nowhere/model.bin", "names '/nowhere/model.bin', which does not exist"),
         ("GLM_MODEL", "~nobody-here/model.bin", "names '~nobody-here/model.bin', and there is no such user"),
+        ("GLM_MODEL", "/models/\udcff.bin", "names a path that is not UTF-8"),
         ("GLM_MODEL", "/", "must name a file, but '/' is a directory"),
         ("GLM_MODEL_NAME", "a b", "must be letters, digits and . : / @ + - _ only, not 'a b'"),
         ("GLM_MODEL_ALIASES", "ok,no good", "must be letters, digits and . : / @ + - _ only, not 'no good'"),

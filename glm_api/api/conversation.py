@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from glm_api.api.response_format import ANY_OBJECT, ResponseFormat
 from glm_api.api.tools import FunctionEntry, NamedFunction, NamedTool, ToolEntry, to_choice, to_tools
-from glm_api.context import pipeline
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Conversation, Message
 
@@ -67,18 +66,6 @@ def instructed(messages: tuple[Message, ...], format: ResponseFormat) -> tuple[M
     return (Message("system", instruction), *messages)
 
 
-def shown_image(conversation: Conversation, param: str) -> bytes | None:
-    """Return the image of the conversation, or None. ``param`` is the name of the array that held the messages.
-
-    Raises `ApiError` if there are several images, or if the model does not accept images.
-    """
-    shown = [message for message in conversation.messages if message.image is not None]
-    if not shown:
-        return None
-    if not pipeline.model.supports_images:
-        path = f"{param}.{shown[0].position}.content"
-        raise invalid(f"Invalid '{path}': this model does not accept images.", path)
-    if len(shown) > 1:
-        path = f"{param}.{shown[1].position}.content"
-        raise invalid(f"Invalid '{path}': this model accepts at most one image in a conversation.", path)
-    return shown[0].image
+def shown_image(conversation: Conversation) -> bytes | None:
+    """Return the image of a conversation whose prompt could be built, or None; such a conversation has at most one."""
+    return next((message.image for message in conversation.messages if message.image is not None), None)

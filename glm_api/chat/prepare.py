@@ -21,7 +21,6 @@ def prepare_job(request: ChatRequest) -> Job:
         request.functions,
         request.function_call,
     )
-    image = shown_image(conversation, "messages")
     prompt = pipeline.encode_chat(conversation)
     return Job(
         prompts=[prompt.ids] * request.n,
@@ -29,6 +28,6 @@ def prepare_job(request: ChatRequest) -> Job:
         sampling=request.sampling,
         stop=request.stops,
         output=replace(prompt.output, json_schema=request.response_format.demanded_schema),
-        image=image,
+        image=shown_image(conversation),
         progress=request.return_progress,
     )

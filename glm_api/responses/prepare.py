@@ -27,7 +27,6 @@ def to_conversation(request: ResponseRequest) -> Conversation:
 def prepare_job(request: ResponseRequest) -> Job:
     """Return the job that ``request`` asks for. Raises `ApiError`, and `PipelineError` from the tokenizer."""
     conversation = to_conversation(request)
-    image = shown_image(conversation, "input")
     try:
         prompt = pipeline.encode_chat(conversation)
     except PromptError as error:
@@ -38,7 +37,7 @@ def prepare_job(request: ResponseRequest) -> Job:
         sampling=request.sampling,
         stop=request.stops,
         output=replace(prompt.output, json_schema=request.text.format.demand.demanded_schema),
-        image=image,
+        image=shown_image(conversation),
     )
 
 

@@ -15,6 +15,7 @@ from glm_api.backend.base import Cause, Health, QueueDepth
 from glm_api.backend.errors import ContextLengthExceeded, PipelineError, PromptError
 from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.formats.base import Prompt
+from glm_api.pipeline.formats.images import check_images
 from glm_api.pipeline.formats.tool_choice import choose_tools
 from glm_api.pipeline.formats.turns import to_turns
 from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
@@ -133,6 +134,7 @@ class FakePipeline:
     def encode_chat(self, conversation: Conversation) -> Prompt:
         assert not isinstance(self.info, PipelineError)
         self.conversations.append(conversation)
+        check_images(conversation.messages, accepted=self.info.supports_images)
         _, output = choose_tools(conversation)
         turns = to_turns(conversation.messages, lambda name, arguments: arguments)
         rendered = "".join(f"<{turn.role}>{turn.metadata}\n{turn.content}" for turn in turns) + "<assistant>"
