@@ -72,8 +72,8 @@ class UpstreamClient:
         """Return the numbers of requests at the upstream and of requests that wait here."""
         return QueueDepth(self._semaphore.held, self._semaphore.waiting)
 
-    def forward(self, endpoint: str, request_id: str, body: bytes) -> UpstreamRequest:
-        """Admit a request: the caller gets a place in the queue. Raises `QueueFull` or `ShuttingDown`.
+    def admit(self, endpoint: str, request_id: str, body: bytes) -> UpstreamRequest:
+        """Give a request a place in the queue and return it. Raises `QueueFull` or `ShuttingDown`.
 
         An upstream that could not be reached a moment ago is tried all the same.
         """

@@ -45,13 +45,13 @@ def relay(endpoint: str, body: dict[str, Any]) -> Response:
     return _streamed(endpoint, outgoing, EventRelay(shown, counted, endpoint == RESPONSES, record), record)
 
 
-def _forward(endpoint: str, outgoing: dict[str, Any], record: RequestRecord) -> UpstreamRequest:
+def _admit(endpoint: str, outgoing: dict[str, Any], record: RequestRecord) -> UpstreamRequest:
     body = json.dumps(outgoing, ensure_ascii=False, separators=(",", ":")).encode()
-    return upstream.forward(endpoint, record.id, body)
+    return upstream.admit(endpoint, record.id, body)
 
 
 def _whole(endpoint: str, outgoing: dict[str, Any], shown: str | None, record: RequestRecord) -> Response:
-    with generate.held(_forward(endpoint, outgoing, record)) as request:
+    with generate.held(_admit(endpoint, outgoing, record)) as request:
         content = b"".join(piece for piece in _body(request, None, record) if piece)
     answer = _object(content)
     usage = UsageReader(record)
@@ -64,7 +64,7 @@ def _whole(endpoint: str, outgoing: dict[str, Any], shown: str | None, record: R
 
 def _streamed(endpoint: str, outgoing: dict[str, Any], stream: EventRelay, record: RequestRecord) -> Response:
     with ExitStack() as stack:
-        request = stack.enter_context(generate.held(_forward(endpoint, outgoing, record)))
+        request = stack.enter_context(generate.held(_admit(endpoint, outgoing, record)))
         pieces = _body(request, settings.ping_interval or None, record)
         # As for this server's own streams: what fails before the first ping has a status of its own.
         first = next(pieces, b"")

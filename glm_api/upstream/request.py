@@ -19,7 +19,7 @@ Piece: TypeAlias = "Head | bytes"
 
 
 class UpstreamRequest(QueuedRequest[Piece]):
-    """The answer to one request: its head, then its bytes. Made by `UpstreamClient.forward`.
+    """The answer to one request: its head, then its bytes. Made by `UpstreamClient.admit`.
 
     Besides what `QueuedRequest` says, ``events`` raises `ApiError` (502, 503). The place is given back as soon as the
     connection is told to close, for that is all that this server can do.
