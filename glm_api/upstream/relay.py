@@ -24,7 +24,7 @@ from glm_api.upstream.connection import Head
 from glm_api.upstream.context import upstream
 from glm_api.upstream.event_stream import EventSplitter
 from glm_api.upstream.request import Piece, UpstreamRequest
-from glm_api.upstream.usage import UsageReader
+from glm_api.upstream.usage_reader import UsageReader
 
 RESPONSES = "/responses"
 
