@@ -1,7 +1,7 @@
 """Errors: every error answer has the OpenAI error envelope as its body.
 
 ``{"error": {"message", "type", "param", "code"}}`` always has these four keys; a few errors have more. To refuse a
-request, raise `ApiError`. The backend raises `PipelineError`, and werkzeug has errors of its own (404, 405, 413 ...).
+request, raise `ApiError`. The backend raises `BackendError`, and werkzeug has errors of its own (404, 405, 413 ...).
 The handlers here convert both, and any unforeseen exception.
 """
 
@@ -15,13 +15,13 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllo
 
 from glm_api.backend.errors import (
     AnswerError,
+    BackendError,
     Busy,
     ClientGone,
     ContextLengthExceeded,
     DeadlineExceeded,
     Interrupted,
     ModelLoading,
-    PipelineError,
     PromptError,
     QueueFull,
     ShuttingDown,
@@ -97,8 +97,8 @@ def invalid(message: str, param: str | None = None, code: str | None = "invalid_
     return ApiError(400, message, param=param, code=code)
 
 
-def from_pipeline(error: PipelineError) -> ApiError:
-    """Return the error that a client gets for an error of the pipeline."""
+def from_backend(error: BackendError) -> ApiError:
+    """Return the error that a client gets for an error of the backend."""
     match error:
         case ContextLengthExceeded():
             counts = {"n_prompt_tokens": error.prompt_tokens, "n_ctx": error.context_length}
@@ -202,9 +202,9 @@ def register(app: Flask) -> None:
     def api_error(error: ApiError) -> Response:
         return respond(error)
 
-    @app.errorhandler(PipelineError)
-    def pipeline_error(error: PipelineError) -> Response:
-        return respond(from_pipeline(error))
+    @app.errorhandler(BackendError)
+    def backend_error(error: BackendError) -> Response:
+        return respond(from_backend(error))
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

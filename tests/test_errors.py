@@ -7,12 +7,12 @@ from flask.testing import FlaskClient
 
 from glm_api.backend.errors import (
     AnswerError,
+    BackendError,
     ClientGone,
     DeadlineExceeded,
     EngineError,
     Interrupted,
     ModelLoading,
-    PipelineError,
     PromptError,
     QueueFull,
     ShuttingDown,
@@ -76,7 +76,7 @@ REFUSALS = [
 def test_each_error_of_the_pipeline_has_its_status(
     client: FlaskClient,
     fake: FakePipeline,
-    refusal: PipelineError,
+    refusal: BackendError,
     status: int,
     type: str,
     code: str,
@@ -96,7 +96,7 @@ def test_each_error_of_the_pipeline_has_its_status(
 def test_an_answer_that_fails_before_its_first_byte_has_the_errors_status(
     client: FlaskClient,
     fake: FakePipeline,
-    failure: PipelineError,
+    failure: BackendError,
     status: int,
     type: str,
     code: str,

@@ -61,7 +61,7 @@ Request = TypeVar("Request", bound=QueuedRequest[Any])
 
 
 def collect(job: Job) -> tuple[list[Answer], Generation]:
-    """Run ``job`` to the end; return one answer a prompt, in order. Raises `PipelineError`."""
+    """Run ``job`` to the end; return one answer a prompt, in order. Raises `BackendError`."""
     record: RequestRecord = g.record
     record.model = settings.model_name
     with held(pipeline.generate(job)) as generation:
@@ -88,7 +88,7 @@ def _add(answers: list[Answer], event: Event) -> None:
 
 
 def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -> Response:
-    """Run ``job`` and stream its events. Raises `PipelineError`.
+    """Run ``job`` and stream its events. Raises `BackendError`.
 
     Waits for the first sign of the pipeline, or the first ping if that is earlier: what fails before has a status of
     its own, where the client's retries understand it, instead of an error inside a stream.

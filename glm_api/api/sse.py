@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 from flask import Response, current_app, g
 
-from glm_api.backend.errors import ClientGone, PipelineError
-from glm_api.errors import ApiError, from_pipeline, unforeseen
+from glm_api.backend.errors import BackendError, ClientGone
+from glm_api.errors import ApiError, from_backend, unforeseen
 from glm_api.middleware.request_record import RequestRecord
 
 PING = b": ping\n\n"
@@ -67,13 +67,13 @@ def _chunks(
                 yield chunk
         yield stream.end()
     except ClientGone as error:
-        record.error = from_pipeline(error)
+        record.error = from_backend(error)
     except GeneratorExit:
         # The server could not write to the client. Usually a client that leaves is noticed earlier.
-        record.error = from_pipeline(ClientGone("The client closed the connection."))
+        record.error = from_backend(ClientGone("The client closed the connection."))
         raise
-    except PipelineError as error:
-        record.error = from_pipeline(error)
+    except BackendError as error:
+        record.error = from_backend(error)
         yield stream.fail(record.error)
     except ApiError as error:
         record.error = error

@@ -15,7 +15,7 @@ from enum import Enum, auto
 from typing import Any, Generic, TypeVar
 
 from glm_api.backend.deadlines import Deadlines
-from glm_api.backend.errors import ClientGone, PipelineError, queue_full, shutting_down
+from glm_api.backend.errors import BackendError, ClientGone, queue_full, shutting_down
 from glm_api.backend.semaphore import FairSemaphore, Full
 
 # The weight of the last request in the moving average of durations.
@@ -241,7 +241,7 @@ class Admission(Generic[Request]):
         for request in self._last_first():
             self._interrupt(request)
 
-    def fail_all(self, error: PipelineError) -> None:
+    def fail_all(self, error: BackendError) -> None:
         """Fail all admitted requests with ``error``."""
         for request in self._last_first():
             request.fail(error)

@@ -8,15 +8,15 @@ from __future__ import annotations
 LONGEST_RETRY_AFTER = 120.0
 
 
-class PipelineError(Exception):
-    """Base of everything that the pipeline refuses or fails at."""
+class BackendError(Exception):
+    """Base of the errors with which a backend refuses a request or fails at it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
 
 
-class PromptError(PipelineError):
+class PromptError(BackendError):
     """The conversation cannot be put to this model. ``param`` is the dotted path of what is at fault, or None."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
@@ -63,7 +63,7 @@ class ContextLengthExceeded(PromptError):
         )
 
 
-class Busy(PipelineError):
+class Busy(BackendError):
     """Try again later. ``retry_after`` is in whole seconds, at least 1."""
 
     def __init__(self, message: str, retry_after: float = 1) -> None:
@@ -83,27 +83,27 @@ class ShuttingDown(Busy):
     """The server is finishing what it has begun and takes nothing new."""
 
 
-class Interrupted(PipelineError):
+class Interrupted(BackendError):
     """The server shut down while it worked on this request. Unlike `ShuttingDown`, something had begun."""
 
 
-class DeadlineExceeded(PipelineError):
+class DeadlineExceeded(BackendError):
     """The request waited or ran longer than the settings allow."""
 
 
-class EngineError(PipelineError):
+class EngineError(BackendError):
     """The pipeline process died or failed while it worked on this request."""
 
 
-class AnswerError(PipelineError):
+class AnswerError(BackendError):
     """The model answered, but not as the request demands (no tool call, no valid JSON)."""
 
 
-class ClientGone(PipelineError):
+class ClientGone(BackendError):
     """The client closed the connection; there is nobody to tell."""
 
 
-def shutting_down(begun: bool) -> PipelineError:
+def shutting_down(begun: bool) -> BackendError:
     """What a request fails with when the server ends, after its work has ``begun`` or before."""
     if begun:
         return Interrupted("The server shut down while it worked on this request. Try again in a few seconds.")

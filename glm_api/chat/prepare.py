@@ -12,7 +12,7 @@ from glm_api.pipeline.job import Job
 
 
 def prepare_job(request: ChatRequest) -> Job:
-    """Return the job that ``request`` asks for. Raises `ApiError`, and `PipelineError` from the tokenizer."""
+    """Return the job that ``request`` asks for. Raises `ApiError`, and `BackendError` from the tokenizer."""
     request.check_streaming()
     conversation = to_conversation(
         instructed(to_messages(request.messages), request.response_format),

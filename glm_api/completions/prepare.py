@@ -12,7 +12,7 @@ from glm_api.pipeline.model_info import OutputSpec
 def prepare_job(request: CompletionRequest) -> tuple[Job, list[str]]:
     """Return the job that ``request`` asks for, and the echo that goes in front of each choice, which may be empty.
 
-    Raises `ApiError`, and `PipelineError` from the tokenizer.
+    Raises `ApiError`, and `BackendError` from the tokenizer.
     """
     request.check_streaming()
     prompts = [_tokenized(prompt) for prompt in request.prompt]

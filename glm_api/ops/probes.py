@@ -5,7 +5,7 @@ from __future__ import annotations
 from glm_api.api.openapi import Blueprint
 from glm_api.backend.errors import ModelLoading, ShuttingDown
 from glm_api.context import backend, server_version
-from glm_api.errors import from_pipeline
+from glm_api.errors import from_backend
 from glm_api.ops.schemas import StatusSchema, VersionSchema
 
 blueprint = Blueprint("probes", __name__, description="Health probes")
@@ -20,7 +20,7 @@ def health() -> dict[str, str]:
     if found.state == "ready":
         return {"status": "ok"}
     reason = ShuttingDown if found.state == "draining" else ModelLoading
-    raise from_pipeline(reason(found.message, retry_after=2))
+    raise from_backend(reason(found.message, retry_after=2))
 
 
 @blueprint.route("/livez")

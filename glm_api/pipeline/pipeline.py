@@ -15,10 +15,10 @@ from glm_api.backend.admission import Admission, RequestStatus
 from glm_api.backend.base import Cause, Health, QueueDepth
 from glm_api.backend.errors import (
     AnswerError,
+    BackendError,
     ContextLengthExceeded,
     EngineError,
     ModelLoading,
-    PipelineError,
     PromptError,
     shutting_down,
 )
@@ -60,7 +60,7 @@ RESTART_SECONDS = 2.0
 # What a request is assumed to take before one has been measured, for Retry-After. Seconds.
 ASSUMED_DURATION = 2.0
 
-_FAILURES: Mapping[str, Callable[[str], PipelineError]] = {
+_FAILURES: Mapping[str, Callable[[str], BackendError]] = {
     "answer": AnswerError,
     "prompt": PromptError,
     "engine": EngineError,
@@ -284,7 +284,7 @@ class Pipeline:
             self._prefill_ends_at = 0.0
             self._process.kill("abandoned")
 
-    def _end(self, generation: Generation, error: PipelineError | None = None) -> None:
+    def _end(self, generation: Generation, error: BackendError | None = None) -> None:
         """The pipeline process has ended its work on ``generation``, or failed at it with ``error``."""
         self._running = None
         self._progress = None

@@ -16,11 +16,11 @@ from typing import Literal
 
 from glm_api.backend.base import Cause
 from glm_api.backend.errors import (
+    BackendError,
     ContextLengthExceeded,
     DeadlineExceeded,
     EngineError,
     ModelLoading,
-    PipelineError,
     PromptError,
     shutting_down,
 )
@@ -62,7 +62,7 @@ class _Question:
 
     id: int
     data: bytes
-    answer: queue.SimpleQueue[TokenizerAnswer | PipelineError] = field(default_factory=queue.SimpleQueue)
+    answer: queue.SimpleQueue[TokenizerAnswer | BackendError] = field(default_factory=queue.SimpleQueue)
     deaths: int = 0
     abandoned: bool = False
 
@@ -202,7 +202,7 @@ class TokenizerClient:
     def _most_tokens(self) -> int:
         return max(MOST_TOKENS, self._known.context_length)
 
-    def _refusal(self) -> PipelineError:
+    def _refusal(self) -> BackendError:
         if self._state == "stopped":
             return shutting_down(begun=False)
         return ModelLoading("The model is being loaded. Try again in a few seconds.", retry_after=2)
@@ -227,7 +227,7 @@ class TokenizerClient:
             with self._lock:
                 question.abandoned = True
                 self._waiting.pop(id, None)
-        if isinstance(answer, PipelineError):
+        if isinstance(answer, BackendError):
             raise answer
         if isinstance(answer, Rejected):
             raise PromptError(answer.message, answer.param)
@@ -295,7 +295,7 @@ class TokenizerClient:
             )
         )
 
-    def _end(self, state: Literal["failed", "stopped"], error: Callable[[], PipelineError]) -> None:
+    def _end(self, state: Literal["failed", "stopped"], error: Callable[[], BackendError]) -> None:
         """Fail the questions that wait: there is no process to ask, and none is about to come."""
         with self._lock:
             if self._state != "stopped":

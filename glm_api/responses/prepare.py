@@ -25,7 +25,7 @@ def to_conversation(request: ResponseRequest) -> Conversation:
 
 
 def prepare_job(request: ResponseRequest) -> Job:
-    """Return the job that ``request`` asks for. Raises `ApiError`, and `PipelineError` from the tokenizer."""
+    """Return the job that ``request`` asks for. Raises `ApiError`, and `BackendError` from the tokenizer."""
     conversation = to_conversation(request)
     try:
         prompt = pipeline.encode_chat(conversation)

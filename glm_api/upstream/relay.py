@@ -30,7 +30,7 @@ RESPONSES = "/responses"
 
 
 def relay(endpoint: str, body: dict[str, Any]) -> Response:
-    """The upstream's answer to ``body`` at ``endpoint``. Raises `ApiError` and `PipelineError`."""
+    """The upstream's answer to ``body`` at ``endpoint``. Raises `ApiError` and `BackendError`."""
     record: RequestRecord = g.record
     shown, meant = models.chosen(body.get("model"))
     record.model = shown

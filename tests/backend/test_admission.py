@@ -14,11 +14,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 
 from glm_api.backend.admission import Admission, QueuedRequest, RequestStatus
 from glm_api.backend.errors import (
+    BackendError,
     ClientGone,
     DeadlineExceeded,
     EngineError,
     Interrupted,
-    PipelineError,
     QueueFull,
     ShuttingDown,
 )
@@ -211,7 +211,7 @@ class Ending:
     """A way to end a request early, and what its consumer sees of it."""
 
     end: Callable[[Request], None]
-    raised: type[PipelineError] | None
+    raised: type[BackendError] | None
 
 
 ENDINGS = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from glm_api.backend.base import Cause, Health, QueueDepth
-from glm_api.backend.errors import ContextLengthExceeded, PipelineError, PromptError
+from glm_api.backend.errors import BackendError, ContextLengthExceeded, PromptError
 from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.formats.images import check_images
@@ -35,7 +35,7 @@ MODEL = ModelInfo(
     model_bytes=1,
 )
 
-Script = Sequence[Event | PipelineError | None]
+Script = Sequence[Event | BackendError | None]
 """What follows `Started`: events, None for a silence, or a failure that ends the generation."""
 
 
@@ -68,7 +68,7 @@ class FakeGeneration:
         tokens, reason = 0, "stop"
         begun = False
         for event in script:
-            if isinstance(event, PipelineError):
+            if isinstance(event, BackendError):
                 raise event
             if event is None:
                 if silence is not None:
@@ -98,9 +98,9 @@ class FakePipeline:
     """Set ``scripts`` (one for each prompt; the last one repeats), ``refusal`` or ``state``; read ``jobs``."""
 
     scripts: list[Script] = field(default_factory=lambda: [text("Hel", "lo")])
-    refusal: PipelineError | None = None
+    refusal: BackendError | None = None
     state: Any = "ready"
-    info: ModelInfo | PipelineError = MODEL
+    info: ModelInfo | BackendError = MODEL
     jobs: list[Job] = field(default_factory=list)
     conversations: list[Conversation] = field(default_factory=list)
     generations: list[FakeGeneration] = field(default_factory=list)
@@ -123,7 +123,7 @@ class FakePipeline:
 
     @property
     def model(self) -> ModelInfo:
-        if isinstance(self.info, PipelineError):
+        if isinstance(self.info, BackendError):
             raise self.info
         return self.info
 
@@ -132,7 +132,7 @@ class FakePipeline:
         self.info = replace(MODEL, family="glm4v", supports_images=True, image_tokens=3)
 
     def encode_chat(self, conversation: Conversation) -> Prompt:
-        assert not isinstance(self.info, PipelineError)
+        assert not isinstance(self.info, BackendError)
         self.conversations.append(conversation)
         check_images(conversation.messages, accepted=self.info.supports_images)
         _, output = choose_tools(conversation)
@@ -144,7 +144,7 @@ class FakePipeline:
         return self._fitting(self.tokenize(text, special=True), "prompt")
 
     def _fitting(self, ids: list[int], param: str) -> list[int]:
-        assert not isinstance(self.info, PipelineError)
+        assert not isinstance(self.info, BackendError)
         if len(ids) >= self.info.context_length:
             raise ContextLengthExceeded(len(ids), self.info.context_length, param=param)
         return ids
