@@ -1,23 +1,21 @@
 """Run a generation job and return its events as one JSON body or as a stream of server-sent events.
 
-All endpoints that generate go through here; `held` is for requests to the upstream, too. Whatever happens - end, error,
-client gone - the request is closed: by the view when nothing is streamed, else by the stream (`sse.send`).
+All endpoints that generate with the pipeline go through here. Whatever happens - end, error, client gone - the request
+is closed: by the view when nothing is streamed, else by the stream (`sse.send`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, TypeVar
 
-from flask import Response, g, request
+from flask import Response, g
 
 from glm_api.api.sse import Stream, send
-from glm_api.backend.admission import QueuedRequest
 from glm_api.context import pipeline, settings
-from glm_api.middleware import disconnects
+from glm_api.middleware.disconnects import closed_with_client
 from glm_api.middleware.request_record import RequestRecord
 from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.generation import Generation
@@ -57,14 +55,11 @@ class Answer:
         self.predicted_ms = event.predicted_ms
 
 
-Request = TypeVar("Request", bound=QueuedRequest[Any])
-
-
 def collect(job: Job) -> tuple[list[Answer], Generation]:
     """Run ``job`` to the end; return one answer a prompt, in order. Raises `BackendError`."""
     record: RequestRecord = g.record
     record.model = settings.model_name
-    with held(pipeline.generate(job)) as generation:
+    with closed_with_client(pipeline.generate(job)) as generation:
         answers: list[Answer] = []
         for batch in _events(generation, None, record):
             for event in batch:
@@ -97,23 +92,12 @@ def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -
     record.model = settings.model_name
     record.streamed = True
     with ExitStack() as stack:
-        generation = stack.enter_context(held(pipeline.generate(job)))
+        generation = stack.enter_context(closed_with_client(pipeline.generate(job)))
         batches = _events(generation, settings.ping_interval or None, record)
         first = next(batches)
         # The stream owns the queue place from here on; leaving this block must not release it.
         release = stack.pop_all().close
     return send(chain([first], batches), make_stream(generation), release)
-
-
-@contextmanager
-def held(queued: Request) -> Iterator[Request]:
-    """Hold ``queued``: cancel it when the client leaves, close it at the end."""
-    stop_watching = disconnects.watch(request.environ, queued.cancel)
-    try:
-        yield queued
-    finally:
-        stop_watching()
-        queued.close()
 
 
 def _events(generation: Generation, silence: float | None, record: RequestRecord) -> Iterator[list[Event]]:

@@ -1,4 +1,6 @@
-"""Detect that a client has closed its connection, at any time: while its request waits, during prefill, while decoding.
+"""Cancel a request when its client closes the connection, at any time: while it waits, during prefill, while decoding.
+
+Every endpoint that generates uses `closed_with_client`, which gives the request's place in the queue back in any case.
 
 A WSGI application notices that a client left only when it writes, and a waiting request or a non-streamed answer writes
 nothing for minutes. gunicorn provides the socket (``environ["gunicorn.socket"]``), and gevent's event loop, which waits
@@ -9,12 +11,29 @@ down its sending side counts as gone.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import gevent
+from flask import request
+
+from glm_api.backend.admission import QueuedRequest
 
 _READABLE = 1
+
+Queued = TypeVar("Queued", bound=QueuedRequest[Any])
+
+
+@contextmanager
+def closed_with_client(queued: Queued) -> Iterator[Queued]:
+    """Close ``queued`` at the end of the block; cancel it at once if the client of the HTTP request leaves earlier."""
+    stop_watching = watch(request.environ, queued.cancel)
+    try:
+        yield queued
+    finally:
+        stop_watching()
+        queued.close()
 
 
 def watch(environ: Mapping[str, Any], on_gone: Callable[[], None]) -> Callable[[], None]:

@@ -14,10 +14,11 @@ from typing import Any
 
 from flask import Response, g
 
-from glm_api.api import generate, sse
+from glm_api.api import sse
 from glm_api.api.sse import DONE
 from glm_api.context import settings
 from glm_api.errors import ApiError
+from glm_api.middleware.disconnects import closed_with_client
 from glm_api.middleware.request_record import RequestRecord
 from glm_api.upstream import errors, models
 from glm_api.upstream.connection import Head
@@ -51,7 +52,7 @@ def _admit(endpoint: str, outgoing: dict[str, Any], record: RequestRecord) -> Up
 
 
 def _whole(endpoint: str, outgoing: dict[str, Any], shown: str | None, record: RequestRecord) -> Response:
-    with generate.held(_admit(endpoint, outgoing, record)) as request:
+    with closed_with_client(_admit(endpoint, outgoing, record)) as request:
         content = b"".join(piece for piece in _body(request, None, record) if piece)
     answer = _object(content)
     usage = UsageReader(record)
@@ -64,7 +65,7 @@ def _whole(endpoint: str, outgoing: dict[str, Any], shown: str | None, record: R
 
 def _streamed(endpoint: str, outgoing: dict[str, Any], stream: EventRelay, record: RequestRecord) -> Response:
     with ExitStack() as stack:
-        request = stack.enter_context(generate.held(_admit(endpoint, outgoing, record)))
+        request = stack.enter_context(closed_with_client(_admit(endpoint, outgoing, record)))
         pieces = _body(request, settings.ping_interval or None, record)
         # As for this server's own streams: what fails before the first ping has a status of its own.
         first = next(pieces, b"")

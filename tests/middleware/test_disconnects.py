@@ -1,4 +1,4 @@
-"""A client that leaves is noticed without anything being written to it."""
+"""A client that leaves is noticed without anything being written to it, and its request is cancelled."""
 
 from __future__ import annotations
 
@@ -7,12 +7,38 @@ from contextlib import ExitStack
 from functools import partial
 
 import pytest
+from flask import Flask
+from flask.ctx import RequestContext
 from gevent import socket
 from gevent.event import Event
 
+from glm_api.backend.admission import Admission, QueuedRequest, RequestStatus
+from glm_api.backend.errors import ClientGone
+from glm_api.backend.semaphore import FairSemaphore
 from glm_api.middleware import disconnects
+from glm_api.middleware.disconnects import closed_with_client
 
 PATIENCE = 30.0
+
+
+class Queued(QueuedRequest[str]):
+    """A request that runs from the beginning; ``cancelled`` is set when it is cancelled."""
+
+    def __init__(self) -> None:
+        self.semaphore: FairSemaphore[Queued] = FairSemaphore(Queued.take_turn)
+        super().__init__(Admission(self.semaphore, PATIENCE, PATIENCE, assumed_duration=1.0))
+        self.cancelled = Event()
+        self._admission.enter(self)
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.cancelled.set()
+
+    def _on_turn(self) -> None:
+        self.begin()
+
+    def _stop_work(self) -> None:
+        self.finish()
 
 
 @pytest.fixture
@@ -21,6 +47,33 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     server, client = socket.socketpair()
     with server, client:
         yield server, client
+
+
+def request_from(client: socket.socket) -> RequestContext:
+    return Flask(__name__).test_request_context(environ_overrides={"gunicorn.socket": client})
+
+
+def test_a_request_is_cancelled_when_its_client_leaves(pair: tuple[socket.socket, socket.socket]) -> None:
+    server, client = pair
+    with request_from(server), closed_with_client(Queued()) as queued:
+        client.close()
+        assert queued.cancelled.wait(PATIENCE)
+        assert queued.semaphore.held == 0
+        with pytest.raises(ClientGone):
+            list(queued.events())
+
+
+def test_a_request_is_closed_at_the_end_whatever_happens(pair: tuple[socket.socket, socket.socket]) -> None:
+    server, client = pair
+    queued = Queued()
+    assert queued.semaphore.held == 1
+    with request_from(server), pytest.raises(LookupError), closed_with_client(queued):
+        raise LookupError
+    assert queued.status is RequestStatus.FINISHED
+    assert queued.semaphore.held == 0
+    client.close()
+    other_client_is_noticed()
+    assert not queued.cancelled.is_set()
 
 
 def test_a_client_that_closes_is_noticed(pair: tuple[socket.socket, socket.socket]) -> None:
