@@ -33,17 +33,17 @@ def json_string(text: str) -> str:
     return encode_basestring_ascii(text)
 
 
-def joined(batch: list[Event]) -> list[Event]:
-    """Return ``batch`` with consecutive texts joined into one event."""
-    if len(batch) == 1:
-        return batch
-    events: list[Event] = []
-    for kind, group in groupby(batch, type):
+def joined(events: list[Event]) -> list[Event]:
+    """Return ``events`` with consecutive texts joined into one event."""
+    if len(events) == 1:
+        return events
+    fewer: list[Event] = []
+    for kind, group in groupby(events, type):
         if kind is Text:
-            events.append(Text("".join(event.text for event in group if isinstance(event, Text)), []))
+            fewer.append(Text("".join(event.text for event in group if isinstance(event, Text)), []))
         else:
-            events += group
-    return events
+            fewer += group
+    return fewer
 
 
 class ChunkStream(ABC):
@@ -84,9 +84,9 @@ class ChunkStream(ABC):
         """Index of the answer that is being sent."""
         return len(self._answers) - 1
 
-    def render(self, batch: list[Event]) -> bytes:
+    def render(self, events: list[Event]) -> bytes:
         """Return the chunks for events that came together."""
-        chunks = [self.text(event.text) if type(event) is Text else self._other(event) for event in joined(batch)]
+        chunks = [self.text(event.text) if type(event) is Text else self._other(event) for event in joined(events)]
         return "".join(chunks).encode()
 
     def text(self, text: str) -> str:

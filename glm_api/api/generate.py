@@ -61,8 +61,8 @@ def collect(job: Job) -> tuple[list[Answer], Generation]:
     record.model = settings.model_name
     with closed_with_client(pipeline.generate(job)) as generation:
         answers: list[Answer] = []
-        for batch in _events(generation, None, record):
-            for event in batch:
+        for events in _events(generation, None, record):
+            for event in events:
                 _add(answers, event)
         return answers, generation
 
@@ -93,17 +93,17 @@ def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -
     record.streamed = True
     with ExitStack() as stack:
         generation = stack.enter_context(closed_with_client(pipeline.generate(job)))
-        batches = _events(generation, settings.ping_interval or None, record)
-        first = next(batches)
+        source = _events(generation, settings.ping_interval or None, record)
+        first = next(source)
         # The stream owns the queue place from here on; leaving this block must not release it.
         release = stack.pop_all().close
-    return send(chain([first], batches), make_stream(generation), release)
+    return send(chain([first], source), make_stream(generation), release)
 
 
 def _events(generation: Generation, silence: float | None, record: RequestRecord) -> Iterator[list[Event]]:
-    """The events of ``generation``, noted in ``record`` on their way."""
-    for batch in generation.events(silence):
-        record.note(batch)
+    """Yield what ``generation.events`` yields, and note the events in ``record`` on their way."""
+    for events in generation.events(silence):
+        record.note(events)
         if record.started_at is not None and record.queue_ms is None:
             record.queue_ms = generation.queue_ms
-        yield batch
+        yield events

@@ -27,14 +27,14 @@ SSE_HEADERS = {
     "X-Accel-Buffering": "no",
 }
 
-Batch = TypeVar("Batch", contravariant=True)
+Events = TypeVar("Events", contravariant=True)
 
 
-class Stream(Protocol[Batch]):
-    """Renders what a backend sends for one request as the bytes of a stream."""
+class Stream(Protocol[Events]):
+    """Renders what a backend sends for one request: lists of events, or bytes, as the bytes of a stream."""
 
-    def render(self, batch: Batch) -> bytes:
-        """Return the bytes for a batch, which came together; they may be empty."""
+    def render(self, events: Events) -> bytes:
+        """Return the bytes for events that came together; they may be empty."""
 
     def end(self) -> bytes:
         """Return the last bytes of a complete stream."""
@@ -43,26 +43,26 @@ class Stream(Protocol[Batch]):
         """Return the last bytes of a stream that fails."""
 
 
-def send(batches: Iterator[Any], stream: Stream[Any], release: Callable[[], None]) -> Response:
-    """Return a response that streams ``batches``, with a ping for each empty one.
+def send(source: Iterator[Any], stream: Stream[Any], release: Callable[[], None]) -> Response:
+    """Return a response: what ``source`` yields, rendered by ``stream``, and a ping whenever it yields nothing.
 
     ``release`` is called at the end of the stream, possibly several times.
     """
-    response = Response(_chunks(batches, stream, release, g.record, current_app.logger), headers=SSE_HEADERS)
+    response = Response(_chunks(source, stream, release, g.record, current_app.logger), headers=SSE_HEADERS)
     response.call_on_close(release)
     return response
 
 
 def _chunks(
-    batches: Iterator[Any],
+    source: Iterator[Any],
     stream: Stream[Any],
     release: Callable[[], None],
     record: RequestRecord,
     logger: logging.Logger,
 ) -> Iterator[bytes]:
     try:
-        for batch in batches:
-            chunk = stream.render(batch) if batch else PING
+        for events in source:
+            chunk = stream.render(events) if events else PING
             if chunk:
                 yield chunk
         yield stream.end()

@@ -84,17 +84,17 @@ class QueuedRequest(ABC, Generic[Item]):
         `DeadlineExceeded`, or what the request failed with, after the events that came before.
         """
         while True:
-            batch, end = self._next_batch(silence)
-            if batch or end is None:
-                yield batch
+            events, end = self._next_events(silence)
+            if events or end is None:
+                yield events
             if isinstance(end, _Complete):
                 return
             if end is not None:
                 raise end
 
-    def _next_batch(self, silence: float | None) -> tuple[list[Item], Exception | None]:
+    def _next_events(self, silence: float | None) -> tuple[list[Item], Exception | None]:
         """Wait for an event, then take all that are there. Return them and, if there is one, the end behind them."""
-        batch: list[Item] = []
+        events: list[Item] = []
         quiet_until = None if silence is None else time.monotonic() + silence
         while True:
             waiting = self.turn_at is None
@@ -111,12 +111,12 @@ class QueuedRequest(ABC, Generic[Item]):
                 item = self._inbox.get(timeout=left)
                 while True:
                     if isinstance(item, Exception):
-                        return batch, item
-                    batch.append(item)
+                        return events, item
+                    events.append(item)
                     item = self._inbox.get_nowait()
             except queue.Empty:
-                if batch:
-                    return batch, None
+                if events:
+                    return events, None
 
     # --- to end it early ---
 

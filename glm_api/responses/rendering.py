@@ -134,9 +134,9 @@ class ResponseStream:
         self._pieces: list[str] = []
         self._before_delta = self._after_delta = ""
 
-    def render(self, batch: list[Event]) -> bytes:
+    def render(self, events: list[Event]) -> bytes:
         """Return the events of the stream for events of the pipeline that came together."""
-        return "".join(map(self._one, joined(batch))).encode()
+        return "".join(map(self._one, joined(events))).encode()
 
     def _one(self, event: Event) -> str:
         match event:

@@ -22,9 +22,12 @@ class EventSplitter:
         self._after_carriage_return = False
         self._is_first = True
 
-    def feed(self, batch: bytes) -> list[bytes]:
-        """The events that ``batch`` completes, their lines separated by LF. Raises `ApiError` for one too large."""
-        *ends, rest = (self._line_end + self._normalize(batch)).split(b"\n\n")
+    def feed(self, received: bytes) -> list[bytes]:
+        """Return the events that ``received`` completes, their lines separated by LF.
+
+        Raises `ApiError` for an event that is larger than `LARGEST_EVENT`.
+        """
+        *ends, rest = (self._line_end + self._normalize(received)).split(b"\n\n")
         events = []
         for end in ends:
             self._add(end)
@@ -33,15 +36,18 @@ class EventSplitter:
         self._line_end = rest[-1:] if rest.endswith(b"\n") else b""
         return events
 
-    def _normalize(self, batch: bytes) -> bytes:
-        """``batch`` with LF for each line end. A CR counts at once, so an LF at the beginning may belong to it."""
-        if self._after_carriage_return and batch:
-            batch = batch.removeprefix(b"\n")
+    def _normalize(self, received: bytes) -> bytes:
+        """Return ``received`` with LF for each line end.
+
+        A CR becomes one at once, so an LF at the beginning of the next bytes is left out: it belongs to that CR.
+        """
+        if self._after_carriage_return and received:
+            received = received.removeprefix(b"\n")
             self._after_carriage_return = False
-        if b"\r" not in batch:
-            return batch
-        self._after_carriage_return = batch.endswith(b"\r")
-        return batch.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if b"\r" not in received:
+            return received
+        self._after_carriage_return = received.endswith(b"\r")
+        return received.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _add(self, piece: bytes) -> None:
         self._begun += piece

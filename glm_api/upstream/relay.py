@@ -90,9 +90,9 @@ def _body(request: UpstreamRequest, silence: float | None, record: RequestRecord
 
 def _pieces(request: UpstreamRequest, silence: float | None) -> Iterator[Piece | None]:
     """What arrives, one by one; None for each silence."""
-    for batch in request.events(silence):
-        if batch:
-            yield from batch
+    for pieces in request.events(silence):
+        if pieces:
+            yield from pieces
         else:
             yield None
 
@@ -135,9 +135,9 @@ class EventRelay:
         self._splitter = EventSplitter()
         self._complete = False
 
-    def render(self, batch: bytes) -> bytes:
-        """What becomes of the events that are complete with ``batch``. Raises `ApiError` if they are no events."""
-        return b"".join(map(self._event, self._splitter.feed(batch)))
+    def render(self, received: bytes) -> bytes:
+        """Return for the client the events that ``received`` completes. Raises `ApiError` for an invalid event."""
+        return b"".join(map(self._event, self._splitter.feed(received)))
 
     def end(self) -> bytes:
         """Nothing, if the stream is complete; else its error."""

@@ -84,7 +84,7 @@ class Backend:
 
 def seen(request: Request) -> list[str]:
     """All events that the consumer of ``request`` sees."""
-    return [event for batch in request.events() for event in batch]
+    return [event for events in request.events() for event in events]
 
 
 # --- one request after the other ---
@@ -146,23 +146,23 @@ def test_the_time_in_the_queue_ends_with_the_turn() -> None:
 def test_events_that_are_ready_together_come_together() -> None:
     backend = Backend()
     request = backend.enter()
-    batches = request.events()
+    events = request.events()
     request.put("a")
     request.put("b")
-    assert next(batches) == ["a", "b"]
+    assert next(events) == ["a", "b"]
     request.put("c")
     request.finish()
-    assert list(batches) == [["c"]]
+    assert list(events) == [["c"]]
 
 
-def test_a_silence_is_an_empty_batch() -> None:
+def test_a_silence_is_an_empty_list() -> None:
     backend = Backend()
     request = backend.enter()
-    batches = request.events(silence=0.01)
-    assert next(batches) == []
+    events = request.events(silence=0.01)
+    assert next(events) == []
     request.put("a")
-    assert next(batches) == ["a"]
-    assert next(batches) == []
+    assert next(events) == ["a"]
+    assert next(events) == []
 
 
 def test_a_failure_comes_after_what_came_before_it() -> None:
@@ -171,10 +171,10 @@ def test_a_failure_comes_after_what_came_before_it() -> None:
     request.put("a")
     request.finish(EngineError("died"))
     request.put("b")
-    batches = request.events()
-    assert next(batches) == ["a"]
+    events = request.events()
+    assert next(events) == ["a"]
     with pytest.raises(EngineError):
-        next(batches)
+        next(events)
 
 
 def test_events_may_be_read_after_the_place_was_given_back() -> None:
@@ -499,11 +499,11 @@ class AnyOrder(RuleBasedStateMachine):
             if known.raised is None:
                 assert seen(known.request) == known.told
             else:
-                batches = known.request.events()
+                events = known.request.events()
                 if known.told:
-                    assert next(batches) == known.told
+                    assert next(events) == known.told
                 with pytest.raises(known.raised):
-                    next(batches)
+                    next(events)
 
 
 TestAnyOrder = AnyOrder.TestCase

@@ -174,9 +174,9 @@ def test_a_call_in_the_legacy_form(client: FlaskClient, fake: FakePipeline) -> N
 
 
 def test_texts_that_come_together_are_one_chunk(client: FlaskClient, fake: FakePipeline, monkeypatch: Any) -> None:
-    batch: list[Event] = [Started(1, 0, 0.0), *text("a", "b", "c"), *call("f", "{}"), *text("d")]
-    batch.append(Finished("stop", 1, 0.0, 0.0, 0, 1))
-    monkeypatch.setattr("tests.support.fake_pipeline.FakeGeneration.events", lambda self, silence=None: iter([batch]))
+    events: list[Event] = [Started(1, 0, 0.0), *text("a", "b", "c"), *call("f", "{}"), *text("d")]
+    events.append(Finished("stop", 1, 0.0, 0.0, 0, 1))
+    monkeypatch.setattr("tests.support.fake_pipeline.FakeGeneration.events", lambda self, silence=None: iter([events]))
     assert [delta.get("content") for delta in deltas(streamed(client))] == ["", "abc", None, None, "d", None]
 
 

@@ -24,7 +24,7 @@ def await_state(pipeline: Pipeline, state: State) -> None:
 
 
 def collect(generation: Generation) -> list[Event]:
-    return [event for batch in generation.events() for event in batch]
+    return [event for events in generation.events() for event in events]
 
 
 def text_of(events: list[Event]) -> str:

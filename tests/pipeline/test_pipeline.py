@@ -55,7 +55,7 @@ def finished(events: list[Event]) -> Finished:
 
 
 def first_text(generation: Generation) -> Text:
-    return next(event for batch in generation.events() for event in batch if isinstance(event, Text))
+    return next(event for events in generation.events() for event in events if isinstance(event, Text))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -236,7 +236,7 @@ def test_a_child_killed_at_work_costs_one_request(when: str, make_pipeline: Make
     pipeline = make_pipeline(DEMO, prefill="step")
     running = ask(pipeline, "word " * 400 if when == "prefill" else "count from 1 to 60")
     queued = [ask(pipeline, text) for text in ("hello", "tell me a joke")]
-    events = (event for batch in running.events() for event in batch)
+    events = (event for together in running.events() for event in together)
     awaited = Started if when == "prefill" else Text
     next(event for event in events if isinstance(event, awaited))
     kill(pipeline, "pipeline")
