@@ -1,7 +1,8 @@
-"""What happens to the settings and the backend when gunicorn starts, reloads and stops.
+"""Two things: load the settings, also at a reload; and start, drain and stop the backend with gunicorn's worker.
 
-``gunicorn.conf.py`` calls this, in the master and in the worker, and ``wsgi.py`` in the worker. The master imports this
-module, and whatever it imports with it stays unpatched by gevent in the worker: nothing else of the application.
+``gunicorn.conf.py`` calls this, in the master and in the worker, and ``wsgi.py`` in the worker. Import nothing of the
+application here but `config` and `hub`, because gunicorn's master imports this module, and what the master imports
+stays unpatched by gevent in the worker.
 
 gunicorn calls no hook when it tells a worker to finish, and kills the worker at ``graceful_timeout``. So the worker's
 signal handler is wrapped here: new requests are refused at once, and running requests end with an error shortly before

@@ -22,7 +22,7 @@ def to_conversation(
     functions: tuple[FunctionEntry, ...] = (),
     function_call: str | NamedFunction | None = None,
 ) -> Conversation:
-    """Return what the model is asked; the last two are the legacy form of ``tools`` and ``tool_choice``.
+    """Return the conversation for the model; the last two are the legacy form of ``tools`` and ``tool_choice``.
 
     Raises `ApiError` for a choice that the tools cannot meet, and for tools in both forms.
     """
@@ -41,9 +41,9 @@ def with_tools(
     name_param: str,
     choice_param: str,
 ) -> Conversation:
-    """Return the conversation of ``messages`` and ``functions``, of which the model may call what is ``chosen``.
+    """Return the conversation of ``messages``, with ``functions`` as its tools and ``chosen`` as its tool choice.
 
-    The last two are the paths of a function's name ({} is its index) and of the choice, for the `ApiError` raised.
+    Raises `ApiError`; the last two are its paths of a function's name ({} is the index) and of the choice.
     """
     tools = to_tools(functions, name_param)
     return Conversation(messages, tools, to_choice(chosen, tools, choice_param))

@@ -85,8 +85,8 @@ def _add(answers: list[Answer], event: Event) -> None:
 def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -> Response:
     """Run ``job`` and stream its events. Raises `BackendError`.
 
-    Waits for the first sign of the pipeline, or the first ping if that is earlier: what fails before has a status of
-    its own, where the client's retries understand it, instead of an error inside a stream.
+    Waits for the first event, or for the first ping if that is due earlier. A failure before that gets its own HTTP
+    status, which the client's retries understand, instead of an error inside a stream.
     """
     record: RequestRecord = g.record
     record.model = settings.model_name

@@ -1,8 +1,8 @@
 """Check the JSON schemas in requests, without compiling them.
 
 The web process only walks through a schema: it follows references within the document, retrieves nothing, and counts
-how often references apply instead of evaluating them. It takes for a subschema only what the drafts call one: a
-property may be named ``$ref``, and an ``enum`` may hold anything.
+how often references apply instead of evaluating them. It looks for subschemas only in the keywords that hold schemas in
+the document's draft. So a property may be named ``$ref``, and an ``enum`` may hold anything.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def check_schema(schema: Node) -> None:
 
 
 def check_answer_schema(schema: Node) -> None:
-    """Check a schema as `check_schema` does, and for use in Python: answers will be checked against it."""
+    """Check a schema as `check_schema` does, and that Python accepts its patterns: answers are checked in Python."""
     document = _checked(schema)
     # For additionalProperties, jsonschema joins all patterns of a patternProperties to one.
     together = {"|".join(names) for names in document.names_by_pattern}

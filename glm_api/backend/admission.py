@@ -30,7 +30,7 @@ class RequestStatus(Enum):
     RUNNING = auto()
     """The backend works on it."""
     FINISHED = auto()
-    """It is answered, has failed or was closed. Its consumer is told nothing more of what the backend says."""
+    """It is answered, has failed or was closed. Events that the backend still sends are dropped."""
 
 
 # Looking a member up in its Enum takes Python 3.11 longer than all else in `QueuedRequest.put`.
@@ -53,12 +53,12 @@ class QueuedRequest(ABC, Generic[Item]):
     - WAITING to RUNNING: `begin`. The backend calls it when it takes the work, in the thread in which the request got
       its turn, or in the one in which the backend became ready.
     - RUNNING to FINISHED: `finish`. The backend calls it when its work has ended, in the thread that listens to it.
-    - WAITING or RUNNING to FINISHED: `close`, `fail` and `cancel`. The consumer calls them, the greenlet that watches
-      the client's connection, and the thread that stops the backend.
+    - WAITING or RUNNING to FINISHED: `close`, `fail` and `cancel`. Their callers are the consumer, the greenlet that
+      watches the client's connection, and the thread that stops the backend.
 
     The first of them decides how the request ends, and the others do nothing. The place in the queue is given back
     exactly once: at once if the request was waiting, else by `finish`, so no other request gets the place before the
-    backend has stopped. A slow consumer holds up nobody: events wait here, and the place does not depend on them.
+    backend has stopped. A slow consumer delays no other request: events wait here, and do not keep the place.
     """
 
     def __init__(self, admission: Admission[Any]) -> None:
@@ -146,7 +146,7 @@ class QueuedRequest(ABC, Generic[Item]):
     # --- for the backend ---
 
     def take_turn(self) -> None:
-        """Take note that its turn has come: this is the semaphore's ``on_turn``, see `FairSemaphore`."""
+        """Note the time of the turn and call `_on_turn`. The semaphore calls this as its ``on_turn``."""
         with self._lock:
             if self.status is not _WAITING:
                 return
@@ -167,8 +167,10 @@ class QueuedRequest(ABC, Generic[Item]):
             self._inbox.put(item)
 
     def finish(self, error: Exception | None = None) -> None:
-        """Take note that the backend's work has ended: end the events, with ``error`` if there is one, and give the
-        place back. Only the place matters if the request was closed before. Idempotent."""
+        """End the events, with ``error`` if there is one, and give the place back: the backend's work has ended.
+
+        If the request was closed before, only its place is given back. Idempotent.
+        """
         if self._to_finished() is not _FINISHED:
             self._inbox.put(error or _Complete())
         self._admission.leave(self, ran=True)
@@ -181,11 +183,14 @@ class QueuedRequest(ABC, Generic[Item]):
 
     @abstractmethod
     def _on_turn(self) -> None:
-        """Its turn has come: the backend calls `begin`, now or when it is ready. What binds ``on_turn`` binds this."""
+        """Let the backend call `begin`, now or when it is ready: the request has its turn.
+
+        Like ``on_turn`` of `FairSemaphore`, this must not block and must not give a place back.
+        """
 
     @abstractmethod
     def _stop_work(self) -> None:
-        """It was closed while it ran: the backend must stop, and call `finish` when it has."""
+        """Let the backend stop, and call `finish` when it has: the request was closed while it ran."""
 
 
 class Admission(Generic[Request]):
@@ -262,5 +267,5 @@ class Admission(Generic[Request]):
         request.fail(shutting_down(begun=request.status is _RUNNING))
 
     def _last_first(self) -> list[Request]:
-        """Return all admitted requests. Ended in this order, none of them gives its turn to another."""
+        """Return all admitted requests, the last one first. Ended in this order, none gives its turn to another."""
         return [request for _, request in reversed(self._semaphore.positions())]

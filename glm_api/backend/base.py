@@ -1,4 +1,4 @@
-"""The interface of a backend: the pipeline in this server, or the upstream, by ``GLM_BACKEND``."""
+"""The interface of a backend: the pipeline in this server, or the upstream. ``GLM_BACKEND`` chooses."""
 
 from __future__ import annotations
 

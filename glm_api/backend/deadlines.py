@@ -16,7 +16,7 @@ class Deadlines:
         self._request_timeout = request_timeout
 
     def left(self, waiting: bool) -> float:
-        """Return the seconds until the request has waited or run too long; none are left if it is not above 0."""
+        """Return the seconds until the request has waited or run too long; 0 or less if it has."""
         timeout = min(self._queue_timeout, self._request_timeout) if waiting else self._request_timeout
         return timeout - (time.monotonic() - self.created)
 

@@ -17,19 +17,19 @@ class BackendError(Exception):
 
 
 class PromptError(BackendError):
-    """The conversation cannot be put to this model. ``param`` is the dotted path of what is at fault, or None."""
+    """The prompt is not valid for this model. ``param`` is the dotted path of the faulty parameter, or None."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
 
     def at(self, param: str | None) -> PromptError:
-        """The same error, for an endpoint that calls what is at fault ``param``."""
+        """Return the same error with another ``param``: the endpoint has another name for the faulty parameter."""
         return PromptError(self.message, param)
 
 
 class ContextLengthExceeded(PromptError):
-    """The prompt alone fills the context. Counts are in tokens; ``image_tokens`` of the prompt's are an image's.
+    """The prompt alone fills the context. Counts are in tokens; ``prompt_tokens`` include ``image_tokens``.
 
     ``param`` is the parameter that holds the prompt. ``at_least``: the prompt was too long to be counted.
     """
@@ -57,7 +57,7 @@ class ContextLengthExceeded(PromptError):
         self._at_least = at_least
 
     def at(self, param: str | None) -> ContextLengthExceeded:
-        """The same error, for an endpoint whose ``param`` holds the prompt."""
+        """Return the same error for an endpoint whose parameter ``param`` holds the prompt."""
         return ContextLengthExceeded(
             self.prompt_tokens, self.context_length, self._image_tokens, param=param, at_least=self._at_least
         )
@@ -72,7 +72,7 @@ class Busy(BackendError):
 
 
 class QueueFull(Busy):
-    """As many requests wait as the queue may hold."""
+    """The queue holds as many requests as it may."""
 
 
 class ModelLoading(Busy):
@@ -80,11 +80,11 @@ class ModelLoading(Busy):
 
 
 class ShuttingDown(Busy):
-    """The server is finishing what it has begun and takes nothing new."""
+    """The server is shutting down: it finishes admitted requests and refuses new ones."""
 
 
 class Interrupted(BackendError):
-    """The server shut down while it worked on this request. Unlike `ShuttingDown`, something had begun."""
+    """The server shut down while it worked on this request. With `ShuttingDown`, the work had not begun."""
 
 
 class DeadlineExceeded(BackendError):
@@ -104,14 +104,14 @@ class ClientGone(BackendError):
 
 
 def shutting_down(begun: bool) -> BackendError:
-    """What a request fails with when the server ends, after its work has ``begun`` or before."""
+    """Return the error for a request that the end of the server ends; ``begun``: the work on it had begun."""
     if begun:
         return Interrupted("The server shut down while it worked on this request. Try again in a few seconds.")
     return ShuttingDown("The server is shutting down. Try again in a few seconds.", retry_after=5)
 
 
 def queue_full(waiting: int, seconds: float) -> QueueFull:
-    """What a request fails with that finds ``waiting`` others; ``seconds`` until they are probably all served."""
+    """Return the error for a request that finds the queue full: ``waiting`` others wait, for about ``seconds``."""
     return QueueFull(
         f"The model is busy, and the queue is full: {waiting} requests wait already. Try again later.",
         retry_after=min(seconds, LONGEST_RETRY_AFTER),

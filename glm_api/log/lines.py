@@ -4,8 +4,8 @@ The reader of standard error may be slow or stop reading. A write would then blo
 ``/health``. So a thread of the operating system writes, from a queue of `MOST_BYTES`. Lines that come while the queue
 is full are dropped and counted; the next line that finds room is preceded by their number.
 
-gunicorn's master imports this module, and whatever it imports with it stays unpatched by gevent: nothing else of the
-application.
+Import nothing of the application here but `faults`, because gunicorn's master imports this module, and what the master
+imports stays unpatched by gevent in the worker.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from glm_api.errors import ApiError
 
 logger = logging.getLogger(__name__)
 
-# Open are probes, the version, and the pages with their assets. What tells of models or requests needs a key.
+# Probes, the version, and the pages with their assets need no key. All that tells of models or requests needs one.
 OPEN_BLUEPRINTS = frozenset({"pages"})
 PROBE_ENDPOINTS = frozenset({"probes.health", "probes.livez"})
 OPEN_ENDPOINTS = PROBE_ENDPOINTS | {"probes.version", "api-docs.openapi_json"}

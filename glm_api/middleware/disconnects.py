@@ -66,7 +66,7 @@ class _Watch:
         gevent.spawn(self._look)
 
     def _look(self) -> None:
-        """Look at the readable socket: at its end the client is gone, else it has already sent its next request."""
+        """Call ``on_gone`` if the readable socket is at its end; else the client has already sent its next request."""
         if not self._ended and _at_end(self._client):
             self._on_gone()
 

@@ -10,8 +10,8 @@ reading their answers, would make the server unavailable. So each wait for a cli
 If all connections are taken nevertheless, the wait that began first is ended to make room. `RESERVE` connections are
 always left for `MONITORING_PATHS`.
 
-gunicorn's master imports this module, and whatever it imports with it stays unpatched by gevent: nothing else of the
-application but the log.
+Import nothing of the application here but the log, because gunicorn's master imports this module, and what the master
+imports stays unpatched by gevent in the worker.
 """
 
 from __future__ import annotations

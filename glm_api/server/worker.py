@@ -2,8 +2,8 @@
 
 gunicorn itself refuses what it cannot read as HTTP, by default with an HTML page that repeats what the client sent.
 
-gunicorn's master imports this module, and whatever it imports with it stays unpatched by gevent: nothing else of the
-application but the bounded worker and the log.
+Import nothing of the application here but `connections` and the log, because gunicorn's master imports this module, and
+what the master imports stays unpatched by gevent in the worker.
 """
 
 from __future__ import annotations

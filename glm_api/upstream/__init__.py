@@ -1,5 +1,5 @@
-"""``GLM_BACKEND=openai``: this server in front of another that has OpenAI's API already, the upstream.
+"""``GLM_BACKEND=openai``: this server in front of another server with OpenAI's API, the upstream.
 
-Keys, queue, logs, metrics and the error envelope are this server's; prompts, sampling and answers the upstream's.
-Bodies pass through but for the model's name.
+This server is responsible for keys, queue, logs, metrics and the error envelope; the upstream for prompts, sampling and
+answers. Bodies pass through; `relay` says what it changes in them.
 """

@@ -33,7 +33,7 @@ class UpstreamClient:
     """The client of the OpenAI-compatible server at ``GLM_UPSTREAM_URL``. Methods may be called from any thread.
 
     At most ``GLM_UPSTREAM_CONCURRENCY`` requests are with it at a time; the others wait in order of arrival. A request
-    is sent once, whatever becomes of it.
+    is sent once, even if it fails.
     """
 
     restarts: Mapping[Cause, int] = {}
@@ -113,7 +113,7 @@ class UpstreamClient:
 
 
 def _complete(arrivals: queue.SimpleQueue[Arrival]) -> tuple[int, bytes]:
-    """Status and body of an answer. Raises `queue.Empty` after `CHECK_TIMEOUT`, and `ConnectionError`."""
+    """Return status and body of an answer. Raises `queue.Empty` after `CHECK_TIMEOUT`, and `ConnectionError`."""
     deadline = time.monotonic() + CHECK_TIMEOUT
     status, body = 0, bytearray()
     while True:
@@ -132,7 +132,7 @@ def _complete(arrivals: queue.SimpleQueue[Arrival]) -> tuple[int, bytes]:
 
 
 def _entries(body: bytes) -> list[dict[str, Any]]:
-    """The model objects of a list; none if it is no such list."""
+    """Return the model objects in ``body``; none if it is not a list of models."""
     try:
         listed = json.loads(body)["data"]
         return [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str)]

@@ -1,8 +1,8 @@
 """One HTTP request to the upstream, run in its own thread; it can be ended at any moment.
 
 ``http.client`` and not a client with a pool of connections: the socket must be at hand from the first moment on, also
-while the upstream has not answered at all, because closing it is the only way to tell it to stop. A connection a
-request costs next to nothing beside an answer.
+while the upstream has not answered at all, because closing it is the only way to tell the upstream to stop. A new
+connection for each request costs next to nothing compared with an answer.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Arrival: TypeAlias = "Head | bytes | End | Broken"
 
 
 class Address:
-    """Where the upstream is: ``url`` is what its paths come after, such as ``http://10.0.0.5:8080/v1``."""
+    """The address of the upstream. ``url`` is its base URL, such as ``http://10.0.0.5:8080/v1``."""
 
     def __init__(self, url: str, key: str) -> None:
         parts = urlsplit(url)
@@ -54,16 +54,16 @@ class Address:
         self._key = key
 
     def connection(self) -> http.client.HTTPConnection:
-        """A connection that is not open yet."""
+        """Return a connection that is not open yet."""
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         return kind(self._host, self._port, timeout=CONNECT_TIMEOUT)
 
     def path(self, endpoint: str) -> str:
-        """The path of ``endpoint``, which is one such as ``/chat/completions``."""
+        """Return the path of ``endpoint``, such as ``/chat/completions``, at the upstream."""
         return self._path + endpoint
 
     def headers(self, request_id: str) -> dict[str, str]:
-        """The headers that every request has."""
+        """Return the headers that every request has."""
         headers = {"X-Request-Id": request_id, "Connection": "close"}
         return headers | {"Authorization": f"Bearer {self._key}"} if self._key else headers
 
@@ -91,7 +91,7 @@ class Exchange:
         threading.Thread(target=self._run, name="exchange", daemon=True).start()
 
     def cancel(self) -> None:
-        """Close the connection, which tells the upstream to stop. From any thread, at any time, any number of times."""
+        """Close the connection, which tells the upstream to stop. May be called from any thread. Idempotent."""
         with self._lock:
             self._cancelled = True
             if self._socket is not None:
@@ -103,7 +103,7 @@ class Exchange:
         connected = False
         try:
             connection.connect()
-            # The deadline is kept by whoever waits for the arrivals, and cancels.
+            # Whoever waits for the arrivals keeps the deadline, and cancels when it has passed.
             connection.sock.settimeout(None)
             connected = True
             with self._lock:

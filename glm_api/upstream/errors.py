@@ -10,12 +10,13 @@ from glm_api.errors import INVALID_REQUEST, NO_RETRY, SERVER_ERROR, ApiError
 from glm_api.upstream.connection import Broken
 
 LONGEST_MESSAGE = 2000
-# What the client did, and can mend: passed on as it is. Anything else is between this server and the upstream.
+# Faults of the client, which it can mend: passed on as they are. All others are between this server and the upstream.
 CLIENTS_FAULTS = frozenset({400, 404, 409, 413, 415, 422, 429})
 
 
 def broken(failure: Broken) -> ApiError:
-    """The upstream cannot be reached (503: safe to try again), or broke off (502: it may have worked on it)."""
+    """Return the error for an upstream that cannot be reached (503: safe to try again) or broke off (502: it may have
+    worked on the request)."""
     if not failure.connected:
         return ApiError(
             503,
@@ -28,17 +29,17 @@ def broken(failure: Broken) -> ApiError:
 
 
 def cut_off() -> ApiError:
-    """The upstream's answer ended before it was complete."""
+    """Return the error for an answer that ended before it was complete."""
     return _failed("The engine behind this server stopped before its answer was complete.")
 
 
 def unreadable() -> ApiError:
-    """The upstream answered, but not with what OpenAI's API has there."""
+    """Return the error for an answer that does not follow OpenAI's API."""
     return _failed("The engine behind this server gave an answer that does not follow OpenAI's API.")
 
 
 def of_status(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
-    """The error for an answer of the upstream with ``status``, which is not 200."""
+    """Return the error for an answer of the upstream whose ``status`` is not 200."""
     if status in (401, 403):
         return _failed("The engine behind this server refuses this server's key (GLM_UPSTREAM_KEY).")
     if status == 503:
@@ -63,7 +64,7 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
 
 
 def in_stream(found: Mapping[str, Any]) -> ApiError:
-    """The error that the upstream put into a stream as ``{"error": found}``, for logs and metrics."""
+    """Return the error that the upstream put into a stream as ``{"error": found}``, for logs and metrics."""
     return ApiError(500, _text(found, "message") or "", type=SERVER_ERROR, code=_text(found, "code"))
 
 
@@ -72,7 +73,7 @@ def _failed(message: str) -> ApiError:
 
 
 def _envelope(body: bytes) -> Mapping[str, Any]:
-    """The inside of an error envelope: OpenAI's, or an older vLLM's, which has its keys at the top."""
+    """Return the keys of an error: those inside OpenAI's envelope, or an older vLLM's, which are at the top level."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

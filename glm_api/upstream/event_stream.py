@@ -14,7 +14,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class EventSplitter:
-    """One for each stream. Each byte is looked at once, however many pieces an event comes in."""
+    """Splits one stream. It looks at each byte once, even if an event comes in many pieces."""
 
     def __init__(self) -> None:
         self._begun = bytearray()  # what there is of an event that is not complete, without a line end behind it

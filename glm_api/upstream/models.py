@@ -26,12 +26,12 @@ def chosen(requested: str | None) -> tuple[str | None, str | None]:
 
 
 def entries() -> list[dict[str, Any]]:
-    """The model objects, in the order of the map or of the upstream."""
+    """Return the model objects: in the order of the map, or without a map in the upstream's order."""
     return [entry(id) for id in _names()]
 
 
 def entry(id: str) -> dict[str, Any]:
-    """The model object of ``id``. Raises `ApiError` (404)."""
+    """Return the model object of ``id``. Raises `ApiError` (404)."""
     names = _names()
     if id not in names:
         raise unknown(id)
@@ -46,7 +46,7 @@ def entry(id: str) -> dict[str, Any]:
 
 
 def unknown(id: str) -> ApiError:
-    """404 for a model that is not served."""
+    """Return the error (404) for a model that is not served."""
     there = " and ".join(map(repr, _names())) or "none at the moment"
     return ApiError(
         404,
@@ -57,5 +57,5 @@ def unknown(id: str) -> ApiError:
 
 
 def _names() -> dict[str, str]:
-    """The upstream's name of each model, by the name that clients use."""
+    """Return the upstream's name of each model, by the name that clients use."""
     return dict(settings.upstream_models) or {model["id"]: model["id"] for model in upstream.models}

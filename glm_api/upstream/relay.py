@@ -1,7 +1,7 @@
 """Forward a request to the upstream and its answer to the client; record usage for logs and metrics on the way.
 
-Of an answer only two things change: the model bears the name that the client knows, and the token counts of a stream,
-which this server always asks for, are left out for a client that did not.
+Only two things of an answer change. The model gets the name that the client knows. This server asks for the token
+counts of every stream, and leaves them out for a client that did not ask for them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RESPONSES = "/responses"
 
 
 def relay(endpoint: str, body: dict[str, Any]) -> Response:
-    """The upstream's answer to ``body`` at ``endpoint``. Raises `ApiError` and `BackendError`."""
+    """Return the upstream's answer to ``body`` at ``endpoint``. Raises `ApiError` and `BackendError`."""
     record: RequestRecord = g.record
     shown, meant = models.chosen(body.get("model"))
     record.model = shown
@@ -67,14 +67,14 @@ def _streamed(endpoint: str, outgoing: dict[str, Any], stream: EventRelay, recor
     with ExitStack() as stack:
         request = stack.enter_context(closed_with_client(_admit(endpoint, outgoing, record)))
         pieces = _body(request, settings.ping_interval or None, record)
-        # As for this server's own streams: what fails before the first ping has a status of its own.
+        # As in `generate.stream`: a failure before the first ping still gets its own HTTP status.
         first = next(pieces, b"")
         release = stack.pop_all().close
     return sse.send(chain([first], pieces), stream, release)
 
 
 def _body(request: UpstreamRequest, silence: float | None, record: RequestRecord) -> Iterator[bytes | None]:
-    """The bytes of an answer with status 200, None for each silence. Raises `ApiError` for any other status."""
+    """Yield the bytes of an answer with status 200, and None for each silence. Raises `ApiError` for other statuses."""
     pieces = _pieces(request, silence)
     try:
         for piece in pieces:
@@ -89,7 +89,7 @@ def _body(request: UpstreamRequest, silence: float | None, record: RequestRecord
 
 
 def _pieces(request: UpstreamRequest, silence: float | None) -> Iterator[Piece | None]:
-    """What arrives, one by one; None for each silence."""
+    """Yield what arrives, piece by piece, and None for each silence."""
     for pieces in request.events(silence):
         if pieces:
             yield from pieces
@@ -98,7 +98,7 @@ def _pieces(request: UpstreamRequest, silence: float | None) -> Iterator[Piece |
 
 
 def _rest(pieces: Iterator[Piece | None]) -> bytes:
-    """The body of a refusal, as far as it is of use."""
+    """Return the body of an error answer, or its beginning if it is long."""
     body = bytearray()
     for piece in pieces:
         if isinstance(piece, bytes):
@@ -109,7 +109,7 @@ def _rest(pieces: Iterator[Piece | None]) -> bytes:
 
 
 def _object(content: bytes) -> dict[str, Any]:
-    """The JSON object that ``content`` is. Raises `ApiError` (502) if it is none."""
+    """Return the JSON object in ``content``. Raises `ApiError` (502) if it is none."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
@@ -120,7 +120,7 @@ def _object(content: bytes) -> dict[str, Any]:
 
 
 class EventRelay:
-    """The upstream's server-sent events on their way to the client. One for each stream.
+    """Relays the server-sent events of one stream from the upstream to the client.
 
     ``counted``: the client wants the token counts. ``typed``: the events are those of the Responses API, whose stream
     does not end in ``[DONE]``.
@@ -140,7 +140,7 @@ class EventRelay:
         return b"".join(map(self._event, self._splitter.feed(received)))
 
     def end(self) -> bytes:
-        """Nothing, if the stream is complete; else its error."""
+        """Return nothing if the stream is complete, else its error."""
         if self._complete:
             self._usage.end()
             return b""
@@ -148,7 +148,7 @@ class EventRelay:
         return self.fail(error)
 
     def fail(self, error: ApiError) -> bytes:
-        """The last bytes of a stream that failed under way."""
+        """Return the last bytes of a stream that fails."""
         if self._typed:
             detail = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
             return b"event: error\n" + sse.data(detail)
@@ -172,7 +172,7 @@ class EventRelay:
         return b"".join(others) + sse.data(payload)
 
     def _wanted(self, payload: dict[str, Any]) -> bool:
-        """Leave out the counts if nobody asked for them; whether anything remains."""
+        """Remove the token counts if the client did not ask for them. Return whether anything is left to send."""
         if self._counted or "usage" not in payload:
             return True
         counts = payload.pop("usage")

@@ -11,7 +11,7 @@ from glm_api.upstream.connection import Address, Arrival, Broken, End, Exchange,
 
 logger = logging.getLogger(__name__)
 
-# More than any answer is, in bytes. What a slow client has not read waits here; without a bound a broken upstream could
+# Bytes; no real answer is so long. What a slow client has not read waits here; without a bound a broken upstream could
 # fill the memory.
 LARGEST_ANSWER = 64 * 2**20
 
@@ -21,8 +21,8 @@ Piece: TypeAlias = "Head | bytes"
 class UpstreamRequest(QueuedRequest[Piece]):
     """The answer to one request: its head, then its bytes. Made by `UpstreamClient.admit`.
 
-    Besides what `QueuedRequest` says, ``events`` raises `ApiError` (502, 503). The place is given back as soon as the
-    connection is told to close, for that is all that this server can do.
+    Besides what `QueuedRequest` says, ``events`` raises `ApiError` (502, 503). When it is closed, its place is given
+    back at once: closing the connection is all that this server can do, and it does not learn when the upstream stops.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Usage of an answer of the upstream, for logs and metrics: token counts, finish reason, time of the first token."""
+"""Read the upstream's answers for logs and metrics: token counts, finish reasons, time of the first token."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class UsageReader:
         self.closed = False
 
     def note(self, payload: Mapping[str, Any]) -> None:
-        """Take in a body, a chunk, or an event of the Responses API."""
+        """Read a body, a chunk, or an event of the Responses API."""
         record = self._record
         kind = payload.get("type")
         self.closed = self.closed or kind in LAST_EVENTS
@@ -40,7 +40,7 @@ class UsageReader:
         record.finish_reasons += _reasons(payload)
 
     def end(self) -> None:
-        """The answer is complete."""
+        """Note that the answer is complete."""
         record = self._record
         record.prompts = max(1, len(record.finish_reasons))
         if record.streamed and record.first_token_at is not None:
@@ -67,7 +67,7 @@ def _choices(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _texts(payload: Mapping[str, Any]) -> Iterator[str]:
-    """The pieces of answers in ``payload``, of tool calls and of thoughts too."""
+    """Yield the pieces of answers in ``payload``, those of tool calls and of reasoning too."""
     if isinstance(delta := payload.get("delta"), str) and delta:
         yield delta
     for choice in _choices(payload):
@@ -83,7 +83,7 @@ def _texts(payload: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _reasons(payload: Mapping[str, Any]) -> list[str]:
-    """Why answers ended, of those that ended with ``payload``."""
+    """Return the finish reasons of the answers that end with ``payload``."""
     response = payload.get("response") if "response" in payload else payload
     if isinstance(response, dict) and response.get("object") == "response":
         return {"completed": ["stop"], "incomplete": ["length"]}.get(str(response.get("status")), [])
