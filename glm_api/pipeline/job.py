@@ -13,12 +13,25 @@ GREEDY_BELOW = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen. ``temperature`` 0 is greedy; ``top_k`` 0 means all tokens."""
+    """How the next token is chosen. ``temperature`` 0 is greedy; ``top_k`` 0 means all tokens.
+
+    ``seed``: the same seed gives the same answer to the same request; None takes a new one each time. ``logit_bias`` is
+    added to the logits, by token id. ``allowed_token_ids``: no other token is ever chosen; None allows all.
+    ``top_logprobs``: tell the log-probability of each token of the answer, and of as many of the likeliest; None tells
+    none.
+    """
 
     temperature: float = 0.95
     top_p: float = 0.7
     top_k: int = 0
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    allowed_token_ids: tuple[int, ...] | None = None
+    seed: int | None = None
+    top_logprobs: int | None = None
 
     @property
     def greedy(self) -> bool:

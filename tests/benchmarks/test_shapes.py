@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import chatglm_cpp
 import pytest
 
 from benchmarks.bare_loop import answer
 from benchmarks.shapes import CHARACTERS, SYNTHETIC, Shape, write_model
+from glm_api.pipeline.worker.bridge import chatglm_cpp
 from glm_api.pipeline.worker.model_file import inspect
 
 NANO = Shape(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import warnings
 
-import chatglm_cpp
 from PIL import Image, UnidentifiedImageError
 
 from glm_api.backend.errors import PromptError
+from glm_api.pipeline.worker.bridge import chatglm_cpp
 
 # Models scale images to about 1120 x 1120, so larger ones only use up memory.
 MOST_PIXELS = 32 * 1024 * 1024

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from chatglm_cpp import _C
-
+from glm_api.pipeline.worker.bridge import _C
 from glm_api.pipeline.worker.lengths import lengths
 from glm_api.pipeline.worker.model_file import ModelFile
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer

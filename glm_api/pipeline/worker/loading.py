@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import chatglm_cpp
-
 from glm_api.pipeline import formats
 from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.frames import LoadModel
 from glm_api.pipeline.model_info import ModelInfo
+from glm_api.pipeline.worker.bridge import chatglm_cpp
 from glm_api.pipeline.worker.limited import LimitedTokenizer
 from glm_api.pipeline.worker.memory import available_bytes, plan_slots
 from glm_api.pipeline.worker.model_file import ModelFile, ModelFileError, inspect

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from chatglm_cpp import _C
-
 from glm_api.pipeline.worker import white_space
+from glm_api.pipeline.worker.bridge import _C
 from glm_api.pipeline.worker.model_file import CHATGLM, CHATGLM4, CHATGLM4V, ModelFile
 from glm_api.pipeline.worker.vocabulary import read_vocabulary
 

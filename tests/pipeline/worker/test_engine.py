@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import pytest
-from chatglm_cpp import _C
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

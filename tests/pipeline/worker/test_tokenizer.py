@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from chatglm_cpp import _C
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glm_api.pipeline.formats.punctuation import ChinesePunctuation
 from glm_api.pipeline.worker import white_space
+from glm_api.pipeline.worker.bridge import _C
 from tests.support.model_files import tiktoken_reference, tokenizers
 from tests.support.model_files.fixtures import OpenModel
 from tests.support.model_files.writer import FAMILIES, Family, vocabulary_size

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from chatglm_cpp import _C
 
 from glm_api.pipeline import formats
 from glm_api.pipeline.formats.base import Format
+from glm_api.pipeline.worker.bridge import _C
 from glm_api.pipeline.worker.loading import reserve_graph_memory
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer

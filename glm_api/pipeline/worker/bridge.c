@@ -1,0 +1,84 @@
+/* What chatglm_cpp 0.4.2 does not offer: its logits, its number of threads, Python's lock, and an end to a computation.
+ *
+ * The extension exports its C and C++ functions and calls them through its procedure linkage table. `bridge.py` opens
+ * this library with RTLD_GLOBAL before it imports the extension, so the functions of the same names here are found
+ * first. After the import it hands in the addresses of the real ones (bridge_connect).
+ *
+ * All of it belongs to one computation at a time: chatglm_cpp is called by one thread. Only bridge_abort and
+ * bridge_nodes may be called by another.
+ */
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef void (*logits_hook)(float *logits, size_t count);
+
+static int (*real_compute)(void *, void *);
+static void (*real_set_threads)(void *, int);
+static void (*real_set_abort)(void *, bool (*)(void *), void *);
+static void *(*save_thread)(void);
+static void (*restore_thread)(void *);
+
+static logits_hook hook;
+static int threads;
+static atomic_bool aborting;
+/* Counted since the library was opened. */
+static atomic_uint nodes;
+static atomic_uint computations;
+static atomic_uint thread_settings;
+
+/* `set_abort` is NULL where the extension has no such function. */
+void bridge_connect(void *compute, void *set_threads, void *set_abort, void *save, void *restore) {
+    real_compute = compute;
+    real_set_threads = set_threads;
+    real_set_abort = set_abort;
+    save_thread = save;
+    restore_thread = restore;
+}
+
+/* Called with the logits before each choice whose repetition penalty is not 1. */
+void bridge_set_hook(logits_hook function) { hook = function; }
+
+/* 0: as many as chatglm_cpp wants. */
+void bridge_set_threads(int count) { threads = count; }
+
+/* While it is set, a computation ends at its next node, and each further one at its first. */
+void bridge_abort(bool wanted) { atomic_store(&aborting, wanted); }
+
+unsigned bridge_nodes(void) { return atomic_load(&nodes); }
+unsigned bridge_computations(void) { return atomic_load(&computations); }
+unsigned bridge_thread_settings(void) { return atomic_load(&thread_settings); }
+
+static bool should_abort(void *data) {
+    (void)data;
+    atomic_fetch_add_explicit(&nodes, 1, memory_order_relaxed);
+    return atomic_load_explicit(&aborting, memory_order_relaxed);
+}
+
+/* chatglm_cpp calls this before each computation. */
+void ggml_backend_cpu_set_n_threads(void *backend, int wanted) {
+    atomic_fetch_add_explicit(&thread_settings, 1, memory_order_relaxed);
+    real_set_threads(backend, threads > 0 ? threads : wanted);
+    if (real_set_abort)
+        real_set_abort(backend, should_abort, NULL);
+}
+
+/* All of the time is spent here; without Python's lock the other threads of the process go on. */
+int ggml_backend_graph_compute(void *backend, void *graph) {
+    atomic_fetch_add_explicit(&computations, 1, memory_order_relaxed);
+    void *state = save_thread();
+    int status = real_compute(backend, graph);
+    restore_thread(state);
+    return status;
+}
+
+/* chatglm::BaseModelForCausalLM::sampling_repetition_penalty(float *first, float *last, vector<int> const &ids, float)
+ *
+ * It gets the logits before anything else is done with them. The penalty itself is the hook's affair. */
+void _ZN7chatglm20BaseModelForCausalLM27sampling_repetition_penaltyEPfS1_RKSt6vectorIiSaIiEEf(
+    float *first, float *last, const void *ids, float penalty) {
+    (void)ids;
+    (void)penalty;
+    if (hook)
+        hook(first, (size_t)(last - first));
+}
