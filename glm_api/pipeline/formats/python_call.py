@@ -11,6 +11,7 @@ import io
 import json
 import keyword
 import re
+import sys
 import tokenize
 import unicodedata
 import warnings
@@ -34,7 +35,7 @@ def write_call(arguments: str) -> str:
     """
     try:
         values = json.loads(arguments)
-        if not isinstance(values, dict) or not all(map(_is_keyword_argument, values)):
+        if not isinstance(values, dict) or not all(map(is_keyword_argument, values)):
             return arguments
         json.dumps(values, allow_nan=False)
         return f"{FUNCTION}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
@@ -50,13 +51,14 @@ def read_call(source: str, name: str) -> str | None:
     if len(source) > MAX_SOURCE_CHARACTERS or _depth(source) > MAX_DEPTH:
         return None
     try:
-        values = json.loads(source) if source.lstrip().startswith("{") else _read_keywords(source, name)
+        json_object = source.lstrip().startswith("{")
+        values = json.loads(source, parse_float=_read_float) if json_object else _read_keywords(source, name)
         return _dump(values) if isinstance(values, dict) else None
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return None
 
 
-def _is_keyword_argument(name: str) -> bool:
+def is_keyword_argument(name: str) -> bool:
     # Python converts identifiers to their NFKC form, so any other spelling would come back changed.
     return name.isidentifier() and unicodedata.normalize("NFKC", name) == name
 
@@ -128,10 +130,12 @@ def _rename_reserved_words(source: str) -> tuple[str, dict[str, str]]:
 def _read_literal(node: ast.expr) -> Any:
     """Return the JSON value of a literal, tuples as lists. Raises ValueError for any other expression."""
     match node:
-        case ast.Constant(value=str() | int() | float() | bool() | None as value):
+        case ast.Constant(value=float() as value):
+            return _finite(value)
+        case ast.Constant(value=str() | int() | bool() | None as value):
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
-            return -value
+            return -_finite(value)
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return [_read_literal(item) for item in items]
         case ast.Dict(keys=keys, values=values) if None not in keys:
@@ -139,6 +143,15 @@ def _read_literal(node: ast.expr) -> Any:
         case ast.Name(id=name) if name in _JSON_NAMES:
             return _JSON_NAMES[name]
     raise ValueError("not a literal")
+
+
+def _read_float(text: str) -> float:
+    return _finite(float(text))
+
+
+def _finite(value: float) -> float:
+    """Return the nearest number that JSON can say: a model may write more digits than a float has room for."""
+    return max(-sys.float_info.max, min(value, sys.float_info.max))
 
 
 def _dump(values: dict[str, Any]) -> str:

@@ -90,7 +90,7 @@ def abort(wanted: bool = True) -> None:
 
 
 def nodes() -> int:
-    """Return the number of nodes computed so far, modulo 2**32; always 0 where `abort` does nothing. From any thread."""
+    """Return the number of computed nodes, modulo 2**32; always 0 where `abort` does nothing. From any thread."""
     count: int = _library.bridge_nodes()
     return count
 
