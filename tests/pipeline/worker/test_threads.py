@@ -1,0 +1,79 @@
+"""The number of threads follows what evaluations take, on machines that are played here."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from glm_api.pipeline.worker.threads import ThreadChooser
+
+
+@dataclass
+class Machine:
+    """``cpus``, of which others keep ``busy``; one thread alone takes ``seconds`` for an evaluation."""
+
+    cpus: int
+    busy: int = 0
+    seconds: float = 0.01
+    now: float = 0.0
+    chance: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def takes(self, threads: int) -> float:
+        """What an evaluation takes: threads that spin against others are fifty times slower."""
+        fits = threads + self.busy <= self.cpus or threads == 1
+        shared = 2.0 if self.busy >= self.cpus else 1.0
+        return self.seconds / threads * shared * (1 if fits else 50) * self.chance.uniform(0.95, 1.1)
+
+    def run(self, chooser: ThreadChooser, seconds: float) -> tuple[float, int]:
+        """Evaluate for ``seconds``; the part of them that the best number would take, and how many evaluations."""
+        until, count, best = self.now + seconds, 0, 0.0
+        while self.now < until:
+            took = self.takes(chooser.count)
+            self.now += took
+            chooser.note(took)
+            best += min(self.takes(threads) for threads in range(1, self.cpus + 1))
+            count += 1
+        return best / seconds, count
+
+
+def chooser_on(machine: Machine, most: int | None = None) -> ThreadChooser:
+    return ThreadChooser(most or machine.cpus, lambda: machine.now)
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 4, 8])
+def test_an_idle_machine_is_used_whole(cpus: int) -> None:
+    machine = Machine(cpus)
+    efficiency, _ = machine.run(chooser_on(machine), 60)
+    assert efficiency > 0.95
+
+
+@pytest.mark.parametrize(("cpus", "busy"), [(2, 1), (2, 2), (4, 1), (4, 3), (8, 6)])
+def test_a_busy_machine_is_left_to_the_others(cpus: int, busy: int) -> None:
+    machine = Machine(cpus, busy)
+    chooser = chooser_on(machine)
+    machine.run(chooser, 60)
+    efficiency, _ = machine.run(chooser, 300)
+    assert efficiency > 0.9
+
+
+def test_the_number_falls_when_others_come_and_rises_when_they_go() -> None:
+    machine = Machine(4)
+    chooser = chooser_on(machine)
+    machine.run(chooser, 30)
+    assert chooser.count == 4
+    machine.busy = 2
+    machine.run(chooser, 60)
+    assert chooser.count == 2
+    machine.busy = 0
+    machine.run(chooser, 600)
+    assert chooser.count == 4
+
+
+def test_it_is_never_more_than_the_most() -> None:
+    machine = Machine(8)
+    chooser = chooser_on(machine, most=3)
+    for _ in range(2000):
+        machine.run(chooser, 0.01)
+        assert 1 <= chooser.count <= 3
