@@ -13,7 +13,8 @@ SHELL := /bin/bash
 export CMAKE_POLICY_VERSION_MINIMUM := 3.5
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-SHIM := glm_api/pipeline/worker/libnprocs.so
+BRIDGE := glm_api/pipeline/worker/libbridge.so
+NPROCS := benchmarks/libnprocs.so
 # These files are as old as the last installation, so a second `make serve` starts at once.
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
@@ -37,17 +38,13 @@ help: ## Show this list
 serve: setup ## Serve the model on 127.0.0.1:8000 (the settings are in README.md)
 	@exec .venv/bin/gunicorn -c gunicorn.conf.py wsgi:app
 
-setup: $(RUNTIME) $(SHIM) ## Install what the server needs, without starting it
+setup: $(RUNTIME) $(BRIDGE) ## Install what the server needs, without starting it
 
-# Some tests open models in pytest's own process. There ggml may use one thread only: more would spin, and take the CPUs
-# from the servers under test.
-PYTEST := LD_LIBRARY_PATH="$(CURDIR)/$(dir $(SHIM))" LD_PRELOAD=$(notdir $(SHIM)) GLM_NPROCS=1
+test: $(DEV) $(BRIDGE) $(CLIENTS) $(NODE_CLIENTS) ## Run all tests, or TESTS="tests/chat -k tools"
+	@exec .venv/bin/pytest $(TESTS)
 
-test: $(DEV) $(SHIM) $(CLIENTS) $(NODE_CLIENTS) ## Run all tests, or TESTS="tests/chat -k tools"
-	@$(PYTEST) exec .venv/bin/pytest $(TESTS)
-
-check: lint $(SHIM) ## Check style and types, and run the tests that need no other process (about a minute)
-	@$(PYTEST) exec .venv/bin/pytest -q -m "not slow"
+check: lint $(BRIDGE) ## Check style and types, and run the tests that need no other process (about a minute)
+	@exec .venv/bin/pytest -q -m "not slow"
 
 lint: $(DEV) ## Check style and types
 	.venv/bin/ruff check .
@@ -59,8 +56,8 @@ format: $(DEV) ## Format the code, and fix what ruff can fix
 	.venv/bin/ruff format .
 
 # This measures pytest's own process only. Code that runs in the children or in gunicorn's worker does not count.
-coverage: $(DEV) $(SHIM) ## Measure how much of the code the tests of `make check` reach; fail if it is too little
-	@$(PYTEST) .venv/bin/coverage run -m pytest -q -m "not slow"
+coverage: $(DEV) $(BRIDGE) ## Measure how much of the code the tests of `make check` reach; fail if it is too little
+	@.venv/bin/coverage run -m pytest -q -m "not slow"
 	.venv/bin/coverage report
 
 test-tools: $(DEV) ## Install the programs that the tests start, with apt-get
@@ -79,11 +76,11 @@ lock: $(UV) ## Pin the packages of the .in files, with hashes; LOCK=--upgrade ta
 	done
 
 clean: ## Remove everything that make has made here, the environments too
-	rm -rf .venv .venv-clients .venv-bench .venv-demo .venv-lock tests/clients/node/node_modules $(SHIM) \
+	rm -rf .venv .venv-clients .venv-bench .venv-demo .venv-lock tests/clients/node/node_modules $(BRIDGE) $(NPROCS) \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-bench: $(BENCH_TOOLS) $(SHIM) ## Measure this server beside the bare loop and chatglm_cpp.openai_api (half an hour or more)
+bench: $(BENCH_TOOLS) $(BRIDGE) $(NPROCS) ## Measure this server beside the bare loop and chatglm_cpp.openai_api (half an hour or more)
 	@.venv-bench/bin/python -m benchmarks $(BENCH)
 
 demo-model: $(DEMO) ## Train the demo model again (up to two hours)
@@ -141,7 +138,9 @@ $(UV):
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet uv==0.13.9
 
-$(SHIM): glm_api/pipeline/worker/nprocs.c
+$(BRIDGE): glm_api/pipeline/worker/bridge.c
+$(NPROCS): benchmarks/nprocs.c
+$(BRIDGE) $(NPROCS):
 	@$(CC) -shared -fPIC -O2 -Wall -Wextra -o $@ $<
 
 # --- checks of what may be missing; each reports it in one line -------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from benchmarks.client import Client, NoAnswer, get, post
-from glm_api.pipeline.cpus import child_environment
+from benchmarks.nprocs import original_environment
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 START_TIMEOUT = 120.0
@@ -44,7 +44,7 @@ class BareLoop:
         self.started = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.bare_loop", str(model), str(max_length)],
-            env=child_environment(threads),
+            env=original_environment(threads),
             cwd=CHECKOUT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -127,7 +127,7 @@ class OriginalServer(HttpServer):
 
     def __init__(self, model: Path, max_length: int, threads: int, log: Path) -> None:
         self.port = free_port()
-        environment = child_environment(threads) | {"MODEL": str(model), "MAX_LENGTH": str(max_length)}
+        environment = original_environment(threads) | {"MODEL": str(model), "MAX_LENGTH": str(max_length)}
         command = [sys.executable, "-m", "uvicorn", "chatglm_cpp.openai_api:app", "--host", "127.0.0.1"]
         super().__init__([*command, "--port", str(self.port)], environment, log, "/v1/models")
 

@@ -80,7 +80,8 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
         queue_size=settings.queue_size,
         queue_timeout=settings.queue_timeout,
         request_timeout=settings.request_timeout,
-        environment=child_environment(settings.num_threads or usable_cpus()),
+        threads=settings.num_threads or usable_cpus(),
+        environment=child_environment(),
     )
 
 

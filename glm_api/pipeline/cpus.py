@@ -1,21 +1,16 @@
-"""Decide the number of compute threads and pass it to the children.
+"""Count the CPUs that this process may use: a model must not compute with more threads.
 
-chatglm_cpp starts a thread for each CPU of the machine, and its threads spin. In a container that may use 2 of 64 CPUs
-that is a disaster. So the number of threads is decided here, by affinity and cgroup quota, and the children get it from
-a small preloaded library (``worker/nprocs.c``).
+ggml's threads spin, so more of them than CPUs make a model many times slower. By itself chatglm_cpp takes one for each
+CPU of the machine, which is a disaster in a container that may use 2 of 64.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-logger = logging.getLogger(__name__)
-
 CHECKOUT = Path(__file__).resolve().parents[2]
-NPROCS_LIBRARY = Path(__file__).resolve().parent / "worker" / "libnprocs.so"
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
@@ -28,35 +23,10 @@ def usable_cpus(root: Path = Path("/")) -> int:
     return max(1, min([cpus, *(int(quota) for quota in _cgroup_quotas(root))]))
 
 
-def nprocs_for(threads: int) -> int:
-    """Return what ``get_nprocs`` must return for chatglm_cpp to compute with ``threads`` threads.
-
-    chatglm_cpp starts n threads for n up to 4, and n/2 above (``get_num_physical_cores`` in its chatglm.cpp). It never
-    takes more than 16 threads to evaluate a single token.
-    """
-    return threads if threads <= 4 else 2 * threads
-
-
-def child_environment(threads: int, library: Path = NPROCS_LIBRARY) -> dict[str, str]:
-    """Return the environment of a child that computes with ``threads`` threads: ours, and some variables more.
-
-    Without the library (`make setup` builds it) chatglm_cpp decides the number of threads; a warning says so.
-    """
-    environment = dict(os.environ)
-    # The child must find glm_api whatever directory the server was started in.
-    environment["PYTHONPATH"] = _prepended(str(CHECKOUT), environment.get("PYTHONPATH"))
-    if library.exists():
-        # By name, because LD_PRELOAD takes a space in a path for a separator; LD_LIBRARY_PATH does not.
-        environment["LD_PRELOAD"] = _prepended(library.name, environment.get("LD_PRELOAD"))
-        environment["LD_LIBRARY_PATH"] = _prepended(str(library.parent), environment.get("LD_LIBRARY_PATH"))
-        environment["GLM_NPROCS"] = str(nprocs_for(threads))
-    else:
-        logger.warning("%s is missing, so the number of threads cannot be set; `make setup` builds it.", library.name)
-    return environment
-
-
-def _prepended(entry: str, entries: str | None) -> str:
-    return f"{entry}:{entries}" if entries else entry
+def child_environment() -> dict[str, str]:
+    """Return the environment of a child: ours, in which it finds glm_api wherever the server was started."""
+    paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _cgroup_quotas(root: Path) -> Iterator[float]:

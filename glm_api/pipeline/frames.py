@@ -45,13 +45,15 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 class LoadModel(Frame, frozen=True):
     """Load the model file; the first frame that a child gets. It answers with `Ready` or `LoadFailed`.
 
-    ``max_length`` is the length of the context in tokens, None for the model's own.
+    ``max_length`` is the length of the context in tokens, None for the model's own. ``threads`` is the number of threads
+    to compute with.
     """
 
     model: str
     max_length: int | None
     cache_slots: int
     prefill: PrefillMode
+    threads: int
 
 
 # --- web process -> tokenizer -------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ class PipelineSettings:
     max_length: int | None
     cache_slots: int
     prefill: PrefillMode
+    threads: int
     queue_size: int
     queue_timeout: float
     request_timeout: float
@@ -107,7 +108,9 @@ class Pipeline:
         self._progress: Progress | None = None
         # Until then the pipeline process cannot be interrupted: it evaluates a prompt in one call.
         self._prefill_ends_at = 0.0
-        load_model = LoadModel(settings.model, settings.max_length, settings.cache_slots, settings.prefill)
+        load_model = LoadModel(
+            settings.model, settings.max_length, settings.cache_slots, settings.prefill, settings.threads
+        )
         self._tokenizer = TokenizerClient(
             load_model,
             settings.environment,

@@ -105,7 +105,7 @@ def test_the_child_dies_with_one_line_and_without_the_prompt() -> None:
         child = subprocess.Popen(
             [sys.executable, "-m", "glm_api.pipeline.worker", "pipeline", str(theirs.fileno()), str(os.getpid())],
             cwd=ROOT,
-            env=child_environment(1),
+            env=child_environment(),
             pass_fds=(theirs.fileno(),),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -45,10 +45,11 @@ def make_pipeline() -> Iterator[MakePipeline]:
                     "max_length": None,
                     "cache_slots": 2,
                     "prefill": "auto",
+                    "threads": 1,
                     "queue_size": 64,
                     "queue_timeout": PATIENCE,
                     "request_timeout": PATIENCE,
-                    "environment": child_environment(1),
+                    "environment": child_environment(),
                     **settings,
                 }
             )

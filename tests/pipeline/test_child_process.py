@@ -97,9 +97,9 @@ def recorder() -> Recorder:
 @pytest.fixture
 def child(recorder: Recorder) -> Iterator[ChildProcess[PipelineEvent]]:
     """A child process that is not started yet."""
-    load_model = LoadModel("model", None, 1, "auto")
+    load_model = LoadModel("model", None, 1, "auto", 1)
     child: ChildProcess[PipelineEvent] = ChildProcess(
-        "pipeline", FROM_PIPELINE, load_model, recorder, child_environment(1)
+        "pipeline", FROM_PIPELINE, load_model, recorder, child_environment()
     )
     yield child
     child.stop()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from glm_api.pipeline.cpus import CHECKOUT, child_environment, nprocs_for, usable_cpus
+from glm_api.backend.admission import RequestStatus
+from glm_api.pipeline.cpus import CHECKOUT, child_environment, usable_cpus
+from glm_api.pipeline.job import Job
+from tests.support.model_files.fixtures import DEMO_MODEL
+
+from .conftest import MakePipeline
 
 AFFINITY = len(os.sched_getaffinity(0))
 
@@ -73,78 +75,21 @@ def test_the_quota_counts_in_a_container_that_has_the_hosts_path(tmp_path: Path)
     assert usable_cpus(tmp_path) == 2
 
 
-@given(st.integers(1, 512))
-def test_get_nprocs_decides_the_number_of_threads(threads: int) -> None:
-    def get_num_physical_cores(n: int) -> int:
-        return n if n <= 4 else n // 2
-
-    assert get_num_physical_cores(nprocs_for(threads)) == threads
-
-
-def test_a_missing_library_is_not_preloaded_and_a_warning_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("GLM_NPROCS", raising=False)
-    with caplog.at_level(logging.WARNING):
-        environment = child_environment(3, tmp_path / "libnprocs.so")
-    assert "libnprocs.so is missing" in caplog.text
-    assert "GLM_NPROCS" not in environment
-
-
-def test_preloads_of_the_operator_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    library = tmp_path / "libnprocs.so"
-    library.touch()
-    monkeypatch.setenv("LD_PRELOAD", "libjemalloc.so.2")
-    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/lib")
+def test_a_child_finds_the_package_whatever_the_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/opt/py")
-    environment = child_environment(3, library)
-    assert environment["LD_PRELOAD"] == "libnprocs.so:libjemalloc.so.2"
-    assert environment["LD_LIBRARY_PATH"] == f"{tmp_path}:/opt/lib"
-    assert environment["PYTHONPATH"] == f"{CHECKOUT}:/opt/py"
+    assert child_environment()["PYTHONPATH"] == f"{CHECKOUT}:/opt/py"
+    monkeypatch.delenv("PYTHONPATH")
+    assert child_environment()["PYTHONPATH"] == str(CHECKOUT)
 
 
-COMPUTE = """
-import sys
-import chatglm_cpp._C
-
-pipeline = chatglm_cpp.Pipeline(sys.argv[1])
-ids = pipeline.tokenizer.encode("Hello", 64)
-while True:
-    pipeline.model.generate_next_token(ids, None, chatglm_cpp._C.GenerationConfig(), 0, len(ids))
-    print(flush=True)
-"""
-
-
-@pytest.mark.parametrize("threads", [1, 3, 48])
-def test_a_child_sees_the_number_of_cpus_that_it_is_given(threads: int) -> None:
-    code = "import ctypes; libc = ctypes.CDLL(None); print(libc.get_nprocs(), libc.get_nprocs_conf())"
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=child_environment(threads), capture_output=True, text=True, check=True
-    )
-    assert result.stdout == f"{nprocs_for(threads)} {nprocs_for(threads)}\n"
-
-
-def test_the_library_tells_the_real_number_when_none_is_given() -> None:
-    environment = child_environment(1)
-    del environment["GLM_NPROCS"]
-    code = "import ctypes; print(ctypes.CDLL(None).get_nprocs())"
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert int(result.stdout) == os.sysconf("SC_NPROCESSORS_ONLN")
-
-
-@pytest.mark.skipif(os.sysconf("SC_NPROCESSORS_ONLN") == 1, reason="one thread is chatglm_cpp's own choice here")
-def test_chatglm_cpp_computes_with_the_one_thread_it_was_given() -> None:
-    model = CHECKOUT / "demo" / "chatglm3-demo.q8_0.bin"
-    with subprocess.Popen(
-        [sys.executable, "-c", COMPUTE, model], env=child_environment(1), stdout=subprocess.PIPE
-    ) as child:
-        try:
-            assert child.stdout is not None
-            # ggml starts its threads anew for each evaluation, so the most that are seen over many is what it uses.
-            most = 0
-            for _ in range(30):
-                assert child.stdout.readline() == b"\n"
-                most = max(most, *(len(os.listdir(f"/proc/{child.pid}/task")) for _ in range(10)))
-        finally:
-            child.kill()
-    assert most == 1
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_pipeline_process_computes_with_the_threads_it_is_given(make_pipeline: MakePipeline, threads: int) -> None:
+    pipeline = make_pipeline(DEMO_MODEL, threads=threads, prefill="batch")
+    tasks = Path(f"/proc/{pipeline.pids['pipeline']}/task")
+    idle = len(list(tasks.iterdir()))
+    generation = pipeline.generate(Job(prompts=[[5 + index % 200 for index in range(1500)]], max_tokens=1))
+    most = idle
+    while generation.status is not RequestStatus.FINISHED:
+        most = max(most, len(list(tasks.iterdir())))
+    # The thread that evaluates computes too.
+    assert most - idle == threads - 1

@@ -80,7 +80,7 @@ def pipeline(semaphore: FairSemaphore[Generation], process: FakeProcess, monkeyp
     monkeypatch.setattr(pipeline_module, "ChildProcess", lambda *_: process)
     monkeypatch.setattr(pipeline_module, "TokenizerClient", FakeTokenizer)
     made = Pipeline(semaphore)
-    made.configure(PipelineSettings("model.bin", None, 1, "auto", 64, PATIENCE, PATIENCE, {}))
+    made.configure(PipelineSettings("model.bin", None, 1, "auto", 1, 64, PATIENCE, PATIENCE, {}))
     made.on_ready(MODEL)
     return made
 

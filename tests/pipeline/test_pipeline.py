@@ -321,7 +321,7 @@ from glm_api.pipeline.pipeline import Pipeline, PipelineSettings
 from glm_api.backend.semaphore import FairSemaphore
 from glm_api.pipeline.generation import Generation
 pipeline = Pipeline(FairSemaphore(Generation.take_turn))
-pipeline.configure(PipelineSettings({str(DEMO)!r}, None, 1, "auto", 1, 60, 60, child_environment(1)))
+pipeline.configure(PipelineSettings({str(DEMO)!r}, None, 1, "auto", 1, 1, 60, 60, child_environment()))
 pipeline.start()
 while pipeline.health().state != "ready":
     pass

@@ -68,7 +68,7 @@ class Tokenizer:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor, timeout: float = PATIENCE) -> None:
         monkeypatch.setattr(tokenizer_client, "ChildProcess", Process)
-        self.client = TokenizerClient(LoadModel("model", None, 1, "auto"), {}, lambda info: None, timeout)
+        self.client = TokenizerClient(LoadModel("model", None, 1, "auto", 1), {}, lambda info: None, timeout)
         process: Any = self.client.process
         self.process: Process = process
         self._pool = pool

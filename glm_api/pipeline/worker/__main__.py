@@ -24,6 +24,7 @@ from glm_api.pipeline.frames import (
     ToPipeline,
     ToTokenizer,
 )
+from glm_api.pipeline.worker.bridge import BridgeError
 from glm_api.pipeline.worker.confine import confine
 from glm_api.pipeline.worker.connection import Connection, ParentGone
 from glm_api.pipeline.worker.engine import Engine
@@ -61,7 +62,7 @@ def _serve(connection: Connection[F], make_service: MakeService[F], *, evaluates
         raise FrameError("the first frame must be LoadModel")
     try:
         model = load_model(request, evaluates=evaluates)
-    except ModelFileError as error:
+    except (ModelFileError, BridgeError) as error:
         connection.send(LoadFailed(str(error)))
         return
     service = make_service(connection, request, model)

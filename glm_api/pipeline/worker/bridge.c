@@ -39,7 +39,7 @@ void bridge_connect(void *compute, void *set_threads, void *set_abort, void *sav
 /* Called with the logits before each choice whose repetition penalty is not 1. */
 void bridge_set_hook(logits_hook function) { hook = function; }
 
-/* 0: as many as chatglm_cpp wants. */
+/* 0, as in the beginning: as many as chatglm_cpp wants. */
 void bridge_set_threads(int count) { threads = count; }
 
 /* While it is set, a computation ends at its next node, and each further one at its first. */

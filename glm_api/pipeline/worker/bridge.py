@@ -68,16 +68,31 @@ def _connect(library: ctypes.CDLL) -> None:
     library.bridge_connect(*real, *(ctypes.cast(function, ctypes.c_void_p) for function in lock))
 
 
-_library = _open()
+# A failure is raised by the first function that is called, so that this module can always be imported.
+_library: ctypes.CDLL | BridgeError
+try:
+    _library = _open()
+except BridgeError as error:
+    _library = error
 import chatglm_cpp as chatglm_cpp  # noqa: E402 - not before the library
 from chatglm_cpp import _C as _C  # noqa: E402
 
-_connect(_library)
+try:
+    if not isinstance(_library, BridgeError):
+        _connect(_library)
+except BridgeError as error:
+    _library = error
+
+
+def _bridge() -> ctypes.CDLL:
+    if isinstance(_library, BridgeError):
+        raise _library
+    return _library
 
 
 def set_threads(count: int) -> None:
-    """Compute with ``count`` threads from the next evaluation on; 0: as many as chatglm_cpp likes."""
-    _library.bridge_set_threads(count)
+    """Compute with ``count`` threads from the next evaluation on. Raises `BridgeError` if there is no bridge."""
+    _bridge().bridge_set_threads(count)
 
 
 def abort(wanted: bool = True) -> None:
@@ -86,12 +101,12 @@ def abort(wanted: bool = True) -> None:
     From any thread. The evaluation raises RuntimeError; its cache may hold anything behind the ids that were there
     before.
     """
-    _library.bridge_abort(wanted)
+    _bridge().bridge_abort(wanted)
 
 
 def nodes() -> int:
     """Return the number of computed nodes, modulo 2**32; always 0 where `abort` does nothing. From any thread."""
-    count: int = _library.bridge_nodes()
+    count: int = _bridge().bridge_nodes()
     return count
 
 
@@ -117,11 +132,11 @@ def logits_hook(function: Callable[[Logits], None]) -> Iterator[Callable[[], Non
             raise failures.pop()
 
     hook = _HOOK(call)
-    _library.bridge_set_hook(hook)
+    _bridge().bridge_set_hook(hook)
     try:
         yield raise_failure
     finally:
-        _library.bridge_set_hook(_HOOK())
+        _bridge().bridge_set_hook(_HOOK())
 
 
 def check(model: Evaluating) -> bool:
@@ -130,14 +145,14 @@ def check(model: Evaluating) -> bool:
     Raises `BridgeError` where logits or threads are out of reach: an extension that was linked or inlined otherwise.
     """
     seen: list[int] = []
-    computations, settings = _library.bridge_computations(), _library.bridge_thread_settings()
+    computations, settings = _bridge().bridge_computations(), _bridge().bridge_thread_settings()
     with logits_hook(lambda logits: seen.append(len(logits))) as raise_failure:
         config = _C.GenerationConfig(do_sample=False, repetition_penalty=CALL_HOOK)
         model.generate_next_token([0], None, config, 0, 1)
         raise_failure()
-    if not seen or _library.bridge_computations() == computations:
+    if not seen or _bridge().bridge_computations() == computations:
         raise BridgeError(
             "This build of chatglm-cpp does not call the functions that the server replaces, so it has no logits. "
             "Build it with -fsemantic-interposition and without link-time optimization, as `make setup` does."
         )
-    return bool(_library.bridge_thread_settings() != settings and nodes())
+    return bool(_bridge().bridge_thread_settings() != settings and nodes())

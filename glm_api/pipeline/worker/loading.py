@@ -12,6 +12,7 @@ from glm_api.pipeline import formats
 from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.frames import LoadModel
 from glm_api.pipeline.model_info import ModelInfo
+from glm_api.pipeline.worker import bridge
 from glm_api.pipeline.worker.bridge import chatglm_cpp
 from glm_api.pipeline.worker.limited import LimitedTokenizer
 from glm_api.pipeline.worker.memory import available_bytes, plan_slots
@@ -40,10 +41,11 @@ class LoadedModel:
 
 
 def load_model(request: LoadModel, *, evaluates: bool) -> LoadedModel:
-    """Load the model that ``request`` names. Raises `ModelFileError`.
+    """Load the model that ``request`` names. Raises `ModelFileError` and `BridgeError`.
 
     ``evaluates`` is False in the tokenizer process, which needs no caches.
     """
+    bridge.set_threads(request.threads)
     file = inspect(Path(request.model))
     context = _context_length(file, request.max_length)
     slots, slot_bytes = 1, file.slot_bytes(context)
@@ -65,6 +67,8 @@ def load_model(request: LoadModel, *, evaluates: bool) -> LoadedModel:
         format = formats.format_for(pipeline.model.config.model_type_name, tokenizer)
     except (RuntimeError, ValueError, LookupError, MemoryError) as error:
         raise ModelFileError(f"chatglm-cpp cannot open {file.path.name}: {_one_line(error)}") from None
+    if evaluates and not bridge.check(pipeline.model):
+        logger.warning("This build of chatglm-cpp cannot be interrupted while it evaluates a prompt in one call.")
     if difference := format.check():
         logger.warning("%s", difference)
     if evaluates and file.vision is not None and file.image_tokens + len(format.image_ids) >= context:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import chatglm_cpp
-
 from glm_api.pipeline.job import Sampling
+from glm_api.pipeline.worker.bridge import chatglm_cpp
 
 
 def generation_config(sampling: Sampling) -> chatglm_cpp._C.GenerationConfig:

@@ -30,6 +30,7 @@ from glm_api.pipeline.frames import (
 from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker import coalescing, engine
+from glm_api.pipeline.worker.bridge import _C
 from glm_api.pipeline.worker.connection import ParentGone
 from glm_api.pipeline.worker.engine import ATTEMPTS, Engine
 from glm_api.pipeline.worker.evaluation import Evaluator

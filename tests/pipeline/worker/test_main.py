@@ -33,7 +33,7 @@ from tests.support.processes import PATIENCE, ROOT
 
 DECODERS: dict[ChildRole, Decoder[Any]] = {"pipeline": FROM_PIPELINE, "tokenizer": FROM_TOKENIZER}
 EACH_ROLE = pytest.mark.parametrize("role", DECODERS)
-LOAD = pack(LoadModel(str(DEMO_MODEL), 64, 1, "auto"))
+LOAD = pack(LoadModel(str(DEMO_MODEL), 64, 1, "auto", 1))
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def child(role: ChildRole) -> Iterator[tuple[subprocess.Popen[str], socket.socke
         with subprocess.Popen(
             [sys.executable, "-m", "glm_api.pipeline.worker", role, str(theirs.fileno()), str(os.getpid())],
             cwd=ROOT,
-            env=child_environment(1),
+            env=child_environment(),
             pass_fds=(theirs.fileno(),),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

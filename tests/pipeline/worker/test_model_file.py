@@ -278,7 +278,7 @@ def test_a_process_that_dies_of_its_file_is_logged_once_and_restarted_ever_more_
     (tmp_path / "chatglm_cpp.py").write_text("import os\n\nos.abort()\n")
     begun = time.monotonic()
     pipeline = make_pipeline(
-        model_file("chatglm3"), ready=False, environment={**child_environment(1), "PYTHONPATH": str(tmp_path)}
+        model_file("chatglm3"), ready=False, environment={**child_environment(), "PYTHONPATH": str(tmp_path)}
     )
     until(lambda: pipeline.restarts["load_failed"] == 3)
     assert time.monotonic() - begun > 0.5 + 1.0

@@ -10,12 +10,16 @@ import pytest
 
 from glm_api.pipeline import formats
 from glm_api.pipeline.formats.base import Format
+from glm_api.pipeline.worker import bridge
 from glm_api.pipeline.worker.bridge import _C
 from glm_api.pipeline.worker.loading import reserve_graph_memory
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 from tests.support.model_files.writer import Family, TinyModel, write_model
 from tests.support.processes import ROOT
+
+# The threads of models that are opened in this process would spin against those of the servers.
+bridge.set_threads(1)
 
 DEMO_MODEL = ROOT / "demo" / "chatglm3-demo.q8_0.bin"
 

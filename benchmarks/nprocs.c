@@ -1,4 +1,4 @@
-/* Preloaded into the child processes: makes chatglm_cpp use the number of threads that it was given.
+/* Preloaded into the processes that others than this server compute in: sets the number of threads of chatglm_cpp.
  *
  * chatglm_cpp 0.4.2 has no parameter for it. It asks std::thread::hardware_concurrency(), which asks get_nprocs(),
  * which tells the CPUs of the machine, whatever this process may use of them. Its threads spin while they wait for one
