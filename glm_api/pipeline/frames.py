@@ -45,8 +45,8 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 class LoadModel(Frame, frozen=True):
     """Load the model file; the first frame that a child gets. It answers with `Ready` or `LoadFailed`.
 
-    ``max_length`` is the length of the context in tokens, None for the model's own. ``threads`` is the number of threads
-    to compute with.
+    ``max_length`` is the length of the context in tokens, None for the model's own. The child computes with ``threads``
+    threads.
     """
 
     model: str
@@ -172,7 +172,7 @@ class LoadFailed(Frame, frozen=True):
 
 # --- pipeline -> web process: the events of an answer -------------------------------------------------------------
 # For each prompt: Started, any number of Alive/Progress/Text/ToolCallStarted/ToolArguments, then Finished. Failed ends
-# all prompts.
+# all prompts. PromptLogprobs comes before the first Text.
 
 
 class Event(Frame, frozen=True):
@@ -205,11 +205,31 @@ class Progress(Event, frozen=True):
     milliseconds: float
 
 
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """What the model thought of a token: the natural logarithm of its probability, before anything changed the logits.
+
+    ``piece`` are the bytes that the token adds to a text, which may be a part of a character. ``top`` are the likeliest
+    tokens in its place, with their pieces and logarithms, the likeliest first.
+    """
+
+    id: int
+    piece: bytes
+    logprob: float
+    top: list[tuple[int, bytes, float]]
+
+
+class PromptLogprobs(Event, frozen=True):
+    """The tokens of the prompt from the second on; sent once, before the answer, when the job asked for them."""
+
+    logprobs: list[TokenLogprob]
+
+
 class Text(Event, frozen=True):
-    """A piece of the answer's text."""
+    """A piece of the answer's text. ``logprobs``, when asked for, has an entry for each of ``ids``."""
 
     text: str
     ids: list[int]
+    logprobs: list[TokenLogprob] = []
 
 
 class ToolCallStarted(Event, frozen=True):
@@ -253,7 +273,7 @@ TokenizerQuestion = EncodeChat | EncodeText | DecodeIds
 ToTokenizer = LoadModel | TokenizerQuestion
 ToPipeline = LoadModel | Generate | Cancel
 TokenizerAnswer = Encoded | TooLong | Decoded | Rejected
-PipelineEvent = Started | Alive | Progress | Text | ToolCallStarted | ToolArguments | Finished | Failed
+PipelineEvent = Started | Alive | Progress | PromptLogprobs | Text | ToolCallStarted | ToolArguments | Finished | Failed
 
 F = TypeVar("F")
 Decoder = msgspec.msgpack.Decoder

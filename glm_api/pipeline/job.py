@@ -15,10 +15,13 @@ GREEDY_BELOW = 1e-3
 class Sampling:
     """How the next token is chosen. ``temperature`` 0 is greedy; ``top_k`` 0 means all tokens.
 
-    ``seed``: the same seed gives the same answer to the same request; None takes a new one each time. ``logit_bias`` is
-    added to the logits, by token id. ``allowed_token_ids``: no other token is ever chosen; None allows all.
-    ``top_logprobs``: tell the log-probability of each token of the answer, and of as many of the likeliest; None tells
-    none.
+    - ``seed``: the same seed gives the same answer to the same request; None takes a new one each time.
+    - ``logit_bias`` is added to the logits, by token id. ``allowed_token_ids``: no other token is ever chosen; None
+      allows all.
+    - ``min_tokens``: the answer does not end before it has so many. ``ignore_eos``: no end token ends it.
+      ``stop_token_ids`` end it as the model's own end tokens do.
+    - ``top_logprobs``: tell the log-probability of each token, and of so many of the likeliest in its place; None tells
+      none. ``prompt_logprobs``: tell those of the prompt's tokens too, each by what stands before it.
     """
 
     temperature: float = 0.95
@@ -31,7 +34,11 @@ class Sampling:
     logit_bias: dict[int, float] = field(default_factory=dict)
     allowed_token_ids: tuple[int, ...] | None = None
     seed: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
     top_logprobs: int | None = None
+    prompt_logprobs: bool = False
 
     @property
     def greedy(self) -> bool:

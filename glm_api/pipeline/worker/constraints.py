@@ -69,7 +69,8 @@ class Constraint:
         mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         if self._matcher.is_error():
             raise GrammarError(_first_line(self._matcher.get_error()))
-        return np.unpackbits(mask, count=self._size, bitorder="little") == 0
+        forbidden: NDArray[np.bool_] = np.unpackbits(mask, count=self._size, bitorder="little") == 0
+        return forbidden
 
     def consume(self, token: int) -> None:
         """Take note that ``token`` follows. Raises `GrammarError` if it may not."""

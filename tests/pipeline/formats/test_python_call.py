@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -43,6 +44,9 @@ def test_arguments_are_read_back_from_the_source_that_is_written(arguments: dict
         ("get_weather(city='x')", {"city": "x"}),
         (r"tool_call(pattern='\d+')", {"pattern": r"\d+"}),
         ('{"city": "x"}', {"city": "x"}),
+        # JSON has no infinity; these are the nearest numbers that it can say.
+        ("tool_call(x=1e999, y=-1e999)", {"x": sys.float_info.max, "y": -sys.float_info.max}),
+        ('{"x": 1e999}', {"x": sys.float_info.max}),
     ],
 )
 def test_the_calls_that_models_write_are_read(source: str, arguments: dict[str, Any]) -> None:
@@ -68,7 +72,6 @@ def test_the_calls_that_models_write_are_read(source: str, arguments: dict[str, 
         "tool_call(x=f'{y}')",
         "tool_call(x={1, 2})",
         "tool_call(x=b'1')",
-        "tool_call(x=1e999)",
         "tool_call(x=1j)",
         "tool_call(x={[]: 1})",
         "tool_call(x={**y})",
