@@ -37,7 +37,7 @@ class OutputSpec:
     - ``required``: the answer must be a call. The pipeline process tries again a bounded number of times.
     - ``json_schema``: the text of the JSON schema that the answer must match, or None; ``{}`` admits any object. Here
       too the pipeline process tries again.
-    - ``grammar``: the Lark grammar (of llguidance) that holds the whole answer, from its first token; None: all is free.
+    - ``grammar``: the Lark grammar (of llguidance) that holds the whole answer, from its first id; None: all is free.
     """
 
     mode: Literal["chat", "text"] = "chat"
