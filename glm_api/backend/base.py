@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 State = Literal["loading", "ready", "restarting", "failed", "draining"]
-Cause = Literal["died", "hung", "abandoned", "load_failed", "stopped"]
+Cause = Literal["died", "hung", "load_failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ BETWEEN_TOKENS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 REJECTIONS = ("queue_full", "model_loading", "shutting_down", "overloaded")
 PHASES = ("queued", "prefill", "decode")
-CAUSES: tuple[Cause, ...] = ("died", "hung", "abandoned", "load_failed")
+CAUSES: tuple[Cause, ...] = ("died", "hung", "load_failed")
 
 
 class BackendCollector(Collector):

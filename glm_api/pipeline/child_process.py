@@ -196,7 +196,7 @@ class ChildProcess(Generic[F]):
             self._listener.on_down(cause, message)
             if end.ready_since is not None and time.monotonic() - end.ready_since > RECOVERED_AFTER:
                 backoff = FIRST_BACKOFF
-            if self._stopping.wait(0 if cause == "abandoned" else backoff):
+            if self._stopping.wait(backoff):
                 return
             backoff = min(2 * backoff, LONGEST_BACKOFF)
 
@@ -292,8 +292,6 @@ class ChildProcess(Generic[F]):
             return ("load_failed" if end.ready_since is None else "died"), f"{what}; a new one is started."
         if cause == "hung":
             return cause, f"The {self.role} process stopped responding and was killed; a new one is started."
-        if cause == "abandoned":
-            return cause, f"The {self.role} process was restarted: nobody waits for what it was reading any more."
         described = _exit_description(process.returncode)
         return "died", f"The {self.role} process died ({described}); a new one is started."
 

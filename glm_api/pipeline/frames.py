@@ -180,20 +180,14 @@ class Event(Frame, frozen=True):
 
 
 class Started(Event, frozen=True):
-    """A prompt's evaluation begins; ``cached_tokens`` of it need none.
-
-    The first ``batch_tokens`` are evaluated in one call. The process says nothing during that call, for about
-    ``batch_ms`` milliseconds; 0 means that no such call has been measured yet.
-    """
+    """A prompt's evaluation begins; ``cached_tokens`` of it need none."""
 
     prompt_tokens: int
     cached_tokens: int
-    batch_ms: float
-    batch_tokens: int = 0
 
 
 class Alive(Event, frozen=True):
-    """The process generates an answer and has nothing to send yet."""
+    """The process computes and has nothing else to send."""
 
 
 class Progress(Event, frozen=True):

@@ -39,7 +39,6 @@ from glm_api.pipeline.frames import (
     PipelineEvent,
     PrefillMode,
     Progress,
-    Started,
     Text,
 )
 from glm_api.pipeline.generation import Generation
@@ -49,14 +48,9 @@ from glm_api.pipeline.tokenizer_client import TokenizerClient
 
 logger = logging.getLogger(__name__)
 
-# A process that computes and says nothing for this long is hung: a token takes a large model on one slow core about a
-# second at the very worst. A call that evaluates many tokens may take longer by this many times its estimate, or, while
-# no such call has been measured, by this much for each of its tokens. Seconds.
+# The pipeline process says at least once a second that it computes, whatever it evaluates. One that says nothing for
+# this long is hung. Seconds.
 HUNG_AFTER = 30.0
-HUNG_AFTER_ESTIMATES = 10.0
-HUNG_AFTER_PER_TOKEN = 1.0
-# From killing the pipeline process to a new one that is ready, roughly: Python, chatglm_cpp, mapping the file. Seconds.
-RESTART_SECONDS = 2.0
 # What a request is assumed to take before one has been measured, for Retry-After. Seconds.
 ASSUMED_DURATION = 2.0
 
@@ -106,8 +100,6 @@ class Pipeline:
         self._running: Generation | None = None
         self._slots: dict[int, dict[str, int]] = {}
         self._progress: Progress | None = None
-        # Until then the pipeline process cannot be interrupted: it evaluates a prompt in one call.
-        self._prefill_ends_at = 0.0
         load_model = LoadModel(
             settings.model, settings.max_length, settings.cache_slots, settings.prefill, settings.threads
         )
@@ -244,7 +236,6 @@ class Pipeline:
         work = self._work(job, sizes, model.context_length)
         generation = Generation(work, self._admission, self._dispatch, self._cancel)
         self._admission.enter(generation)
-        self._abandon_prefill_if_worthwhile()
         return generation
 
     def _work(self, job: Job, sizes: list[int], context: int) -> Generate:
@@ -275,23 +266,11 @@ class Pipeline:
     def _cancel(self, generation: Generation) -> None:
         """Tell the pipeline process to stop the work; `_end` follows when it says that it has."""
         self._process.send(Cancel(generation.id))
-        self._abandon_prefill_if_worthwhile()
-
-    def _abandon_prefill_if_worthwhile(self) -> None:
-        """Kill the pipeline process if the running prefill was cancelled, another request waits, and a restart is
-        quicker than letting the prefill end."""
-        running = self._running
-        if running is None or running.status is not RequestStatus.FINISHED or not self._semaphore.waiting:
-            return
-        if self._prefill_ends_at - time.monotonic() > RESTART_SECONDS:
-            self._prefill_ends_at = 0.0
-            self._process.kill("abandoned")
 
     def _end(self, generation: Generation, error: BackendError | None = None) -> None:
         """The pipeline process has ended its work on ``generation``, or failed at it with ``error``."""
         self._running = None
         self._progress = None
-        self._prefill_ends_at = 0.0
         self._process.expect_within(None)
         generation.finish(error)
 
@@ -322,20 +301,16 @@ class Pipeline:
         generation = self._running
         if generation is None:
             return
-        self._process.expect_within(_longest_silence(frame))
+        self._process.expect_within(HUNG_AFTER)
         match frame:
             case Text():
                 # First, because nearly every event is one.
                 generation.put(frame)
             case Alive():
                 pass
-            case Started():
-                self._prefill_ends_at = time.monotonic() + frame.batch_ms / 1000
-                generation.put(frame)
             case Progress():
                 # It is always reported, for the watchdog and /slots; the consumer sees it when it asked for it.
                 self._progress = frame
-                self._prefill_ends_at = 0.0
                 if generation.work.progress:
                     generation.put(frame)
             case Finished():
@@ -371,15 +346,6 @@ def _not_loaded(health: Health) -> ModelLoading:
     if health.state == "failed":
         return ModelLoading(f"{health.message} The server tries again by itself.", retry_after=30)
     return ModelLoading(f"{health.message} Try again in a few seconds.", retry_after=2)
-
-
-def _longest_silence(event: Event) -> float:
-    """Seconds within which another event follows ``event`` unless the process is hung."""
-    if not isinstance(event, Started) or not event.batch_tokens:
-        return HUNG_AFTER
-    if event.batch_ms:
-        return HUNG_AFTER + HUNG_AFTER_ESTIMATES * event.batch_ms / 1000
-    return HUNG_AFTER + HUNG_AFTER_PER_TOKEN * event.batch_tokens
 
 
 # chatglm_cpp answers one prompt at a time, so there is one of each, for the whole server.

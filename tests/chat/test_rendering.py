@@ -174,14 +174,14 @@ def test_a_call_in_the_legacy_form(client: FlaskClient, fake: FakePipeline) -> N
 
 
 def test_texts_that_come_together_are_one_chunk(client: FlaskClient, fake: FakePipeline, monkeypatch: Any) -> None:
-    events: list[Event] = [Started(1, 0, 0.0), *text("a", "b", "c"), *call("f", "{}"), *text("d")]
+    events: list[Event] = [Started(1, 0), *text("a", "b", "c"), *call("f", "{}"), *text("d")]
     events.append(Finished("stop", 1, 0.0, 0.0, 0, 1))
     monkeypatch.setattr("tests.support.fake_pipeline.FakeGeneration.events", lambda self, silence=None: iter([events]))
     assert [delta.get("content") for delta in deltas(streamed(client))] == ["", "abc", None, None, "d", None]
 
 
 def test_progress_of_the_prompt(client: FlaskClient, fake: FakePipeline) -> None:
-    fake.scripts = [[Started(9, 2, 0.0), Progress(5, 9, 2, 12.6), *text("Hi")]]
+    fake.scripts = [[Started(9, 2), Progress(5, 9, 2, 12.6), *text("Hi")]]
     stream = streamed(client, return_progress=True)
     assert fake.jobs[0].progress
     assert stream[1]["prompt_progress"] == {"total": 9, "cache": 2, "processed": 5, "time_ms": 13}
@@ -198,7 +198,7 @@ def test_no_client_finds_a_line_break_inside_a_chunk(client: FlaskClient, fake: 
     assert deltas(chunks(response))[1] == {"content": said}
 
 
-SILENCES: Script = [None, None, Started(5, 0, 0.0), None, Text("Hi", [1]), None]
+SILENCES: Script = [None, None, Started(5, 0), None, Text("Hi", [1]), None]
 
 
 class TestSilence:
@@ -240,7 +240,7 @@ def test_a_stream_that_fails_ends_with_the_error(
 
 
 def test_a_bug_in_the_middle_of_a_stream_ends_it_with_an_error(client: FlaskClient, fake: FakePipeline) -> None:
-    fake.scripts = [[*text("Once"), Started("five", 0, 0.0), Finished("stop", "x", 0, 0, 0, 0)]]  # type: ignore[arg-type]
+    fake.scripts = [[*text("Once"), Started("five", 0), Finished("stop", "x", 0, 0, 0, 0)]]  # type: ignore[arg-type]
     *_, last, end = events(
         client.post(CHAT, json={"messages": HELLO, "stream": True, "stream_options": {"include_usage": True}})
     )

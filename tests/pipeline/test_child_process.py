@@ -13,6 +13,7 @@ import pytest
 from glm_api.backend.base import Cause
 from glm_api.backend.errors import EngineError
 from glm_api.pipeline import child_process
+from glm_api.pipeline import pipeline as pipeline_module
 from glm_api.pipeline.child_process import ChildProcess
 from glm_api.pipeline.cpus import child_environment
 from glm_api.pipeline.frames import (
@@ -118,13 +119,13 @@ def test_a_child_that_sends_a_frame_that_does_not_fit_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    sent = pack(Ready(MODEL)) + pack(Started(1, 0, 0.0))
+    sent = pack(Ready(MODEL)) + pack(Started(1, 0))
     script_child(tmp_path, monkeypatch, f"connection.sendall({sent!r}); connection.sendall({misfit!r})")
     with caplog.at_level(logging.WARNING):
         child.start()
         for _ in range(2):
             assert recorder.next() == ("ready", MODEL)
-            assert recorder.next() == ("frame", Started(1, 0, 0.0))
+            assert recorder.next() == ("frame", Started(1, 0))
             assert recorder.next() == ("died", KILLED)
         child.stop()
         child.join(PATIENCE)
@@ -150,7 +151,7 @@ def test_a_frame_that_does_not_fit_before_the_child_is_ready_is_a_failure_to_loa
 def test_a_frame_that_does_not_fit_costs_only_the_running_request(
     misfit: bytes, make_pipeline: MakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = pack(Started(2, 0, 0.0)) + pack(Text("x", [5])) + pack(Finished("stop", 1, 1.0, 1.0, 0, 3))
+    answer = pack(Started(2, 0)) + pack(Text("x", [5])) + pack(Finished("stop", 1, 1.0, 1.0, 0, 3))
     # The first pipeline process and the first two tokenizer processes are broken.
     script_child(
         tmp_path,
@@ -176,3 +177,24 @@ connection.sendall({misfit!r} if broken or role == "tokenizer" else {answer!r})
         with pytest.raises(EngineError, match="failed twice"):
             pipeline.tokenize("hello", special=False)
         await_state(pipeline, "ready")
+
+
+def test_a_child_that_computes_and_says_nothing_is_replaced(
+    make_pipeline: MakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "HUNG_AFTER", 0.0)
+    script_child(
+        tmp_path,
+        monkeypatch,
+        f"""
+connection.sendall({pack(Ready(MODEL))!r})
+while role == "pipeline" and connection.recv(65536):
+    while True:
+        pass
+""",
+    )
+    pipeline = make_pipeline(tmp_path / "model.bin")
+    with pytest.raises(EngineError):
+        collect(pipeline.generate(Job([[1, 2]], 1)))
+    await_state(pipeline, "ready")
+    assert pipeline.restarts["hung"] == 1

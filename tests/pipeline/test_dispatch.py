@@ -102,9 +102,9 @@ def say(pipeline: Pipeline, *events: Event) -> None:
 def test_one_after_the_other_is_sent(pipeline: Pipeline, process: FakeProcess) -> None:
     first, second = ask(pipeline), ask(pipeline)
     assert generated(process) == [first.id]
-    say(pipeline, Started(3, 0, 0.0), Text("a", [1]), ANSWERED)
+    say(pipeline, Started(3, 0), Text("a", [1]), ANSWERED)
     assert generated(process) == [first.id, second.id]
-    assert collect(first) == [Started(3, 0, 0.0), Text("a", [1]), ANSWERED]
+    assert collect(first) == [Started(3, 0), Text("a", [1]), ANSWERED]
     say(pipeline, ANSWERED)
     assert collect(second) == [ANSWERED]
     assert process.expected is None
@@ -235,52 +235,12 @@ def test_stopping_begins_nothing(pipeline: Pipeline, process: FakeProcess) -> No
     assert not pipeline.restarts
 
 
-# --- a prefill that cannot be interrupted ---
-
-
-def test_a_long_prefill_that_nobody_waits_for_is_abandoned_for_the_next_request(
-    pipeline: Pipeline, process: FakeProcess
-) -> None:
-    first = ask(pipeline)
-    say(pipeline, Started(3, 0, 60_000.0, 3))
-    first.cancel()
-    assert process.killed == []
-    second = ask(pipeline)
-    assert process.killed == ["abandoned"]
-    pipeline.on_down("abandoned", "It was restarted.")
-    pipeline.on_ready(MODEL)
-    assert generated(process) == [first.id, second.id]
-
-
-def test_a_long_prefill_is_abandoned_when_the_client_leaves_and_another_waits(
-    pipeline: Pipeline, process: FakeProcess
-) -> None:
-    first, second = ask(pipeline), ask(pipeline)
-    say(pipeline, Started(3, 0, 60_000.0, 3))
-    # Its own client waits.
-    second.cancel()
-    ask(pipeline)
-    assert process.killed == []
-    first.cancel()
-    assert process.killed == ["abandoned"]
-
-
-@pytest.mark.parametrize("events", [[Started(3, 0, 100.0, 3)], [Started(3, 0, 60_000.0, 3), Progress(3, 3, 0, 1.0)]])
-def test_a_prefill_that_ends_soon_is_not_abandoned(
-    pipeline: Pipeline, process: FakeProcess, events: list[Event]
-) -> None:
-    first, _ = ask(pipeline), ask(pipeline)
-    say(pipeline, *events)
-    first.cancel()
-    assert process.killed == []
-
-
 # --- /slots ---
 
 
 def test_slots_show_who_runs_and_who_waits(pipeline: Pipeline) -> None:
     running, *waiting = (ask(pipeline) for _ in range(3))
-    say(pipeline, Started(3, 0, 0.0), Progress(2, 3, 0, 1.0))
+    say(pipeline, Started(3, 0), Progress(2, 3, 0, 1.0))
     snapshot = pipeline.snapshot()
     assert (snapshot["running"]["id"], snapshot["running"]["processed_tokens"]) == (running.id, 2)
     assert [(entry["id"], entry["position"]) for entry in snapshot["waiting"]] == [

@@ -75,7 +75,7 @@ class FakeGeneration:
                     yield []
                 continue
             if not begun and not isinstance(event, Started):
-                yield [Started(len(prompt), 3, 0.0)]
+                yield [Started(len(prompt), 3)]
             begun = True
             tokens += len(getattr(event, "ids", ()))
             reason = "tool_calls" if isinstance(event, ToolCallStarted) else reason
@@ -83,7 +83,7 @@ class FakeGeneration:
             if isinstance(event, Finished):
                 return
         if not begun:
-            yield [Started(len(prompt), 3, 0.0)]
+            yield [Started(len(prompt), 3)]
         yield [Finished(reason, tokens, 20.0, 100.0, 0, len(prompt) + tokens)]  # type: ignore[arg-type]
 
     def cancel(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from glm_api.log import faults
 
@@ -24,6 +24,7 @@ from glm_api.pipeline.frames import (
     ToPipeline,
     ToTokenizer,
 )
+from glm_api.pipeline.worker.answering import Answerer
 from glm_api.pipeline.worker.bridge import BridgeError
 from glm_api.pipeline.worker.confine import confine
 from glm_api.pipeline.worker.connection import Connection, ParentGone
@@ -34,6 +35,10 @@ from glm_api.pipeline.worker.memory import longest_batch
 from glm_api.pipeline.worker.model_file import ModelFileError
 from glm_api.pipeline.worker.slots import SlotPool
 from glm_api.pipeline.worker.tokenizer_service import TokenizerService
+from glm_api.pipeline.worker.vocabulary import read_vocabulary
+
+if TYPE_CHECKING:
+    from glm_api.pipeline.worker.constraints import Constraint, Constraints
 
 F = TypeVar("F", bound=Frame)
 MakeService = Callable[[Connection[F], LoadModel, LoadedModel], Engine | TokenizerService]
@@ -72,8 +77,35 @@ def _serve(connection: Connection[F], make_service: MakeService[F], *, evaluates
 
 def _engine(connection: Connection[ToPipeline], request: LoadModel, model: LoadedModel) -> Engine:
     pool = SlotPool(model.slots, model.open_pipeline, model.pipeline)
-    evaluator = Evaluator(request.prefill, longest_batch(model.file), whole_prompts=not model.format.reuses_prefix)
-    return Engine(connection, model.format, pool, evaluator)
+    evaluator = Evaluator(
+        request.prefill, longest_batch(model.file), request.threads, whole_prompts=not model.format.reuses_prefix
+    )
+    answerer = Answerer(
+        connection,
+        model.format,
+        pool,
+        evaluator,
+        model.tokenizer,
+        model.info.vocabulary_size,
+        _grammar_compiler(model),
+    )
+    return Engine(connection, answerer)
+
+
+def _grammar_compiler(model: LoadedModel) -> Callable[[str], Constraint]:
+    """Return what compiles grammars for ``model``. It gets ready at the first grammar, for few answers need one."""
+    constraints: list[Constraints] = []
+
+    def compile_grammar(grammar: str) -> Constraint:
+        if not constraints:
+            from glm_api.pipeline.worker.constraints import Constraints
+
+            tokenizer = model.tokenizer
+            vocabulary, size = read_vocabulary(model.file), model.info.vocabulary_size
+            constraints.append(Constraints(vocabulary, size, tokenizer.end_ids, tokenizer.encode))
+        return constraints[0].compile(grammar)
+
+    return compile_grammar
 
 
 def _tokenizer_service(connection: Connection[ToTokenizer], request: LoadModel, model: LoadedModel) -> TokenizerService:

@@ -84,6 +84,10 @@ except BridgeError as error:
     _library = error
 
 
+# The hook in force, kept from being collected.
+_hook = _HOOK()
+
+
 def _bridge() -> ctypes.CDLL:
     if isinstance(_library, BridgeError):
         raise _library
@@ -131,12 +135,14 @@ def logits_hook(function: Callable[[Logits], None]) -> Iterator[Callable[[], Non
         if failures:
             raise failures.pop()
 
-    hook = _HOOK(call)
-    _bridge().bridge_set_hook(hook)
+    global _hook
+    before, _hook = _hook, _HOOK(call)
+    _bridge().bridge_set_hook(_hook)
     try:
         yield raise_failure
     finally:
-        _bridge().bridge_set_hook(_HOOK())
+        _hook = before
+        _bridge().bridge_set_hook(before)
 
 
 def check(model: Evaluating) -> bool:

@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import Protocol
 
-from glm_api.pipeline.frames import Event, Text, ToPipeline
-from glm_api.pipeline.worker.connection import Connection
+from glm_api.pipeline.frames import Event, Frame, Text, TokenLogprob
 
 HOLD_SECONDS = 0.005
+
+
+class Sender(Protocol):
+    """The part of `Connection` that events go through."""
+
+    def send(self, frame: Frame) -> None:
+        """Send ``frame``. Raises `ParentGone`."""
 
 
 class EventWriter:
     """Joins the `Text` events of the `HOLD_SECONDS` after a frame into one event; keeps the order of events."""
 
-    def __init__(self, connection: Connection[ToPipeline]) -> None:
+    def __init__(self, connection: Sender) -> None:
         self._connection = connection
         self._texts: list[str] = []
         self._ids: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
         self._sent_at = 0.0
 
     def put(self, events: Iterable[Event]) -> None:
@@ -30,6 +38,7 @@ class EventWriter:
             if isinstance(event, Text):
                 self._texts.append(event.text)
                 self._ids += event.ids
+                self._logprobs += event.logprobs
             else:
                 self.flush()
                 self._connection.send(event)
@@ -39,9 +48,10 @@ class EventWriter:
     def flush(self) -> None:
         """Send the text that was held. Raises `ParentGone`."""
         if self._texts:
-            joined = Text("".join(self._texts), self._ids)
+            joined = Text("".join(self._texts), self._ids, self._logprobs)
             # Cleared before it is sent, so that text that cannot be sent is not sent again.
             self._texts = []
             self._ids = []
+            self._logprobs = []
             self._connection.send(joined)
             self._sent_at = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import threading
 from collections import deque
 from typing import Generic, TypeVar
 
@@ -17,7 +18,10 @@ class ParentGone(Exception):
 
 
 class Connection(Generic[F]):
-    """Sends frames to ``fd``, a socket that the child has inherited, and receives those that ``decoder`` takes."""
+    """Sends frames to ``fd``, a socket that the child has inherited, and receives those that ``decoder`` takes.
+
+    Any thread may send; one thread receives.
+    """
 
     def __init__(self, fd: int, decoder: Decoder[F]) -> None:
         self._socket = socket.socket(fileno=fd)
@@ -25,6 +29,7 @@ class Connection(Generic[F]):
         self._socket.setblocking(True)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
+        self._sending = threading.Lock()
         self._buffer = FrameBuffer(decoder)
         self._frames: deque[F] = deque()
         self.received = 0
@@ -32,22 +37,23 @@ class Connection(Generic[F]):
 
     def send(self, frame: Frame) -> None:
         """Send ``frame``. Raises `ParentGone`."""
+        data = pack(frame)
         try:
-            self._socket.sendall(pack(frame))
+            with self._sending:
+                self._socket.sendall(data)
         except OSError:
             raise ParentGone from None
 
-    def receive(self) -> F:
-        """Wait for the next frame. Raises `ParentGone` and `FrameError`."""
+    def receive(self, timeout: float | None = None) -> F | None:
+        """Return the next frame, or None if none has come after ``timeout`` seconds.
+
+        Raises `ParentGone` and `FrameError`.
+        """
         while not self._frames:
+            if timeout is not None and not self._poll.poll(timeout * 1000):
+                return None
             self._read()
         return self._frames.popleft()
-
-    def receive_nowait(self) -> F | None:
-        """Return the next frame if there is one, for the price of one system call if not. Raises as `receive` does."""
-        if not self._frames and self._poll.poll(0):
-            self._read()
-        return self._frames.popleft() if self._frames else None
 
     def _read(self) -> None:
         try:

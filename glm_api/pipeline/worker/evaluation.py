@@ -2,9 +2,9 @@
 
 Both ways of evaluating a prompt (*prefill*) give the same cache.
 
-- In one call (*batch*). It uses many cores better. But nothing can interrupt the call, it cannot start from a cached
-  prefix, and its attention scores take memory that grows with the square of the prompt's length.
-- Token by token (*step*). It can be interrupted after each token, and continues whatever the slot holds.
+- In one call (*batch*). It uses many cores better. But it cannot start from a cached prefix, nothing of it is left when
+  it is cancelled, and its attention scores take memory that grows with the square of the prompt's length.
+- Token by token (*step*). It continues whatever the slot holds.
 
 Which is cheaper for a prompt is decided from the rates measured on this machine. An image, and the text before it, can
 only be evaluated in one call; the text after it, either way.
@@ -15,18 +15,21 @@ image; ``image_tokens`` is the difference between these and the ids.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from glm_api.backend.errors import PromptError
 from glm_api.pipeline.frames import PrefillMode
+from glm_api.pipeline.worker import bridge
+from glm_api.pipeline.worker.bridge import _C
 from glm_api.pipeline.worker.slots import Slot
+from glm_api.pipeline.worker.threads import ThreadChooser
 
 PROGRESS_SECONDS = 0.5
-# Steps may take this many times as long as a batch: they can be interrupted, so a client that leaves costs no other
-# slot its cache.
+# Steps may take this many times as long as a batch, because a client that leaves costs no cache then.
 STEP_BONUS = 1.15
 # On a machine that has not been measured yet, prompts from this many tokens are evaluated in one call.
 UNMEASURED_BATCH = 2
@@ -63,16 +66,15 @@ class PromptImage:
     end: int
 
 
-class PrefillCancelled(Exception):
-    """The generation was cancelled while its prompt was evaluated."""
+class Cancelled(Exception):
+    """The generation was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Evaluate the first ``batch`` tokens in one call, for about ``batch_ms`` milliseconds, and the rest one by one."""
+    """Evaluate the first ``batch`` tokens in one call and the rest one by one."""
 
     batch: int
-    batch_ms: float
 
 
 @dataclass(slots=True)
@@ -96,16 +98,33 @@ def _smooth(old: float | None, new: float) -> float:
 
 
 class Evaluator:
-    """Runs the model. ``longest_batch`` is the most tokens that memory admits in one call.
+    """Runs the model, with ``threads`` threads at most. ``longest_batch`` is the most tokens that memory admits in one
+    call.
 
     With ``whole_prompts`` each prompt is evaluated in one call.
     """
 
-    def __init__(self, mode: PrefillMode, longest_batch: int, *, whole_prompts: bool) -> None:
+    def __init__(self, mode: PrefillMode, longest_batch: int, threads: int, *, whole_prompts: bool) -> None:
         self._mode = mode
         self._longest_batch = longest_batch
         self._whole_prompts = whole_prompts
         self.rates = Rates()
+        self.step_threads = ThreadChooser(threads)
+        self.batch_threads = ThreadChooser(threads)
+        self.cancelled = False
+        """Set by any thread, together with `bridge.abort`: the evaluation raises `Cancelled`."""
+        # How many tokens of a prompt have been evaluated; and, while a call evaluates many of them, how many these are
+        # and the count of nodes at its beginning.
+        self._processed: int | None = None
+        self._batch: tuple[int, int] | None = None
+        # Nodes of a call, whatever its tokens: measured by the last one.
+        self._nodes_a_call = 0
+        self._likeliest = _C.GenerationConfig(do_sample=False)
+        self._hooked = _C.GenerationConfig(do_sample=False, repetition_penalty=bridge.CALL_HOOK)
+        # For the id that follows a prompt, and for those that follow it.
+        self._choice = self._likeliest
+        self._raise_failure: Callable[[], None] = lambda: None
+        self._nodes = 0
 
     def plan(self, total: int, cached: int, least: int = 0) -> Plan:
         """Return how to evaluate a prompt of ``total`` tokens of which ``cached`` are in the slot.
@@ -113,7 +132,7 @@ class Evaluator:
         The first ``least`` tokens must be evaluated in one call. Raises `PromptError` when memory does not admit that.
         """
         if self._whole_prompts:
-            return self._batch(total)
+            return Plan(total)
         fresh = total - cached
         longest = min(total, self._longest_batch)
         if least > cached:
@@ -123,20 +142,45 @@ class Evaluator:
                     f"{self._longest_batch} at once. Shorten the text before the image.",
                     "messages",
                 )
-            return self._batch(least if self._mode == "step" else longest)
+            return Plan(least if self._mode == "step" else longest)
         if self._mode == "step" or (cached and fresh == 1) or longest < UNMEASURED_BATCH:
-            return Plan(0, 0.0)
+            return Plan(0)
         if self._mode == "batch":
-            return self._batch(longest)
+            return Plan(longest)
         step, batch = self.rates.step_ms, self.rates.batch_ms
         if step is None or batch is None:
-            return Plan(0, 0.0) if cached else self._batch(longest)
+            return Plan(0 if cached else longest)
         by_steps = fresh * step
         by_batch = longest * batch + (total - longest) * step
-        return Plan(0, 0.0) if by_steps <= STEP_BONUS * by_batch else self._batch(longest)
+        return Plan(0 if by_steps <= STEP_BONUS * by_batch else longest)
 
-    def _batch(self, tokens: int) -> Plan:
-        return Plan(tokens, tokens * (self.rates.batch_ms or 0.0))
+    @contextlib.contextmanager
+    def choosing(self, hook: Callable[[bridge.Logits], None]) -> Iterator[None]:
+        """Let ``hook`` choose, in this context, the id that follows a prompt and each id after it.
+
+        It gets the logits and makes the id that it chooses the likeliest.
+        """
+        before = self._choice, self._raise_failure
+        with bridge.logits_hook(hook) as raise_failure:
+            self._choice, self._raise_failure = self._hooked, raise_failure
+            try:
+                yield
+            finally:
+                self._choice, self._raise_failure = before
+
+    @property
+    def processed(self) -> int | None:
+        """The number of tokens of a prompt that have been evaluated, None outside a prompt. Any thread may read it."""
+        batch = self._batch
+        if batch is None or not self._nodes_a_call:
+            return self._processed
+        tokens, begun = batch
+        return min(tokens - 1, tokens * (bridge.nodes() - begun) // self._nodes_a_call)
+
+    def is_computing(self) -> bool:
+        """Return whether the model has computed since the last call; always True where that cannot be told."""
+        before, self._nodes = self._nodes, bridge.nodes()
+        return before != self._nodes or not self._nodes
 
     def prefill(
         self,
@@ -144,57 +188,102 @@ class Evaluator:
         prompt: list[int],
         cached: int,
         plan: Plan,
-        config: object,
-        greedy: object,
-        is_cancelled: Callable[[], bool],
         on_progress: Callable[[int], None],
         image: PromptImage | None = None,
         image_tokens: int = 0,
+        *,
+        choose_each: bool = False,
     ) -> int:
         """Evaluate ``prompt`` on ``slot``, which holds its first ``cached`` tokens, and return the answer's first id.
 
-        ``greedy`` is the configuration for the steps whose id is not used. ``on_progress`` is called from time to time
-        with the number of evaluated tokens. ``is_cancelled`` is called before each token; when it returns True,
-        `PrefillCancelled` is raised, and the slot keeps what it holds.
+        ``on_progress`` is called from time to time with the number of evaluated tokens. ``choose_each``: the hook of
+        `choosing` sees the logits behind every token. Raises `Cancelled`; the slot keeps what it holds.
         """
-        generate = slot.pipeline.model.generate_next_token
         cached_ids = slot.cached_ids
         del cached_ids[cached:]
         total = len(prompt)
         token = -1
-        if plan.batch:
-            cached_ids.clear()
-            head = prompt[: plan.batch - image_tokens]
-            begun = time.perf_counter()
-            pixels = None if image is None else image.image
-            token = generate(head, pixels, config if len(head) == total else greedy, 0, total)
-            if image is None:
-                # A call with an image takes longer, because the model looks at its patches first.
-                self.rates.note_batch(len(head), (time.perf_counter() - begun) * 1000)
-            cached_ids.extend(head)
-            if len(head) == total:
-                return token
-            on_progress(len(cached_ids) + image_tokens)
-        last_report = begun = time.perf_counter()
-        first = len(cached_ids)
-        for position in range(first, total):
-            if is_cancelled():
-                raise PrefillCancelled
-            cached_ids.append(prompt[position])
-            token = self._step(slot, config if position == total - 1 else greedy, position + image_tokens, total)
-            now = time.perf_counter()
-            if now - last_report >= PROGRESS_SECONDS:
-                last_report = now
+        try:
+            if plan.batch:
+                token = self._evaluate_batch(slot, prompt, plan.batch, image, image_tokens)
+                if len(cached_ids) == total:
+                    return token
                 on_progress(len(cached_ids) + image_tokens)
-        self.rates.note_step((time.perf_counter() - begun) * 1000 / (total - first))
+            last_report = begun = time.perf_counter()
+            first = len(cached_ids)
+            for position in range(first, total):
+                self._processed = position + image_tokens
+                choice = self._choice if choose_each or position == total - 1 else self._likeliest
+                token = self._step(slot, prompt[position], choice, image_tokens, total)
+                now = time.perf_counter()
+                if now - last_report >= PROGRESS_SECONDS:
+                    last_report = now
+                    on_progress(len(cached_ids) + image_tokens)
+            self.rates.note_step((time.perf_counter() - begun) * 1000 / (total - first))
+            return token
+        finally:
+            self._processed = None
+
+    def next(self, slot: Slot[ChatglmPipeline], token: int, prompt_length: int, image_tokens: int = 0) -> int:
+        """Evaluate ``token`` on top of what the slot holds and return the id that follows it. Raises `Cancelled`."""
+        return self._step(slot, token, self._choice, image_tokens, prompt_length)
+
+    def _evaluate_batch(
+        self, slot: Slot[ChatglmPipeline], prompt: list[int], tokens: int, image: PromptImage | None, image_tokens: int
+    ) -> int:
+        """Evaluate the first ``tokens`` of ``prompt`` in one call and return the id that follows them."""
+        slot.cached_ids.clear()
+        head = prompt[: tokens - image_tokens]
+        pixels = None if image is None else image.image
+        choice = self._choice if len(head) == len(prompt) else self._likeliest
+        nodes, begun = bridge.nodes(), time.perf_counter()
+        self._batch = (tokens, nodes)
+        try:
+            token = self._evaluate(slot, head, pixels, choice, 0, len(prompt), self.batch_threads)
+        finally:
+            self._batch = None
+        taken = time.perf_counter() - begun
+        self._nodes_a_call = bridge.nodes() - nodes
+        if image is None:
+            # A call with an image takes longer, because the model looks at its patches first.
+            self.rates.note_batch(len(head), taken * 1000)
+            self.batch_threads.note(taken / len(head))
+        slot.cached_ids.extend(head)
         return token
 
-    def next(
-        self, slot: Slot[ChatglmPipeline], token: int, config: object, prompt_length: int, image_tokens: int = 0
-    ) -> int:
-        """Evaluate ``token`` on top of what the slot holds and return the id that follows it."""
-        slot.cached_ids.append(token)
-        return self._step(slot, config, len(slot.cached_ids) - 1 + image_tokens, prompt_length)
+    def _step(self, slot: Slot[ChatglmPipeline], token: int, choice: object, image_tokens: int, length: int) -> int:
+        cached_ids = slot.cached_ids
+        past = len(cached_ids) + image_tokens
+        cached_ids.append(token)
+        begun = time.perf_counter()
+        try:
+            following = self._evaluate(slot, cached_ids, None, choice, past, length, self.step_threads)
+        except BaseException:
+            # Its place in the cache may be half written.
+            cached_ids.pop()
+            raise
+        self.step_threads.note(time.perf_counter() - begun)
+        return following
 
-    def _step(self, slot: Slot[ChatglmPipeline], config: object, past: int, prompt_length: int) -> int:
-        return slot.pipeline.model.generate_next_token(slot.cached_ids, None, config, past, prompt_length)
+    def _evaluate(
+        self,
+        slot: Slot[ChatglmPipeline],
+        ids: list[int],
+        image: object | None,
+        choice: object,
+        past: int,
+        length: int,
+        threads: ThreadChooser,
+    ) -> int:
+        if self.cancelled:
+            raise Cancelled
+        bridge.set_threads(threads.count)
+        try:
+            token = slot.pipeline.model.generate_next_token(ids, image, choice, past, length)
+        except RuntimeError:
+            if self.cancelled:
+                raise Cancelled from None
+            raise
+        if choice is self._hooked:
+            self._raise_failure()
+        return token

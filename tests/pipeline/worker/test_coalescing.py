@@ -27,13 +27,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_the_first_token_is_sent_at_once(clock: list[float]) -> None:
     recorder = Recorder()
-    EventWriter(recorder).put([Text("a", [1])])  # type: ignore[arg-type]
+    EventWriter(recorder).put([Text("a", [1])])
     assert recorder.sent == [Text("a", [1])]
 
 
 def test_tokens_of_the_same_moment_share_a_frame(clock: list[float]) -> None:
     recorder = Recorder()
-    writer = EventWriter(recorder)  # type: ignore[arg-type]
+    writer = EventWriter(recorder)
     for token in range(4):
         writer.put([Text(str(token), [token])])
     clock[0] += 2 * HOLD_SECONDS
@@ -43,7 +43,7 @@ def test_tokens_of_the_same_moment_share_a_frame(clock: list[float]) -> None:
 
 def test_tokens_that_are_far_apart_are_sent_at_once(clock: list[float]) -> None:
     recorder = Recorder()
-    writer = EventWriter(recorder)  # type: ignore[arg-type]
+    writer = EventWriter(recorder)
     for token in range(3):
         writer.put([Text(str(token), [token])])
         clock[0] += 2 * HOLD_SECONDS
@@ -59,7 +59,7 @@ events = st.one_of(
 @given(st.lists(st.lists(events, max_size=3), max_size=10))
 def test_nothing_is_lost_or_reordered(batches: list[list[Event]]) -> None:
     recorder = Recorder()
-    writer = EventWriter(recorder)  # type: ignore[arg-type]
+    writer = EventWriter(recorder)
     for batch in batches:
         writer.put(batch)
     writer.flush()

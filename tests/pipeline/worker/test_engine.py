@@ -1,403 +1,166 @@
-"""The engine on the real chatglm_cpp: the cache must not be visible in any answer."""
+"""The engine listens while the model computes."""
 
 from __future__ import annotations
 
-import functools
-import io
-import re
-from collections import deque
+import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
-from glm_api.pipeline.conversation import Conversation, Message
 from glm_api.pipeline.frames import (
+    FROM_PIPELINE,
+    TO_PIPELINE,
     Alive,
     Cancel,
-    Event,
-    Failed,
     Finished,
-    FinishReason,
     Frame,
+    FrameBuffer,
     FrameError,
     Generate,
+    PipelineEvent,
+    Progress,
     Started,
     Text,
+    pack,
 )
 from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import OutputSpec
-from glm_api.pipeline.worker import coalescing, engine
-from glm_api.pipeline.worker.bridge import _C
-from glm_api.pipeline.worker.connection import ParentGone
-from glm_api.pipeline.worker.engine import ATTEMPTS, Engine
-from glm_api.pipeline.worker.evaluation import Evaluator
-from glm_api.pipeline.worker.images import decode_image
-from glm_api.pipeline.worker.loading import reserve_graph_memory
-from glm_api.pipeline.worker.sampling import generation_config
-from glm_api.pipeline.worker.slots import SlotPool
+from glm_api.pipeline.worker import bridge, engine
+from glm_api.pipeline.worker.connection import Connection, ParentGone
+from glm_api.pipeline.worker.engine import Engine
 from tests.support.model_files.fixtures import OpenModel
+from tests.support.processes import PATIENCE
+
+from .test_answering import Bench
 
 GREEDY = Sampling(temperature=0.0)
+LONG = [3 + index % 200 for index in range(1500)]
 
 
-class ScriptedConnection:
-    """Returns frames, and a Cancel when the engine has looked for one ``cancel_after`` times."""
+class WebProcess:
+    """The other end of an engine's socket; the engine runs in a thread. ``ended`` is what its `serve` raised."""
 
-    def __init__(self) -> None:
-        self.incoming: deque[Frame] = deque()
-        self.sent: list[Frame] = []
-        self.received = 0
-        self.cancel_after: int | None = None
-        self._current = 0
+    def __init__(self, model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(PATIENCE)
+        self.socket = ours
+        self._buffer = FrameBuffer(FROM_PIPELINE)
+        self._frames: list[PipelineEvent] = []
+        self.ended: BaseException | None = None
+        bench = Bench(model, "batch")
+        connection = Connection(theirs.detach(), TO_PIPELINE)
+        monkeypatch.setattr(bench.answerer, "_connection", connection)
+        monkeypatch.setattr(bench.answerer._writer, "_connection", connection)
+        self._connection = connection
+        self._engine = Engine(connection, bench.answerer)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        try:
+            self._engine.serve()
+        except (ParentGone, FrameError) as error:
+            self.ended = error
 
     def send(self, frame: Frame) -> None:
-        self.sent.append(frame)
+        self.socket.sendall(pack(frame))
 
-    def receive(self) -> Frame:
-        if not self.incoming:
-            raise ParentGone
-        frame = self.incoming.popleft()
-        if isinstance(frame, Generate):
-            self._current = frame.id
-        return frame
+    def receive(self) -> PipelineEvent:
+        while not self._frames:
+            self._frames += self._buffer.feed(self.socket.recv(65536))  # type: ignore[arg-type]
+        return self._frames.pop(0)
 
-    def receive_nowait(self) -> Frame | None:
-        if self.cancel_after is None:
-            return None
-        self.cancel_after -= 1
-        return Cancel(self._current) if self.cancel_after == 0 else None
+    def until_finished(self) -> list[PipelineEvent]:
+        events = [self.receive()]
+        while not isinstance(events[-1], Finished):
+            events.append(self.receive())
+        return events
 
-
-@functools.cache
-def pipelines_of(model: OpenModel, count: int) -> list[_C.Pipeline]:
-    """``count`` pipelines over the model's file, opened as the engine opens its slots."""
-    pipelines = [_C.Pipeline(str(model.path), -1) for _ in range(count)]
-    for pipeline in pipelines:
-        reserve_graph_memory(pipeline, pipeline.model.config.max_length)
-    return pipelines
+    def close(self) -> None:
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+        self._connection._socket.close()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def close_pipelines() -> Iterator[None]:
-    """Close the models: ggml has room for some, which tests of other modules need."""
-    yield
-    pipelines_of.cache_clear()
+def generate(number: int, prompt: list[int], limit: int = 1) -> Generate:
+    return Generate(number, [prompt], [len(prompt)], [limit], GREEDY, (), OutputSpec(mode="text"), None, False)
 
 
-class Bench:
-    """An engine over an open model, and the answers of chatglm_cpp's own loop to compare with."""
-
-    def __init__(self, model: OpenModel, mode: str, slots: int = 2, longest_batch: int = 10_000) -> None:
-        self.model = model
-        self.connection = ScriptedConnection()
-        # Reused, since ggml has room for about twenty open models in a process.
-        first, *others, self.reference = pipelines_of(model, slots + 1)
-        spare = iter(others)
-        evaluator = Evaluator(mode, longest_batch, whole_prompts=not model.format.reuses_prefix)  # type: ignore[arg-type]
-        pool = SlotPool(slots, lambda: next(spare), first)
-        self.engine = Engine(self.connection, model.format, pool, evaluator)  # type: ignore[arg-type]
-        self.number = 0
-
-    def run(
-        self,
-        prompt: list[int],
-        limit: int,
-        cancel_after: int | None = None,
-        output: OutputSpec | None = None,
-        image: bytes | None = None,
-    ) -> list[Event]:
-        self.number += 1
-        self.connection.sent = []
-        self.connection.cancel_after = cancel_after
-        spec = output or OutputSpec(mode="text")
-        self.connection.incoming.append(
-            Generate(
-                self.number,
-                [prompt],
-                [self._size(prompt, image)],
-                [limit],
-                GREEDY,
-                (),
-                spec,
-                image,
-                False,
-            )
-        )
-        with pytest.raises(ParentGone):
-            self.engine.serve()
-        return [frame for frame in self.connection.sent if isinstance(frame, Event)]
-
-    def _size(self, prompt: list[int], image: bytes | None) -> int:
-        size: int = self.reference.model.count_tokens(prompt, None if image is None else decode_image(image))
-        return size
-
-    def expected(self, prompt: list[int], limit: int, image: bytes | None = None) -> list[int]:
-        """chatglm_cpp's greedy ids for ``prompt``, evaluated in one call, without the id that ends them."""
-        shown = None if image is None else decode_image(image)
-        ids = list(prompt)
-        config = generation_config(GREEDY)
-        past = 0
-        while len(ids) < len(prompt) + limit:
-            token = self.reference.model.generate_next_token(ids, shown, config, past, len(prompt))
-            if token in self.model.tokenizer.end_ids:
-                break
-            past = self.reference.model.count_tokens(ids, shown)
-            ids.append(token)
-        return ids[len(prompt) :]
+@pytest.fixture
+def web(open_demo: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebProcess]:
+    monkeypatch.setattr(engine, "ALIVE_SECONDS", 0.001)
+    web = WebProcess(open_demo, monkeypatch)
+    yield web
+    if web.socket.fileno() >= 0:
+        web.close()
 
 
-def ids_of(events: list[Event]) -> list[int]:
-    return [token for event in events if isinstance(event, Text) for token in event.ids]
+def test_progress_is_told_during_a_call_that_evaluates_many_tokens(web: WebProcess) -> None:
+    # The first call measures how many nodes one has.
+    for number, prompt in enumerate([LONG, LONG[::-1]]):
+        web.send(generate(number, prompt))
+        events = web.until_finished()
+    reports = [event.processed for event in events if isinstance(event, Progress)]
+    assert any(0 < processed < len(LONG) for processed in reports)
+    assert reports == sorted(reports)
 
 
-# A dialogue is a walk in a tree of prompts: each step takes some of an earlier prompt and its answer, and says more.
-steps = st.lists(
-    st.tuples(
-        st.integers(0, 5),  # which earlier prompt
-        st.integers(0, 60),  # how much of it
-        st.lists(st.integers(300, 2000), min_size=1, max_size=12),  # what follows
-        st.integers(1, 10),  # how many tokens to answer with
-        st.one_of(st.none(), st.none(), st.integers(1, 12)),  # after how many looks the client leaves
-    ),
-    min_size=1,
-    max_size=8,
-)
+def test_the_web_process_hears_that_an_answer_goes_on(web: WebProcess) -> None:
+    web.send(generate(1, LONG[:10], limit=400))
+    assert any(isinstance(event, Alive) for event in web.until_finished())
 
 
-@settings(max_examples=25, deadline=None)
-@given(steps, st.sampled_from(["step", "batch", "auto"]), st.sampled_from([3, 10_000]))
-def test_no_answer_depends_on_the_cache(
-    open_demo: OpenModel,
-    walk: list[tuple[int, int, list[int], int, int | None]],
-    mode: str,
-    longest_batch: int,
-) -> None:
-    bench = Bench(open_demo, mode, longest_batch=longest_batch)
-    seen: list[list[int]] = [list(open_demo.tokenizer.prefix)]
-    for which, share, more, limit, cancel_after in walk:
-        base = seen[which % len(seen)]
-        prompt = [*open_demo.tokenizer.prefix, *base[2 : 2 + share], *more]
-        events = bench.run(prompt, limit, cancel_after)
-        expected = bench.expected(prompt, limit)
-        last = events[-1]
-        assert isinstance(last, Finished)
-        got = ids_of(events)
-        if last.reason == "cancelled":
-            assert got == expected[: len(got)]
-        else:
-            assert got == expected
-        seen.append([*prompt, *got])
+def computed(web: WebProcess, act: Callable[[], None]) -> int:
+    """How many nodes were computed after ``act``, which runs when a long call has begun."""
+    web.send(generate(1, LONG))
+    assert isinstance(web.receive(), Started)
+    begun = bridge.nodes()
+    while bridge.nodes() - begun < 5:
+        pass
+    before = bridge.nodes()
+    act()
+    return bridge.nodes() - before
 
 
-def test_the_second_turn_evaluates_only_new_tokens(open_demo: OpenModel) -> None:
-    bench = Bench(open_demo, "auto")
-    prompt = [*open_demo.tokenizer.prefix, *range(400, 440)]
-    first = bench.run(prompt, 8)
-    second = bench.run([*prompt, *ids_of(first), 500, 501], 2)
-    started = second[0]
-    assert isinstance(started, Started)
-    # The last token of the first answer was chosen, but never evaluated.
-    assert started.cached_tokens == len(prompt) + 7
+def test_a_call_that_evaluates_many_tokens_ends_when_it_is_cancelled(web: WebProcess) -> None:
+    web.send(generate(0, LONG[::-1]))
+    began = bridge.nodes()
+    web.until_finished()
+    whole = bridge.nodes() - began
+    last: list[PipelineEvent] = []
+
+    def cancel() -> None:
+        web.send(Cancel(1))
+        last.extend(web.until_finished()[-1:])
+
+    assert computed(web, cancel) < whole / 2
+    assert isinstance(last[0], Finished)
+    assert (last[0].reason, last[0].slot_tokens) == ("cancelled", 0)
+    # The next one is not cancelled.
+    web.send(generate(2, LONG[:20], limit=5))
+    assert any(isinstance(event, Text) and event.ids for event in web.until_finished())
 
 
-def test_the_cache_of_a_cancelled_prefill_is_reused(open_demo: OpenModel) -> None:
-    bench = Bench(open_demo, "step")
-    prompt = [*open_demo.tokenizer.prefix, *range(400, 440)]
-    cancelled = bench.run(prompt, 4, cancel_after=20)[-1]
-    assert isinstance(cancelled, Finished)
-    assert (cancelled.reason, cancelled.slot_tokens) == ("cancelled", 19)
-    started = bench.run(prompt, 4)[0]
-    assert isinstance(started, Started)
-    assert started.cached_tokens == 19
+def test_a_cancel_that_comes_too_late_concerns_nothing(web: WebProcess) -> None:
+    web.send(generate(1, LONG[:20]))
+    web.until_finished()
+    web.send(Cancel(1))
+    web.send(generate(2, LONG[:20], limit=5))
+    web.send(Cancel(1))
+    last = web.until_finished()[-1]
+    assert isinstance(last, Finished)
+    assert last.reason != "cancelled"
 
 
-def test_chatglm_6b_evaluates_each_prompt_anew(open_model: Callable[[str], OpenModel]) -> None:
-    model = open_model("chatglm")
-    bench = Bench(model, "step")
-    prompt = model.format.render_text("hello world")
-    for _ in range(2):
-        events = bench.run(prompt, 5)
-        started = events[0]
-        assert isinstance(started, Started)
-        assert started.cached_tokens == 0
-        assert ids_of(events) == bench.expected(prompt, 5)
+def test_the_engine_ends_in_the_middle_of_a_call_when_the_web_process_is_gone(web: WebProcess) -> None:
+    computed(web, web.close)
+    assert isinstance(web.ended, ParentGone)
 
 
-def test_a_constraint_that_is_never_met_fails_after_a_bounded_number_of_attempts(open_demo: OpenModel) -> None:
-    bench = Bench(open_demo, "auto")
-    prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
-    events = bench.run(prompt, 3, output=OutputSpec(required=True, tools=("get_weather", "get_time")))
-    assert isinstance(events[-1], Failed)
-    assert events[-1].kind == "answer"
-    assert str(ATTEMPTS) in events[-1].message
-    assert not any(isinstance(event, Text) for event in events)
-
-
-def test_the_web_process_hears_of_an_answer_that_is_held_back(
-    open_demo: OpenModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "ALIVE_SECONDS", 0.0)
-    # Chance could end an attempt early.
-    monkeypatch.setattr(engine, "RETRY_TEMPERATURE", 0.0)
-    bench = Bench(open_demo, "auto")
-    prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
-    events = bench.run(prompt, 3, output=OutputSpec(required=True, tools=("get_weather", "get_time")))
-    # Three tokens make two steps, in each attempt.
-    assert sum(isinstance(event, Alive) for event in events) == 2 * ATTEMPTS
-
-
-class BrokenReader:
-    """Returns one text, and then raises ``error``."""
-
-    reason: FinishReason | None = None
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-        self._fed = 0
-
-    def feed(self, token: int) -> list[Event]:
-        self._fed += 1
-        if self._fed > 1:
-            raise self._error
-        return [Text("mine", [token])]
-
-    def finish(self) -> list[Event]:
-        return []
-
-
-class BrokenFormat:
-    """A format whose reader fails."""
-
-    reuses_prefix = True
-    image_ids: tuple[int, ...] = ()
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def reader(self, output: OutputSpec, stop: list[str]) -> BrokenReader:
-        return BrokenReader(self._error)
-
-
-@pytest.mark.parametrize(
-    ("error", "logged"),
-    [
-        (LookupError("what was sent"), r"LookupError at \S+\.py:\d+ in .+"),
-        (UnicodeEncodeError("utf-8", "what was sent", 0, 1, "x"), r"UnicodeEncodeError at \S+\.py:\d+ in .+"),
-        (RecursionError("what was sent"), r"RecursionError at \S+\.py:\d+ in .+"),
-        (RuntimeError("check failed\n(chatglm.cpp:1)"), r"RuntimeError \(check failed \(chatglm\.cpp:1\)\) at .+"),
-    ],
-)
-def test_an_error_costs_only_the_request_that_raised_it(
-    error: Exception,
-    logged: str,
-    open_demo: OpenModel,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    # The text that the writer holds when the request fails must not become the next one's.
-    monkeypatch.setattr(coalescing, "HOLD_SECONDS", float("inf"))
-    bench = Bench(open_demo, "auto")
-    prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
-    with monkeypatch.context() as patched:
-        patched.setattr(bench.engine, "_format", BrokenFormat(error))
-        started, text, failed = bench.run(prompt, 8)
-    assert isinstance(started, Started)
-    assert isinstance(text, Text)
-    assert text.text == "mine"
-    assert isinstance(failed, Failed)
-    assert failed.kind == "engine"
-    assert "sent" not in failed.message
-    assert re.fullmatch(rf"A request failed: {logged}\n", capfd.readouterr().out)
-    assert ids_of(bench.run(prompt, 8)) == bench.expected(prompt, 8)
-
-
-def test_the_engine_stops_when_the_web_process_is_gone(open_demo: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    def send(frame: Frame) -> None:
-        raise ParentGone
-
-    bench = Bench(open_demo, "auto")
-    monkeypatch.setattr(bench.connection, "send", send)
-    bench.connection.incoming.append(Generate(9, [[400]], [1], [1], GREEDY, (), OutputSpec(), None, False))
-    prompt = [*open_demo.tokenizer.prefix, *range(400, 410)]
-    bench.run(prompt, 8)
-    assert len(bench.connection.incoming) == 1
-
-
-def test_a_frame_that_does_not_fit_ends_the_engine_and_not_only_the_request(
-    open_demo: OpenModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def receive_nowait() -> Frame | None:
-        raise FrameError("not a frame")
-
-    bench = Bench(open_demo, "auto")
-    monkeypatch.setattr(bench.connection, "receive_nowait", receive_nowait)
-    bench.connection.incoming.append(Generate(1, [[400]], [1], [5], GREEDY, (), OutputSpec(), None, False))
-    with pytest.raises(FrameError):
-        bench.engine.serve()
-
-
-def picture() -> bytes:
-    file = io.BytesIO()
-    Image.linear_gradient("L").convert("RGB").save(file, "PNG")
-    return file.getvalue()
-
-
-def with_image(model: OpenModel, before: str = "", after: str = "") -> list[int]:
-    """The prompt of a conversation that shows an image in its last message."""
-    shown = Message("user", after or "What is this?", image=b"")
-    return model.format.render(Conversation((Message("system", before), shown) if before else (shown,))).ids
-
-
-@pytest.mark.parametrize("mode", ["step", "batch", "auto"])
-@pytest.mark.parametrize("longest_batch", [40, 10_000])
-def test_the_text_after_an_image_may_be_evaluated_with_it_or_step_by_step(
-    mode: str, longest_batch: int, open_model: Callable[..., OpenModel]
-) -> None:
-    model = open_model("glm4v", image_size=32)
-    bench = Bench(model, mode, longest_batch=longest_batch)
-    prompt = with_image(model, after="Tell me what you see, hello world. " * 4)
-    expected = bench.expected(prompt, 12, picture())
-    assert len(set(expected)) > 1
-    for _ in range(2):
-        events = bench.run(prompt, 12, image=picture())
-        assert ids_of(events) == expected
-        started = events[0]
-        assert isinstance(started, Started)
-        assert (started.prompt_tokens, started.cached_tokens) == (len(prompt) + 15, 0)
-        assert started.batch_tokens > 0
-    # No other prompt continues from the image's cache.
-    assert bench.expected(with_image(model)[:3], 5) == ids_of(bench.run(with_image(model)[:3], 5))
-
-
-def test_an_image_after_more_text_than_memory_admits_in_one_call_is_refused(
-    open_model: Callable[..., OpenModel],
-) -> None:
-    model = open_model("glm4v", image_size=32)
-    bench = Bench(model, "auto", longest_batch=40)
-    (refused,) = bench.run(with_image(model, before="hello world " * 20), 3, image=picture())
-    assert isinstance(refused, Failed)
-    assert refused.kind == "prompt"
-    assert "Shorten the text before the image" in refused.message
-    assert isinstance(bench.run(with_image(model), 3, image=picture())[-1], Finished)
-
-
-def test_an_answer_to_an_image_that_misses_a_constraint_is_tried_again(open_model: Callable[..., OpenModel]) -> None:
-    model = open_model("glm4v", image_size=32)
-    bench = Bench(model, "auto")
-    demand = OutputSpec(required=True, tools=("get_weather", "get_time"))
-    events = bench.run(with_image(model), 3, output=demand, image=picture())
-    assert isinstance(events[-1], Failed)
-    assert events[-1].kind == "answer"
-    assert ids_of(bench.run(with_image(model), 5, image=picture())) == bench.expected(with_image(model), 5, picture())
-
-
-def test_ids_that_open_a_missing_image_are_refused(open_model: Callable[..., OpenModel]) -> None:
-    model = open_model("glm4v", image_size=32)
-    bench = Bench(model, "batch")
-    prompt = [*model.tokenizer.prefix, 5, model.format.image_ids[0], 6, 7]
-    (refused,) = bench.run(prompt, 3)
-    assert isinstance(refused, Failed)
-    assert refused.kind == "prompt"
+def test_a_frame_that_does_not_fit_ends_the_engine_and_not_only_the_request(web: WebProcess) -> None:
+    computed(web, lambda: web.socket.sendall(pack(Alive())))
+    web._thread.join(PATIENCE)
+    assert isinstance(web.ended, FrameError)

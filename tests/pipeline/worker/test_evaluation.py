@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from glm_api.backend.errors import PromptError
-from glm_api.pipeline.worker.evaluation import Evaluator, Plan
+from glm_api.pipeline.frames import PrefillMode
+from glm_api.pipeline.worker.evaluation import Evaluator
 
 
-def evaluator(mode: str = "auto", longest: int = 1000, step: float = 0.0, batch: float = 0.0) -> Evaluator:
-    made = Evaluator(mode, longest, whole_prompts=False)  # type: ignore[arg-type]
+def evaluator(mode: PrefillMode = "auto", longest: int = 1000, step: float = 0.0, batch: float = 0.0) -> Evaluator:
+    made = Evaluator(mode, longest, 1, whole_prompts=False)
     if step:
         made.rates.note_step(step)
     if batch:
@@ -42,12 +43,8 @@ def test_the_cheaper_way_is_chosen(made: Evaluator, total: int, cached: int, bat
     assert made.plan(total, cached).batch == batch
 
 
-def test_the_time_of_a_batch_is_estimated() -> None:
-    assert evaluator("batch", batch=2).plan(100, 0) == Plan(100, 200.0)
-
-
 def test_a_family_that_reuses_no_prefix_evaluates_whole_prompts() -> None:
-    made = Evaluator("step", 10, whole_prompts=True)
+    made = Evaluator("step", 10, 1, whole_prompts=True)
     assert made.plan(100, 0).batch == 100
 
 

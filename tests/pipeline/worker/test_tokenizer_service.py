@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 
 import pytest
@@ -16,7 +17,23 @@ from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.tokenizer_service import TokenizerService
 from tests.support.model_files.fixtures import OpenModel
 
-from .test_engine import ScriptedConnection
+
+class ScriptedConnection:
+    """Gives out frames, then is gone; keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.incoming: deque[Frame] = deque()
+        self.sent: list[Frame] = []
+        self.received = 0
+
+    def send(self, frame: Frame) -> None:
+        self.sent.append(frame)
+
+    def receive(self) -> Frame:
+        if not self.incoming:
+            raise ParentGone
+        return self.incoming.popleft()
+
 
 CHAT = EncodeChat(1, Conversation((Message("user", "secret"),)), 100)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glm_api.pipeline.job import Sampling
-from glm_api.pipeline.worker.sampler import Logprobs, NothingAllowed, Sampler
+from glm_api.pipeline.worker.sampling import Logprobs, NothingAllowed, Sampler
 
 SIZE = 12
 IDS = st.integers(0, SIZE - 1)
@@ -187,4 +187,4 @@ def test_logprobs_are_those_of_the_model_whatever_is_done_to_its_logits(logits: 
     ],
 )
 def test_a_plain_greedy_choice_needs_no_sampler(sampling: Sampling, needed: bool) -> None:
-    assert Sampler.changes(sampling) is needed
+    assert Sampler.is_needed(sampling) is needed

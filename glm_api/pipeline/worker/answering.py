@@ -1,0 +1,418 @@
+"""Answer the prompts of a request: evaluate, choose ids, and turn these into events."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from glm_api.backend.errors import PromptError
+from glm_api.log.faults import describe
+from glm_api.pipeline.formats.base import AnswerReader, Format
+from glm_api.pipeline.frames import (
+    Alive,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    FrameError,
+    Generate,
+    Progress,
+    PromptLogprobs,
+    Started,
+    Text,
+    TokenLogprob,
+)
+from glm_api.pipeline.job import Sampling
+from glm_api.pipeline.worker import bridge
+from glm_api.pipeline.worker.coalescing import EventWriter, Sender
+from glm_api.pipeline.worker.connection import ParentGone
+from glm_api.pipeline.worker.evaluation import Cancelled, ChatglmPipeline, Evaluator, Plan, PromptImage
+from glm_api.pipeline.worker.images import decode_image
+from glm_api.pipeline.worker.slots import Slot, SlotPool
+
+if TYPE_CHECKING:
+    from glm_api.pipeline.worker.constraints import Constraint
+    from glm_api.pipeline.worker.sampling import Logprobs
+
+
+class Vocabulary(Protocol):
+    """The part of the tokenizer that an answer needs."""
+
+    end_ids: frozenset[int]
+
+    def show(self, ids: list[int]) -> str:
+        """Return the text of ``ids``, special tokens shown."""
+
+    def decode(self, ids: list[int]) -> bytes:
+        """Return the bytes that ``ids`` add to a text."""
+
+
+class BoundedReader:
+    """Reads the ids of one answer, ``limit`` at most. ``tokens`` counts them, the one that ends the answer included."""
+
+    def __init__(self, reader: AnswerReader, limit: int, stop_ids: tuple[int, ...], end_id: int) -> None:
+        self._reader = reader
+        self._limit = limit
+        self._stop_ids = stop_ids
+        self._end_id = end_id
+        self.tokens = 0
+        self.reason: FinishReason | None = None
+
+    def feed(self, token: int) -> list[Event]:
+        """Return the events that ``token`` completes; ``reason`` is set when it ends the answer."""
+        self.tokens += 1
+        events = self._reader.feed(self._end_id if token in self._stop_ids else token)
+        self.reason = self._reader.reason
+        if self.reason is None and self.tokens >= self._limit:
+            self.reason = "length"
+        return events
+
+    def end(self) -> list[Event]:
+        """End the answer as the model's own end does; return what completes it."""
+        events = self._reader.feed(self._end_id)
+        self.reason = self._reader.reason or "stop"
+        return events
+
+    def finish(self) -> list[Event]:
+        """Return what the reader still holds back, which may end with a stop string or complete a call."""
+        events = self._reader.finish()
+        self.reason = self._reader.reason or self.reason
+        return events
+
+
+class Chooser:
+    """Chooses the ids of one answer by its sampling parameters and its grammar, in the hook of the bridge.
+
+    ``choose`` is the hook. ``over`` is set when no further id may follow.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt: list[int],
+        vocabulary: Vocabulary,
+        size: int,
+        index: int,
+        constraint: Constraint | None,
+    ) -> None:
+        # Imported here, because numpy takes a tenth of a second, few answers need it, and a restart must be quick.
+        import numpy as np
+
+        from glm_api.pipeline.worker.sampling import Sampler
+
+        self._sampler = Sampler(sampling, prompt, size, index)
+        self._constraint = constraint
+        self._vocabulary = vocabulary
+        self._no_end = None
+        self._min_tokens = float("inf") if sampling.ignore_eos else sampling.min_tokens
+        if self._min_tokens:
+            self._no_end = np.zeros(size, np.bool_)
+            self._no_end[list({*vocabulary.end_ids, *sampling.stop_token_ids})] = True
+        self._chosen = 0
+        self._logprobs: deque[TokenLogprob] = deque()
+        self.over = False
+
+    @staticmethod
+    def is_needed(sampling: Sampling, constraint: Constraint | None) -> bool:
+        """Return whether chatglm_cpp's own choice of the likeliest id will not do."""
+        if constraint is not None or sampling.min_tokens or sampling.ignore_eos:
+            return True
+        from glm_api.pipeline.worker.sampling import Sampler
+
+        return Sampler.is_needed(sampling)
+
+    def choose(self, logits: bridge.Logits) -> None:
+        """Choose an id and make it the likeliest of ``logits``."""
+        from glm_api.pipeline.worker.constraints import GrammarError
+        from glm_api.pipeline.worker.sampling import NothingAllowed
+
+        forbidden = None
+        try:
+            if self._constraint is not None:
+                forbidden = self._constraint.forbidden()
+            if self._no_end is not None and self._chosen < self._min_tokens:
+                forbidden = self._no_end if forbidden is None else forbidden | self._no_end
+            token, logprobs = self._sampler.choose(logits, forbidden)
+            if self._constraint is not None:
+                self._constraint.consume(token)
+        except (NothingAllowed, GrammarError) as error:
+            print(f"An answer ended early: {str(error) or 'no token may follow'}", flush=True)
+            self.over = True
+            return
+        self._chosen += 1
+        if logprobs is not None:
+            self._logprobs.append(named(self._vocabulary, token, logprobs))
+
+    def must_end(self) -> bool:
+        """Return whether the answer is complete, and nothing but its end may follow."""
+        return self._constraint is not None and self._constraint.over
+
+    def with_logprobs(self, events: list[Event]) -> list[Event]:
+        """Add the log-probabilities of their ids to the texts among ``events``, which come in the order of the ids."""
+        if not self._logprobs:
+            return events
+        return [self._with_logprobs(event) for event in events]
+
+    def _with_logprobs(self, event: Event) -> Event:
+        ids: list[int] = getattr(event, "ids", [])
+        if not ids:
+            return event
+        found = []
+        for token in ids:
+            # The ids of the end of an answer, or of a turn, are in no event.
+            while (logprob := self._logprobs.popleft()).id != token:
+                pass
+            found.append(logprob)
+        return Text(event.text, ids, found) if isinstance(event, Text) and event.text else event
+
+
+def named(vocabulary: Vocabulary, token: int, logprobs: Logprobs) -> TokenLogprob:
+    """Return ``logprobs`` of ``token`` with the bytes of the tokens."""
+
+    def piece(id: int) -> bytes:
+        return vocabulary.decode([id]) or vocabulary.show([id]).encode()
+
+    return TokenLogprob(token, piece(token), logprobs.chosen, [(id, piece(id), value) for id, value in logprobs.top])
+
+
+@dataclass(slots=True)
+class Task:
+    """One prompt on its slot, whose cache holds the first ``cached`` ids of it.
+
+    ``image_tokens`` is what the image takes of the context beyond its ids. Times are those of ``perf_counter``;
+    ``prefilled`` is None until the prompt has been evaluated.
+    """
+
+    request: Generate
+    prompt: list[int]
+    image: PromptImage | None
+    image_tokens: int
+    limit: int
+    slot: Slot[ChatglmPipeline]
+    cached: int
+    plan: Plan
+    begun: float
+    prefilled: float | None = None
+
+    def prompt_ms(self, now: float) -> float:
+        """Return the milliseconds that the evaluation of the prompt has taken, until ``now`` at most."""
+        return ((self.prefilled or now) - self.begun) * 1000
+
+    def predicted_ms(self, now: float) -> float:
+        """Return the milliseconds that the answer has taken until ``now``."""
+        return 0.0 if self.prefilled is None else (now - self.prefilled) * 1000
+
+
+class Answerer:
+    """Answers prompts, one at a time. `answer` runs in one thread; the other methods are for the listening thread.
+
+    ``size`` is the number of logits. ``compile_grammar`` returns a constraint at the beginning of a grammar.
+    """
+
+    def __init__(
+        self,
+        connection: Sender,
+        format: Format,
+        pool: SlotPool[ChatglmPipeline],
+        evaluator: Evaluator,
+        vocabulary: Vocabulary,
+        size: int,
+        compile_grammar: Callable[[str], Constraint],
+    ) -> None:
+        self._connection = connection
+        self._format = format
+        self._pool = pool
+        self._evaluator = evaluator
+        self._vocabulary = vocabulary
+        self._size = size
+        self._compile_grammar = compile_grammar
+        self._writer = EventWriter(connection)
+        self._task: Task | None = None
+        self.busy = False
+        """Whether there is a request to answer."""
+
+    # --- for the listening thread ---
+
+    def prepare(self) -> None:
+        """A request follows: `cancel` concerns that one from now on."""
+        self.busy = True
+        self._evaluator.cancelled = False
+        bridge.abort(False)
+
+    def cancel(self) -> None:
+        """End the request that is being answered, within a node of the model's graph."""
+        self._evaluator.cancelled = True
+        bridge.abort()
+
+    def tell_alive(self) -> None:
+        """Tell the web process how far the model is, if it has computed since the last call. Raises `ParentGone`."""
+        task = self._task
+        if task is None or not self._evaluator.is_computing():
+            return
+        processed = self._evaluator.processed
+        if task.prefilled is None and processed is not None:
+            self._report(task, processed)
+        else:
+            self._connection.send(Alive())
+
+    # --- for the answering thread ---
+
+    def answer(self, request: Generate) -> None:
+        """Answer all prompts of ``request``. Raises `ParentGone` and `FrameError`."""
+        try:
+            prompts = zip(request.prompts, request.sizes, request.limits, strict=True)
+            for index, (prompt, size, limit) in enumerate(prompts):
+                if self._answer(request, index, prompt, size, limit) == "cancelled":
+                    return
+        except (ParentGone, FrameError):
+            raise
+        except PromptError as error:
+            self._fail("prompt", error.message)
+        except Exception as error:
+            # One of chatglm_cpp's checks, or an error that nobody foresaw: it costs one request, not the process.
+            print(f"A request failed: {describe(error)}", flush=True)
+            self._fail("engine", "The model failed while it worked on this request. Try again.")
+        finally:
+            self._task = None
+
+    def _fail(self, kind: Literal["answer", "prompt", "engine"], message: str) -> None:
+        # Text that the writer still holds belongs to this answer, not to the next one.
+        self._writer.flush()
+        # Before the frame, because the next request may follow it at once.
+        self.busy = False
+        self._connection.send(Failed(kind, message))
+
+    def _answer(self, request: Generate, index: int, prompt: list[int], size: int, limit: int) -> FinishReason:
+        image = self._image_in(prompt, request)
+        image_tokens = size - len(prompt)
+        slot, cached = self._pool.choose(prompt)
+        reuses_cache = self._format.reuses_prefix and image is None
+        if not reuses_cache or request.sampling.prompt_logprobs:
+            cached = 0
+        plan = self._evaluator.plan(size, cached, 0 if image is None else image.end + image_tokens)
+        if request.sampling.prompt_logprobs:
+            plan = self._step_by_step(plan)
+        self._connection.send(Started(size, 0 if plan.batch else cached))
+        task = Task(request, prompt, image, image_tokens, limit, slot, cached, plan, time.perf_counter())
+        self._task = task
+        tokens = 0
+        reason: FinishReason = "length"
+        try:
+            if limit > 0 or request.sampling.prompt_logprobs:
+                reason, tokens = self._generate(task, index)
+        except Cancelled:
+            reason = "cancelled"
+        except BaseException:
+            # The cache may hold anything now.
+            slot.cached_ids.clear()
+            raise
+        finally:
+            if not reuses_cache:
+                slot.cached_ids.clear()
+        now = time.perf_counter()
+        self._writer.flush()
+        if index == len(request.prompts) - 1 or reason == "cancelled":
+            self.busy = False
+        self._connection.send(
+            Finished(reason, tokens, task.prompt_ms(now), task.predicted_ms(now), slot.index, len(slot.cached_ids))
+        )
+        return reason
+
+    def _step_by_step(self, plan: Plan) -> Plan:
+        """Return the plan for a prompt of which each token's logits are wanted: one call gives the last ones only."""
+        if not self._format.reuses_prefix:
+            raise PromptError("This model gives no log-probabilities for the tokens of a prompt.")
+        return Plan(0)
+
+    def _image_in(self, prompt: list[int], request: Generate) -> PromptImage | None:
+        """Return the image that ``prompt`` shows. Raises `PromptError`."""
+        ids = self._format.image_ids
+        if request.image is not None:
+            return PromptImage(decode_image(request.image), prompt.index(ids[0]) + len(ids))
+        # Only token ids that a client sends open an image that is not there. chatglm_cpp would write the image's places
+        # all the same, past the end of the prompt's.
+        if ids and ids[0] in prompt:
+            raise PromptError(f"The prompt opens an image (token {ids[0]}), which only a chat message can show.")
+        return None
+
+    def _generate(self, task: Task, index: int) -> tuple[FinishReason, int]:
+        """Evaluate the prompt and generate until the answer is over; return why, and its tokens. Raises `Cancelled`."""
+        request = task.request
+        constraint = None if request.output.grammar is None else self._compile_grammar(request.output.grammar)
+        end_id = min(self._vocabulary.end_ids)
+        reader = BoundedReader(
+            self._format.reader(request.output, request.stop), task.limit, request.sampling.stop_token_ids, end_id
+        )
+        if Chooser.is_needed(request.sampling, constraint):
+            chooser = Chooser(request.sampling, task.prompt, self._vocabulary, self._size, index, constraint)
+            with self._evaluator.choosing(chooser.choose):
+                return self._generate_with(task, reader, chooser)
+        return self._generate_with(task, reader, None)
+
+    def _generate_with(self, task: Task, reader: BoundedReader, chooser: Chooser | None) -> tuple[FinishReason, int]:
+        token = self._prefill(task)
+        task.prefilled = time.perf_counter()
+        length = len(task.prompt)
+        while task.limit:
+            if chooser is not None and chooser.over:
+                self._writer.put(chooser.with_logprobs(reader.end()))
+                break
+            events = reader.feed(token)
+            if reader.reason is None and chooser is not None and chooser.must_end():
+                events += reader.end()
+            self._writer.put(events if chooser is None else chooser.with_logprobs(events))
+            if reader.reason is not None:
+                break
+            token = self._evaluator.next(task.slot, token, length, task.image_tokens)
+        events = reader.finish()
+        self._writer.put(events if chooser is None else chooser.with_logprobs(events))
+        return reader.reason or "length", reader.tokens
+
+    def _prefill(self, task: Task) -> int:
+        """Evaluate the prompt and return the first id of the answer. Raises `Cancelled`."""
+        if task.request.sampling.prompt_logprobs:
+            return self._prefill_with_logprobs(task)
+        token = self._evaluator.prefill(
+            task.slot,
+            task.prompt,
+            task.cached,
+            task.plan,
+            lambda processed: self._report(task, processed),
+            task.image,
+            task.image_tokens,
+        )
+        if task.request.progress:
+            self._report(task, len(task.prompt) + task.image_tokens)
+        return token
+
+    def _prefill_with_logprobs(self, task: Task) -> int:
+        """The same, token by token, telling what the model thought of each."""
+        from glm_api.pipeline.worker.sampling import logprobs
+
+        prompt, top = task.prompt, task.request.sampling.top_logprobs or 0
+        found: list[TokenLogprob] = []
+
+        def look(logits: bridge.Logits) -> None:
+            following = prompt[len(found) + 1]
+            found.append(named(self._vocabulary, following, logprobs(logits, following, top)))
+
+        if len(prompt) > 1:
+            with self._evaluator.choosing(look):
+                self._evaluator.prefill(
+                    task.slot,
+                    prompt[:-1],
+                    0,
+                    task.plan,
+                    lambda processed: self._report(task, processed),
+                    choose_each=True,
+                )
+        self._connection.send(PromptLogprobs(found))
+        return self._evaluator.next(task.slot, prompt[-1], len(prompt)) if task.limit else -1
+
+    def _report(self, task: Task, processed: int) -> None:
+        elapsed = (time.perf_counter() - task.begun) * 1000
+        total = len(task.prompt) + task.image_tokens
+        self._connection.send(Progress(processed, total, task.cached, elapsed))
