@@ -67,9 +67,13 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         return st.one_of(*map(values, arguments))
     if origin is list:
         return st.lists(values(arguments[0]), max_size=3)
+    if origin is tuple and arguments[-1] is not ...:
+        return st.tuples(*map(values, arguments))
     if origin is tuple:
         return st.lists(values(arguments[0]), max_size=3).map(tuple)
-    assert dataclasses.is_dataclass(hint) or issubclass(hint, Frame), hint
+    if origin is dict:
+        return st.dictionaries(values(arguments[0]), values(arguments[1]), max_size=3)
+    assert dataclasses.is_dataclass(hint) or issubclass(hint, msgspec.Struct), hint
     fields = {name: values(field) for name, field in get_type_hints(hint).items() if not name.startswith("_")}
     return st.fixed_dictionaries(fields).map(lambda given: hint(**given))
 
