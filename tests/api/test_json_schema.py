@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
+import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 
 from glm_api.api.json_schema import KEYWORDS, MAX_DEPTH, check_answer_schema, check_schema, standalone
+from glm_api.pipeline.worker import structured_output
+from glm_api.pipeline.worker.structured_output import ConstraintNotMet, json_answer
 from tests.support.client import CHAT, HELLO, refused
 from tests.support.fake_pipeline import FakePipeline
 from tests.support.listener import Listener
+from tests.support.processes import PATIENCE
 
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
@@ -176,6 +180,34 @@ def test_a_schema_that_cannot_be_evaluated_is_refused_with_its_param(
     assert not listener.heard()
 
 
+@pytest.mark.parametrize("schema", WORK, ids=itertools.count())
+def test_an_accepted_schema_can_be_evaluated(client: FlaskClient, fake: FakePipeline, schema: dict[str, Any]) -> None:
+    format = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
+    response = client.post(CHAT, json={"messages": HELLO, "response_format": format})
+    assert response.status_code == 200, response.text
+    demanded = fake.jobs[-1].output.json_schema
+    assert demanded is not None
+    for answer in ('{"a": {"b": "c", "next": {}}}', '{"a": "2020-02"}', "{}"):
+        assert can_check(answer, json.loads(demanded))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def a_patient_check() -> Iterator[None]:
+    """How busy the machine is decides nothing here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(structured_output, "CHECK_SECONDS", PATIENCE)
+        yield
+
+
+def can_check(answer: str, schema: dict[str, Any]) -> bool:
+    """Whether ``answer`` can be checked against ``schema``; it need not fit."""
+    try:
+        json_answer(answer, schema)
+    except ConstraintNotMet as unmet:
+        return "could not be checked" not in str(unmet)
+    return True
+
+
 @pytest.mark.parametrize("pattern", [r"\p{L}+", r"(?<year>\d+)", r"(?<=a*)b", r"\u{1F600}", r"\cJ"])
 def test_ecma_262_patterns_that_python_does_not_know_are_accepted_in_tools_only(pattern: str) -> None:
     check_schema(with_pattern(pattern))
@@ -276,8 +308,12 @@ SCHEMAS = st.recursive(st.sampled_from([{}, True, {"type": "string"}]), schemas,
 
 
 @settings(max_examples=400, deadline=None)
-@given(schemas(SCHEMAS))
-@example({"dependencies": {"a": {}, "b": ["a"]}, "$ref": "#a", "$schema": DRAFT_7})
-def test_any_schema_is_refused_or_accepted(schema: dict[str, Any]) -> None:
-    with contextlib.suppress(ValidationError):
+@given(schemas(SCHEMAS), _DATA)
+@example({"dependencies": {"a": {}, "b": ["a"]}, "$ref": "#a", "$schema": DRAFT_7}, {})
+def test_any_schema_is_refused_or_can_be_evaluated(schema: dict[str, Any], value: Any) -> None:
+    try:
         check_answer_schema(schema)
+    except ValidationError:
+        return
+    for answer in (value, {"a": value, "b": {"a": value}}, [value, [value]]):
+        assert can_check(json.dumps(answer), standalone(schema))

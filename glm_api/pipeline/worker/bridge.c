@@ -16,9 +16,12 @@ typedef void (*logits_hook)(float *logits, size_t count);
 static int (*real_compute)(void *, void *);
 static void (*real_set_threads)(void *, int);
 static void (*real_set_abort)(void *, bool (*)(void *), void *);
+static size_t (*real_get_size)(void *);
+static bool (*real_reserve)(void *, void *, const int *, const int *);
 static void *(*save_thread)(void);
 static void (*restore_thread)(void *);
 
+static bool reserving;
 static logits_hook hook;
 static int threads;
 static atomic_bool aborting;
@@ -28,9 +31,12 @@ static atomic_uint computations;
 static atomic_uint thread_settings;
 
 /* `set_abort` is NULL where the extension has no such function. */
-void bridge_connect(void *compute, void *set_threads, void *set_abort, void *save, void *restore) {
+void bridge_connect(void *compute, void *set_threads, void *get_size, void *reserve, void *set_abort, void *save,
+                    void *restore) {
     real_compute = compute;
     real_set_threads = set_threads;
+    real_get_size = get_size;
+    real_reserve = reserve;
     real_set_abort = set_abort;
     save_thread = save;
     restore_thread = restore;
@@ -70,6 +76,21 @@ int ggml_backend_graph_compute(void *backend, void *graph) {
     int status = real_compute(backend, graph);
     restore_thread(state);
     return status;
+}
+
+/* ggml adds 32 bytes to what it allocates, for a first address that is a multiple of 32, and counts them in. So a graph
+ * that needs up to 32 bytes more than the buffer was made for gets no larger one, and writes past its end. The graphs of
+ * an answer grow by a few bytes a token. */
+bool ggml_gallocr_reserve_n(void *allocator, void *graph, const int *node_buffers, const int *leaf_buffers) {
+    reserving = true;
+    bool done = real_reserve(allocator, graph, node_buffers, leaf_buffers);
+    reserving = false;
+    return done;
+}
+
+size_t ggml_backend_buffer_get_size(void *buffer) {
+    size_t size = real_get_size(buffer);
+    return reserving && size > 32 ? size - 32 : size;
 }
 
 /* chatglm::BaseModelForCausalLM::sampling_repetition_penalty(float *first, float *last, vector<int> const &ids, float)

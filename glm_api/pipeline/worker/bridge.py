@@ -24,7 +24,13 @@ LIBRARY = Path(__file__).with_name("libbridge.so")
 # Any penalty but 1 makes chatglm_cpp call the hook; the hook decides what is done.
 CALL_HOOK = 2.0
 
-_ADDRESSES = ("ggml_backend_graph_compute", "ggml_backend_cpu_set_n_threads", "ggml_backend_cpu_set_abort_callback")
+_ADDRESSES = (
+    "ggml_backend_graph_compute",
+    "ggml_backend_cpu_set_n_threads",
+    "ggml_backend_buffer_get_size",
+    "ggml_gallocr_reserve_n",
+    "ggml_backend_cpu_set_abort_callback",
+)
 _HOOK = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_float), ctypes.c_size_t)
 
 
@@ -49,7 +55,7 @@ def _open() -> ctypes.CDLL:
         library = ctypes.CDLL(str(LIBRARY), mode=ctypes.RTLD_GLOBAL)
     except OSError:
         raise BridgeError(f"{LIBRARY.name} is missing or cannot be opened. `make setup` builds it.") from None
-    library.bridge_connect.argtypes = [ctypes.c_void_p] * 5
+    library.bridge_connect.argtypes = [ctypes.c_void_p] * 7
     library.bridge_abort.argtypes = [ctypes.c_bool]
     for counter in (library.bridge_nodes, library.bridge_computations, library.bridge_thread_settings):
         counter.restype = ctypes.c_uint
@@ -62,7 +68,7 @@ def _connect(library: ctypes.CDLL) -> None:
     dlsym.restype, dlsym.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
     extension = ctypes.CDLL(_C.__file__)
     real = [dlsym(extension._handle, name.encode()) for name in _ADDRESSES]
-    if None in real[:2]:
+    if None in real[:4]:
         raise BridgeError("This build of chatglm-cpp hides its functions. Install it with `make setup`.")
     lock = (ctypes.pythonapi.PyEval_SaveThread, ctypes.pythonapi.PyEval_RestoreThread)
     library.bridge_connect(*real, *(ctypes.cast(function, ctypes.c_void_p) for function in lock))

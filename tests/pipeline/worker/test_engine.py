@@ -62,6 +62,7 @@ class WebProcess:
             self._engine.serve()
         except (ParentGone, FrameError) as error:
             self.ended = error
+        bridge.abort(False)
 
     def send(self, frame: Frame) -> None:
         self.socket.sendall(pack(frame))
