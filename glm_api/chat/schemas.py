@@ -39,6 +39,11 @@ class ChatRequest(CompletionParameters):
     response_format: ResponseFormat = ANY_TEXT
 
     @property
+    def limit(self) -> int:
+        """Maximum number of new tokens in each choice."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
     def legacy(self) -> bool:
         """Whether calls are returned in the legacy form, because the request used ``functions``."""
         return bool(self.functions)

@@ -15,6 +15,7 @@ def prepare_job(request: CompletionRequest) -> tuple[Job, list[str]]:
     Raises `ApiError`, and `BackendError` from the tokenizer.
     """
     request.check_streaming()
+    request.check_sampling(pipeline.model.vocabulary_size, request.max_tokens)
     prompts = [_tokenized(prompt) for prompt in request.prompt]
     job = Job(
         prompts=[ids for _, ids in prompts for _ in range(request.n)],
