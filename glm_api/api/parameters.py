@@ -68,8 +68,13 @@ class Parameters:
     stream: bool = False
 
     @property
+    def told_logprobs(self) -> int | None:
+        """How many of the likeliest tokens to tell with the log-probability of each token; None tells nothing."""
+        return None
+
+    @property
     def sampling(self) -> Sampling:
-        """How tokens are chosen."""
+        """How tokens are chosen, and what to tell of them."""
         sampling = Sampling(
             temperature=self.temperature,
             top_p=self.top_p,
@@ -84,6 +89,7 @@ class Parameters:
             min_tokens=self.min_tokens,
             ignore_eos=self.ignore_eos,
             stop_token_ids=tuple(self.stop_token_ids),
+            top_logprobs=self.told_logprobs,
         )
         return replace(sampling, temperature=0.0, top_p=1.0) if sampling.greedy else sampling
 
@@ -248,7 +254,6 @@ class ParametersSchema(RequestSchema):
         load_default=False, metadata={"description": "Send the answer as server-sent events while it is generated."}
     )
 
-    top_logprobs = Unsupported(0)
     typical_p = Unsupported(1)
     mirostat = Unsupported(0)
     use_beam_search = Unsupported(False)

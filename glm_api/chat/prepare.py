@@ -14,6 +14,7 @@ from glm_api.pipeline.job import Job
 def prepare_job(request: ChatRequest) -> Job:
     """Return the job that ``request`` asks for. Raises `ApiError`, and `BackendError` from the tokenizer."""
     request.check_streaming()
+    request.check_logprobs()
     request.check_sampling(pipeline.model.vocabulary_size, request.limit)
     conversation = to_conversation(
         instructed(to_messages(request.messages), request.response_format),

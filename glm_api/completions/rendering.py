@@ -10,6 +10,7 @@ from glm_api.api.completion import Completion
 from glm_api.api.generate import Answer
 from glm_api.completions.schemas import CompletionRequest
 from glm_api.models.catalog import fingerprint, served_model
+from glm_api.pipeline.frames import Text
 from glm_api.pipeline.generation import Generation
 
 OBJECT = "text_completion"
@@ -46,6 +47,9 @@ class CompletionStream(ChunkStream):
 
     def text_choice(self) -> tuple[str, str]:
         return f'{{"index":{self.index},"text":', ',"logprobs":null,"finish_reason":null}'
+
+    def told_choice(self, event: Text) -> dict[str, Any]:
+        return _choice(self.index, event.text)
 
     def opening(self) -> str:
         echo = self._echoes[self.index]

@@ -90,6 +90,7 @@ class CompletionRequestSchema(CompletionParametersSchema):
     suffix = Unsupported("", reason="GLM models cannot fill in text before a suffix")
     best_of = Unsupported(1)
     logprobs = Unsupported()
+    top_logprobs = Unsupported(0, reason="`logprobs` is the number of tokens here")
 
 
 class CompletionChoiceSchema(Schema):

@@ -155,6 +155,7 @@ class ResponseRequestSchema(ParametersSchema):
     )
     truncation = Unsupported("disabled", reason="a conversation that is too long is refused, not cut")
     max_tool_calls = Unsupported(reason="this server calls no tools")
+    top_logprobs = Unsupported(0)
     n = Unsupported(1, reason="a response has one answer")
 
 

@@ -60,6 +60,7 @@ def test_defaults(client: FlaskClient, fake: FakePipeline) -> None:
         ({"min_tokens": 4, "max_tokens": 4}, "min_tokens", 4),
         ({"ignore_eos": True}, "ignore_eos", True),
         ({"stop_token_ids": [7, 0x10FFFF]}, "stop_token_ids", (7, 0x10FFFF)),
+        ({}, "top_logprobs", None),
     ],
 )
 @pytest.mark.parametrize(
@@ -98,6 +99,26 @@ def test_unknown_ids_and_contradictions_are_refused(
 ) -> None:
     refused(client.post(path, json={**body, **parameters}), param)
     assert not fake.jobs
+
+
+@pytest.mark.parametrize(
+    ("parameters", "top"),
+    [
+        ({"logprobs": False}, None),
+        ({"logprobs": False, "top_logprobs": 0}, None),
+        ({"top_logprobs": 0}, None),
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 20}, 20),
+    ],
+)
+def test_logprobs(client: FlaskClient, fake: FakePipeline, parameters: dict[str, Any], top: int | None) -> None:
+    sampling = job(client, fake, **parameters).sampling
+    assert (sampling.top_logprobs, sampling.prompt_logprobs) == (top, False)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"logprobs": False}, {"logprobs": None}])
+def test_top_logprobs_need_logprobs(client: FlaskClient, parameters: dict[str, Any]) -> None:
+    refused(refusal(client, top_logprobs=1, **parameters), "top_logprobs")
 
 
 def test_1024_biases_are_accepted_and_no_more(client: FlaskClient, fake: FakePipeline) -> None:
@@ -157,6 +178,8 @@ def test_null_means_the_same_as_absent(client: FlaskClient, fake: FakePipeline) 
         "min_tokens",
         "ignore_eos",
         "stop_token_ids",
+        "logprobs",
+        "top_logprobs",
     ]
     assert job(client, fake, **dict.fromkeys(optional)) == job(client, fake)
 
@@ -182,6 +205,8 @@ OUT_OF_RANGE: list[tuple[str, tuple[Any, ...]]] = [
     ("stop_token_ids", (5, "5", ["5"], [1.0], [-1], [2**31], [1] * 1025)),
     ("min_tokens", (-1, 1.5, "1", True)),
     ("ignore_eos", (1, "true")),
+    ("logprobs", (1, "true", 5)),
+    ("top_logprobs", (-1, 21, 1.0, "1", True)),
     ("stream_options", (True, "x", [])),
     ("response_format", ("json_object", {"type": "yaml"}, {}, {"type": "json_schema"})),
     ("messages", ([], {}, "Hello", HELLO * 2049)),
@@ -217,8 +242,6 @@ def test_progress_needs_a_stream(client: FlaskClient) -> None:
 
 
 UNSUPPORTED: list[tuple[str, list[Any], list[Any]]] = [
-    ("logprobs", [False], [True]),
-    ("top_logprobs", [0], [1, 5]),
     ("typical_p", [1], [0.9]),
     ("mirostat", [0, 0.0], [1, True]),
     ("grammar", [""], ["root ::= x"]),
