@@ -104,6 +104,7 @@ def test_streams_match_their_schemas(client: FlaskClient, document: dict[str, An
         ("/v1/chat/completions", hello),
         ("/v1/chat/completions", {**hello, "logprobs": True, "top_logprobs": 2}),
         ("/v1/completions", {"prompt": "Hi"}),
+        ("/v1/completions", {"prompt": "Hi", "logprobs": 2, "echo": True}),
         ("/v1/responses", {"input": "Hi"}),
     ]
     for path, body in requests:
