@@ -12,7 +12,7 @@ from glm_api.errors import invalid
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import OutputSpec
 
-# The log-probabilities of prompts come in one piece. So many take about 100 MB of memory and half a second.
+# The log-probabilities of prompts come in one piece. So many take about 100 MB of memory and a second.
 MAX_PROMPT_LOGPROBS = 2**18
 
 

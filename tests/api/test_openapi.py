@@ -106,6 +106,7 @@ def test_streams_match_their_schemas(client: FlaskClient, document: dict[str, An
         ("/v1/completions", {"prompt": "Hi"}),
         ("/v1/completions", {"prompt": "Hi", "logprobs": 2, "echo": True}),
         ("/v1/responses", {"input": "Hi"}),
+        ("/v1/responses", {"input": "Hi", "include": ["message.output_text.logprobs"], "top_logprobs": 2}),
     ]
     for path, body in requests:
         media = document["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
