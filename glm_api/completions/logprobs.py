@@ -21,10 +21,10 @@ _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """The prompt in front of an answer. ``tokens`` are the texts of its ids by themselves, if they are to be told."""
+    """The prompt in front of an answer. ``first`` is the text of its first token if its tokens are to be told."""
 
     text: str = ""
-    tokens: Sequence[str] = ()
+    first: str | None = None
 
 
 class LogprobsSchema(Schema):
@@ -52,39 +52,35 @@ class LogprobsSchema(Schema):
 
 def of_prompt(echo: Echo, logprobs: Sequence[TokenLogprob]) -> Lists:
     """Return the lists for the tokens of a prompt. ``logprobs`` begin with the second: nothing precedes the first."""
-    first, *others = (token.encode() for token in echo.tokens)
-    # A special token adds nothing to a text, but has a name.
-    pieces = [entry.piece or name for entry, name in zip(logprobs, others, strict=True)]
-    lists = _lists(logprobs, pieces)
+    first = echo.first or ""
+    others = _lists(logprobs)
     return {
-        "tokens": [_shown(first), *lists["tokens"]],
-        "token_logprobs": [None, *lists["token_logprobs"]],
-        "top_logprobs": [None, *lists["top_logprobs"]],
-        "text_offset": offsets(echo.text, [first, *pieces]),
+        "tokens": [first, *others["tokens"]],
+        "token_logprobs": [None, *others["token_logprobs"]],
+        "top_logprobs": [None, *others["top_logprobs"]],
+        "text_offset": offsets(echo.text, [first.encode(), *(entry.piece for entry in logprobs)]),
     }
 
 
 def of_answer(text: str, logprobs: Sequence[TokenLogprob], begin: int) -> Lists:
     """Return the lists for the tokens of ``text``, which begins at the character ``begin``."""
-    pieces = [entry.piece for entry in logprobs]
-    return {**_lists(logprobs, pieces), "text_offset": [begin + offset for offset in offsets(text, pieces)]}
+    found = offsets(text, [entry.piece for entry in logprobs])
+    return {**_lists(logprobs), "text_offset": [begin + offset for offset in found]}
 
 
-def _lists(logprobs: Sequence[TokenLogprob], pieces: Iterable[bytes]) -> Lists:
-    tokens = [_shown(piece) for piece in pieces]
+def _lists(logprobs: Sequence[TokenLogprob]) -> Lists:
     return {
-        "tokens": tokens,
+        "tokens": [_shown(entry.piece) for entry in logprobs],
         "token_logprobs": [finite(entry.logprob) for entry in logprobs],
-        "top_logprobs": [_top(entry, token) for entry, token in zip(logprobs, tokens, strict=True)],
+        "top_logprobs": [_top(entry) for entry in logprobs],
     }
 
 
-def _top(entry: TokenLogprob, token: str) -> dict[str, float]:
+def _top(entry: TokenLogprob) -> dict[str, float]:
     found: dict[str, float] = {}
-    for id, piece, logprob in entry.top:
+    for _, piece, logprob in [*entry.top, (entry.id, entry.piece, entry.logprob)]:
         # Of several tokens with the same text the first is the likeliest.
-        found.setdefault(token if id == entry.id else _shown(piece), finite(logprob))
-    found.setdefault(token, finite(entry.logprob))
+        found.setdefault(_shown(piece), finite(logprob))
     return found
 
 

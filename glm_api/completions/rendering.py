@@ -40,7 +40,7 @@ def to_json(completion: Completion, echoes: list[Echo], answers: list[Answer], q
 
 def _logprobs(echo: Echo, answer: Answer) -> Lists:
     told = of_answer(answer.text, answer.logprobs, len(echo.text))
-    if not echo.tokens:
+    if echo.first is None:
         return told
     prompt = of_prompt(echo, answer.prompt_logprobs)
     return {name: prompt[name] + told[name] for name in prompt}
@@ -71,7 +71,7 @@ class CompletionStream(ChunkStream):
         echo = self._echoes[self.index]
         self._sent = len(echo.text)
         # With log-probabilities it follows when they are there.
-        return self.text(echo.text) if echo.text and not echo.tokens else ""
+        return self.text(echo.text) if echo.text and echo.first is None else ""
 
     def last_choice(self, reason: str) -> dict[str, Any]:
         return _choice(self.index, "", reason)

@@ -191,6 +191,18 @@ class TestLogprobs:
             assert choice["finish_reason"] == "length"
         assert body["usage"]["completion_tokens"] == 2 * max_tokens
 
+    def test_the_token_that_ends_an_answer_counts(self, client: FlaskClient, fake: FakePipeline) -> None:
+        # lm-evaluation-harness drops the last token, which must not be one of the prompt.
+        end = TokenLogprob(7, b"<|user|>", -0.25, [])
+        fake.scripts = [[Text("", [], [end]), Finished("stop", 1, 1.0, 1.0, 0, 3)]]
+        asked = {"prompt": [97, 98], "logprobs": 1, "echo": True, "max_tokens": 1}
+        choice = whole(client, **asked)["choices"][0]
+        assert choice["text"] == "ab"
+        assert choice["logprobs"]["tokens"] == ["a", "b", "<|user|>"]
+        assert choice["logprobs"]["text_offset"] == [0, 1, 2]
+        last = chunks(client.post(URL, json={**asked, "stream": True}))[-2]["choices"][0]
+        assert (last["text"], last["logprobs"]["tokens"]) == ("", ["<|user|>"])
+
     def test_a_request_for_no_text_at_all_is_refused(self, client: FlaskClient) -> None:
         refused(client.post(URL, json={"prompt": "a", "max_tokens": 0}), "max_tokens")
         refused(client.post(URL, json={"prompt": "a", "max_tokens": -1, "echo": True}), "max_tokens")
@@ -213,7 +225,7 @@ class TestLogprobs:
                 assert [v for choice in found for v in (choice["logprobs"] or {}).get(name, [])] == values
 
     def test_the_echo_comes_first_in_a_stream_and_with_its_own(self, client: FlaskClient, fake: FakePipeline) -> None:
-        fake.scripts = [[Started(2, 0, 0.0), None, *text("c")]]
+        fake.scripts = [[Started(2, 0), None, *text("c")]]
         asked = {"prompt": [97, 98], "logprobs": 0, "echo": True, "stream": True}
         first, second, last = (chunk["choices"][0] for chunk in chunks(client.post(URL, json=asked)))
         assert (first["text"], first["logprobs"]["tokens"]) == ("ab", ["a", "b"])
