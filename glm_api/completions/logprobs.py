@@ -103,7 +103,9 @@ def offsets(text: str, pieces: Iterable[bytes]) -> list[int]:
     at = characters = 0
     for piece in pieces:
         word = piece.removeprefix(b" ")
-        for wanted, gap in ((piece, 0), (word, 0), (piece, LONGEST_GAP), (word, LONGEST_GAP)):
+        # The next space further on may be any space.
+        further = LONGEST_GAP if word else 0
+        for wanted, gap in ((piece, 0), (word, 0), (piece, further), (word, further)):
             begin = data.find(wanted, at, at + gap + len(wanted)) if wanted else -1
             if begin >= 0:
                 characters += len(decode(data[at:begin]))

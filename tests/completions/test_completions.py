@@ -247,6 +247,7 @@ SPECIAL = "<|user|>"
         ("ab cd", [b"ab", b" cd"], [0, 2]),
         # sentencepiece puts a space in front of the first word.
         ("Once a", [b" Once", b" a"], [0, 4]),
+        ("Once a", [b" ", b"Once", b" ", b"a"], [0, 0, 4, 5]),
         ("a a", [b"[gMASK]", b"sop", b" a", b" a"], [0, 0, 0, 1]),
         # Parts of a character have its place.
         ("x你好", [b"x", b"\xe4", b"\xbd\xa0\xe5", b"\xa5\xbd"], [0, 1, 1, 2]),
