@@ -221,7 +221,11 @@ class ParametersSchema(RequestSchema):
         },
     )
     allowed_token_ids = TokenIds(
-        min=1, load_default=None, metadata={"description": "The answer contains no other tokens."}
+        min=1,
+        load_default=None,
+        metadata={
+            "description": "The answer contains no other tokens. The model ends it only if they include an end token."
+        },
     )
     seed = Integer(
         min=-(2**63),
