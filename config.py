@@ -244,7 +244,7 @@ class Settings:
     )
     strict_model: bool = _switch("Answer 404 to an unknown `model` instead of using the served model.")
     lenient: bool = _switch(
-        "Ignore parameters that the model cannot honour (such as `logit_bias`) instead of refusing the request."
+        "Ignore parameters that the model cannot honour (such as `mirostat`) instead of refusing the request."
     )
     max_length: int | None = _integer(
         None,

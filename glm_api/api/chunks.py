@@ -2,7 +2,7 @@
 
 A chunk costs CPU time that the model's threads need. So most chunks are not dumped by a schema: what stays the same is
 rendered once for each choice, and for a text only its JSON string is put in between. Texts that come together become
-one chunk.
+one chunk. Only chunks with log-probabilities, which are large anyway, are dumped as a whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from itertools import groupby
 from json.encoder import encode_basestring, encode_basestring_ascii
-from typing import Any
+from typing import Any, cast
 
 from glm_api.api.completion import Completion
 from glm_api.api.generate import Answer
@@ -40,7 +40,9 @@ def joined(events: list[Event]) -> list[Event]:
     fewer: list[Event] = []
     for kind, group in groupby(events, type):
         if kind is Text:
-            fewer.append(Text("".join(event.text for event in group if isinstance(event, Text)), []))
+            texts = cast("list[Text]", list(group))
+            logprobs = [entry for event in texts for entry in event.logprobs]
+            fewer.append(Text("".join([event.text for event in texts]), [], logprobs))
         else:
             fewer += group
     return fewer
@@ -53,6 +55,7 @@ class ChunkStream(ABC):
         self._generation = generation
         self._choices = completion.choices
         self._include_usage = completion.include_usage
+        self._logprobs = completion.logprobs
         self._answers: list[Answer] = []
         rendered = json.dumps(completion.head(object), separators=(",", ":"))
         self._head = f"data: {rendered[:-1]},"
@@ -62,6 +65,10 @@ class ChunkStream(ABC):
     @abstractmethod
     def text_choice(self) -> tuple[str, str]:
         """Return the JSON of a choice with a text: the part before the text and the part after it."""
+
+    @abstractmethod
+    def told_choice(self, event: Text) -> dict[str, Any]:
+        """Return a choice with a text and the log-probabilities of its tokens."""
 
     @abstractmethod
     def opening(self) -> str:
@@ -86,7 +93,11 @@ class ChunkStream(ABC):
 
     def render(self, events: list[Event]) -> bytes:
         """Return the chunks for events that came together."""
-        chunks = [self.text(event.text) if type(event) is Text else self._other(event) for event in joined(events)]
+        fewer = joined(events)
+        if self._logprobs:
+            chunks = [self._other(event) for event in fewer]
+        else:
+            chunks = [self.text(event.text) if type(event) is Text else self._other(event) for event in fewer]
         return "".join(chunks).encode()
 
     def text(self, text: str) -> str:
@@ -95,6 +106,8 @@ class ChunkStream(ABC):
 
     def _other(self, event: Event) -> str:
         match event:
+            case Text():
+                return self.chunk(self.told_choice(event))
             case Started():
                 return self._begin(event)
             case Progress():

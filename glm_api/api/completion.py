@@ -15,12 +15,16 @@ from glm_api.api.usage import PromptProgressSchema, TimingsSchema, UsageSchema, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """A completion that is being answered; ``choices`` is the number of answers to each prompt."""
+    """A completion that is being answered.
+
+    ``choices`` is the number of answers to each prompt; ``logprobs`` tells the log-probabilities of their tokens.
+    """
 
     id: str
     model: str
     fingerprint: str
     choices: int = 1
+    logprobs: bool = False
     include_usage: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
 

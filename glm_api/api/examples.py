@@ -41,6 +41,17 @@ REQUESTS: dict[str, Any] = {
             "temperature": 0,
         },
     },
+    "logprobs": {
+        "summary": "The likeliest tokens in each place, and an answer that can be repeated",
+        "value": {
+            "model": "default",
+            "messages": [{"role": "user", "content": "Hello! What is your name?"}],
+            "seed": 1,
+            "logprobs": True,
+            "top_logprobs": 3,
+            "max_tokens": 16,
+        },
+    },
     "result": {
         "summary": "The result of a tool call",
         "value": {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -159,24 +160,60 @@ class Array(fields.List[Any]):
 
 
 class TokenIds(Field[list[int]]):
-    """A JSON array of ``min`` to `MAX` token ids."""
+    """A JSON array of ``min`` to ``max`` token ids."""
 
-    MAX = 2**20
-
-    def __init__(self, *, min: int = 0, **kwargs: Any) -> None:
-        self.min = min
-        shape = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": min, "maxItems": self.MAX}
+    def __init__(self, *, min: int = 0, max: int = 2**20, **kwargs: Any) -> None:
+        self.min, self.max = min, max
+        shape = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": min, "maxItems": max}
         super().__init__(metadata={**shape, **kwargs.pop("metadata", {})}, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[int]:
         if not isinstance(value, list):
             raise ValidationError(f"must be an array of token ids, but is {json_type(value)}.")
-        if not self.min <= len(value) <= self.MAX:
-            raise ValidationError(f"must have {self.min} to {self.MAX} token ids, but has {len(value)}.")
+        if not self.min <= len(value) <= self.max:
+            raise ValidationError(f"must have {self.min} to {self.max} token ids, but has {len(value)}.")
         for index, token in enumerate(value):
             if type(token) is not int or not 0 <= token < 2**31:
                 raise ValidationError({index: [f"must be a token id (an integer from 0), but is {shown(token)}."]})
         return value
+
+
+class TokenBiases(Field[dict[int, float]]):
+    """A JSON object of at most ``max`` token ids, as decimal strings, with numbers from ``-bound`` to ``bound``."""
+
+    _ID = r"(0|[1-9][0-9]{0,9})"
+
+    def __init__(self, *, bound: float, max: int, **kwargs: Any) -> None:
+        self.max = max
+        self._bias = Number(min=-bound, max=bound)
+        shape = {
+            "type": "object",
+            "propertyNames": {"pattern": f"^{self._ID}$"},
+            "additionalProperties": {"type": "number", "minimum": -bound, "maximum": bound},
+            "maxProperties": max,
+        }
+        super().__init__(metadata={**shape, **kwargs.pop("metadata", {})}, **kwargs)
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> dict[int, float]:
+        if not isinstance(value, dict):
+            raise ValidationError(f"must be an object, but is {json_type(value)}.")
+        if len(value) > self.max:
+            raise ValidationError(f"must have at most {self.max} entries, but has {len(value)}.")
+        return {self._id(key): self._at(key, bias) for key, bias in value.items()}
+
+    def _id(self, key: str) -> int:
+        if re.fullmatch(self._ID, key) is None:
+            raise ValidationError(f"must have token ids as its keys, but has {shown(key)}.")
+        return int(key)
+
+    def _at(self, key: str, bias: object) -> float:
+        try:
+            number: float = self._bias.deserialize(bias)
+        except ValidationError as error:
+            raise ValidationError({key: error.messages}) from None
+        return number
 
 
 class Object(fields.Dict):

@@ -17,7 +17,16 @@ from glm_api.api.sse import Stream, send
 from glm_api.context import pipeline, settings
 from glm_api.middleware.disconnects import closed_with_client
 from glm_api.middleware.request_record import RequestRecord
-from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
+from glm_api.pipeline.frames import (
+    Event,
+    Finished,
+    PromptLogprobs,
+    Started,
+    Text,
+    TokenLogprob,
+    ToolArguments,
+    ToolCallStarted,
+)
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.job import Job
 
@@ -39,6 +48,8 @@ class Answer:
     cached_tokens: int = 0
     completion_tokens: int = 0
     text: str = ""
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     reason: str = "stop"
     prompt_ms: float = 0.0
@@ -74,10 +85,13 @@ def _add(answers: list[Answer], event: Event) -> None:
             answers[-1].start(event)
         case Text():
             answers[-1].text += event.text
+            answers[-1].logprobs += event.logprobs
         case ToolCallStarted():
             answers[-1].calls.append(Call(event.call_id, event.name))
         case ToolArguments():
             answers[-1].calls[event.index].arguments += event.text
+        case PromptLogprobs():
+            answers[-1].prompt_logprobs = event.logprobs
         case Finished():
             answers[-1].finish(event)
 

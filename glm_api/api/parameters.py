@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from glm_api.api.fields import Array, Boolean, Integer, NestedObject, Number, RequestSchema, String, Union, Unsupported
+from glm_api.api.fields import (
+    Array,
+    Boolean,
+    Integer,
+    NestedObject,
+    Number,
+    RequestSchema,
+    String,
+    TokenBiases,
+    TokenIds,
+    Union,
+    Unsupported,
+)
 from glm_api.errors import invalid
 from glm_api.pipeline.job import Sampling
 
@@ -16,6 +29,10 @@ DEFAULT_MAX_TOKENS = 2048
 MAX_CHOICES = 4
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 256
+MAX_STOP_IDS = 1024
+MAX_BIASES = 1024
+LARGEST_BIAS = 100
+LARGEST_PENALTY = 2
 
 # The engine divides by it as a 32-bit float, so it must not round to 0.
 MIN_PENALTY = 0.01
@@ -38,17 +55,41 @@ class Parameters:
     top_k: int = DEFAULTS.top_k
     repetition_penalty: float | None = None
     repeat_penalty: float = DEFAULTS.repetition_penalty
+    min_p: float = DEFAULTS.min_p
+    presence_penalty: float = DEFAULTS.presence_penalty
+    frequency_penalty: float = DEFAULTS.frequency_penalty
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    allowed_token_ids: list[int] | None = None
+    seed: int | None = DEFAULTS.seed
+    min_tokens: int = DEFAULTS.min_tokens
+    ignore_eos: bool = DEFAULTS.ignore_eos
+    stop_token_ids: list[int] = field(default_factory=list)
     stop: str | tuple[str, ...] = ()
     stream: bool = False
 
     @property
+    def told_logprobs(self) -> int | None:
+        """How many of the likeliest tokens to tell with the log-probability of each token; None tells nothing."""
+        return None
+
+    @property
     def sampling(self) -> Sampling:
-        """How tokens are chosen."""
+        """How tokens are chosen, and what to tell of them."""
         sampling = Sampling(
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=max(0, self.top_k),
+            min_p=self.min_p,
             repetition_penalty=self.repetition_penalty or self.repeat_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=self.logit_bias,
+            allowed_token_ids=None if self.allowed_token_ids is None else tuple(self.allowed_token_ids),
+            seed=self.seed,
+            min_tokens=self.min_tokens,
+            ignore_eos=self.ignore_eos,
+            stop_token_ids=tuple(self.stop_token_ids),
+            top_logprobs=self.told_logprobs,
         )
         return replace(sampling, temperature=0.0, top_p=1.0) if sampling.greedy else sampling
 
@@ -56,6 +97,28 @@ class Parameters:
     def stops(self) -> tuple[str, ...]:
         """The stop strings."""
         return (self.stop,) if isinstance(self.stop, str) else self.stop
+
+    def check_sampling(self, vocabulary_size: int, max_tokens: int) -> None:
+        """Raise `ApiError` for token ids that the vocabulary does not have, and for a contradiction.
+
+        ``max_tokens`` is the most new tokens of an answer.
+        """
+        self._check_ids("logit_bias", self.logit_bias, vocabulary_size)
+        self._check_ids("allowed_token_ids", self.allowed_token_ids or (), vocabulary_size)
+        self._check_ids("stop_token_ids", self.stop_token_ids, vocabulary_size)
+        if self.min_tokens > max_tokens:
+            raise invalid(
+                f"Invalid 'min_tokens': it must not exceed the maximum number of new tokens, which is {max_tokens}.",
+                "min_tokens",
+            )
+
+    @staticmethod
+    def _check_ids(param: str, ids: Iterable[int], vocabulary_size: int) -> None:
+        largest = max(ids, default=0)
+        if largest >= vocabulary_size:
+            raise invalid(
+                f"Invalid '{param}': the model has token ids up to {vocabulary_size - 1}, but one is {largest}.", param
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +169,7 @@ class ParametersSchema(RequestSchema):
         min=0,
         max=2,
         load_default=DEFAULTS.temperature,
-        metadata={"description": "Sampling temperature; 0 is greedy and reproducible."},
+        metadata={"description": "Sampling temperature; 0 is greedy."},
     )
     top_p = Number(min=0, max=1, load_default=DEFAULTS.top_p)
     top_k = Integer(
@@ -129,6 +192,62 @@ class ParametersSchema(RequestSchema):
         load_default=DEFAULTS.repetition_penalty,
         metadata={"description": "llama-server's name of `repetition_penalty`, which takes precedence."},
     )
+    min_p = Number(
+        min=0,
+        max=1,
+        load_default=DEFAULTS.min_p,
+        metadata={
+            "description": "Sample only from tokens that are at least this probable, compared with the likeliest one."
+        },
+    )
+    presence_penalty = Number(
+        min=-LARGEST_PENALTY,
+        max=LARGEST_PENALTY,
+        load_default=DEFAULTS.presence_penalty,
+        metadata={"description": "Subtracted once from the logit of each token that the answer has already."},
+    )
+    frequency_penalty = Number(
+        min=-LARGEST_PENALTY,
+        max=LARGEST_PENALTY,
+        load_default=DEFAULTS.frequency_penalty,
+        metadata={"description": "Subtracted from the logit of a token each time that it comes in the answer."},
+    )
+    logit_bias = TokenBiases(
+        bound=LARGEST_BIAS,
+        max=MAX_BIASES,
+        load_default=dict,
+        metadata={
+            "description": "Added to the logits, by token id: -100 keeps a token out of the answer, 100 forces it."
+        },
+    )
+    allowed_token_ids = TokenIds(
+        min=1,
+        load_default=None,
+        metadata={
+            "description": "The answer contains no other tokens. The model ends it only if they include an end token."
+        },
+    )
+    seed = Integer(
+        min=-(2**63),
+        max=2**64 - 1,
+        load_default=DEFAULTS.seed,
+        metadata={
+            "description": "The same request with the same seed gets the same answer on the same machine. Without a "
+            "seed, each answer has a new one."
+        },
+    )
+    min_tokens = Integer(
+        min=0,
+        load_default=DEFAULTS.min_tokens,
+        metadata={"description": "The model does not end its answer before it has so many tokens."},
+    )
+    ignore_eos = Boolean(
+        load_default=DEFAULTS.ignore_eos,
+        metadata={"description": "The model does not end its answer; only its maximum length or a stop string does."},
+    )
+    stop_token_ids = TokenIds(
+        max=MAX_STOP_IDS, load_default=list, metadata={"description": "Token ids that end the answer, too."}
+    )
     stop = Union(
         string=String(min=1, max=MAX_STOP_LENGTH),
         array=Array(String(min=1, max=MAX_STOP_LENGTH), max=MAX_STOPS),
@@ -139,15 +258,8 @@ class ParametersSchema(RequestSchema):
         load_default=False, metadata={"description": "Send the answer as server-sent events while it is generated."}
     )
 
-    top_logprobs = Unsupported(0)
-    logit_bias = Unsupported({})
-    presence_penalty = Unsupported(0)
-    frequency_penalty = Unsupported(0)
-    min_p = Unsupported(0)
     typical_p = Unsupported(1)
     mirostat = Unsupported(0)
-    min_tokens = Unsupported(0)
-    ignore_eos = Unsupported(False)
     use_beam_search = Unsupported(False)
     grammar = Unsupported("")
     guided_json = Unsupported(reason="this server has response_format instead")
@@ -155,12 +267,6 @@ class ParametersSchema(RequestSchema):
     guided_choice = Unsupported()
     guided_grammar = Unsupported()
     structured_outputs = Unsupported(reason="this server has response_format instead")
-    seed = Integer(
-        min=-(2**63),
-        max=2**64 - 1,
-        load_default=None,
-        metadata={"description": "Accepted without effect: only temperature 0 is reproducible."},
-    )
 
 
 class CompletionParametersSchema(ParametersSchema):

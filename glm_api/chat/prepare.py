@@ -14,6 +14,8 @@ from glm_api.pipeline.job import Job
 def prepare_job(request: ChatRequest) -> Job:
     """Return the job that ``request`` asks for. Raises `ApiError`, and `BackendError` from the tokenizer."""
     request.check_streaming()
+    request.check_logprobs()
+    request.check_sampling(pipeline.model.vocabulary_size, request.limit)
     conversation = to_conversation(
         instructed(to_messages(request.messages), request.response_format),
         request.tools,
@@ -24,7 +26,7 @@ def prepare_job(request: ChatRequest) -> Job:
     prompt = pipeline.encode_chat(conversation)
     return Job(
         prompts=[prompt.ids] * request.n,
-        max_tokens=request.max_completion_tokens or request.max_tokens,
+        max_tokens=request.limit,
         sampling=request.sampling,
         stop=request.stops,
         output=replace(prompt.output, json_schema=request.response_format.demanded_schema),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from glm_api.api.chunks import ChunkStream
 from glm_api.api.completion import Completion
 from glm_api.api.generate import Answer
+from glm_api.api.logprobs import token_logprobs
 from glm_api.chat.schemas import ChatRequest
 from glm_api.models.catalog import fingerprint, served_model
-from glm_api.pipeline.frames import Event, ToolArguments, ToolCallStarted
+from glm_api.pipeline.frames import Event, Text, TokenLogprob, ToolArguments, ToolCallStarted
 from glm_api.pipeline.generation import Generation
 
 
@@ -33,6 +35,7 @@ def to_completion(request: ChatRequest) -> ChatCompletion:
         model=served_model(request.model),
         fingerprint=fingerprint(),
         choices=request.n,
+        logprobs=request.logprobs,
         include_usage=request.include_usage,
         legacy=request.legacy,
     )
@@ -48,9 +51,13 @@ def _choice(completion: ChatCompletion, answer: Answer, index: int) -> dict[str,
     return {
         "index": index,
         "message": _message(answer, completion.legacy),
-        "logprobs": None,
+        "logprobs": _logprobs(answer.logprobs) if completion.logprobs else None,
         "finish_reason": completion.finish_reason(answer.reason),
     }
+
+
+def _logprobs(logprobs: Iterable[TokenLogprob]) -> dict[str, Any]:
+    return {"content": token_logprobs(logprobs), "refusal": None}
 
 
 def _message(answer: Answer, legacy: bool) -> dict[str, Any]:
@@ -76,6 +83,11 @@ class ChatStream(ChunkStream):
 
     def text_choice(self) -> tuple[str, str]:
         return f'{{"index":{self.index},"delta":{{"content":', '},"logprobs":null,"finish_reason":null}'
+
+    def told_choice(self, event: Text) -> dict[str, Any]:
+        choice = self._delta({"content": event.text})
+        # Text that comes without tokens, or tokens of which none is shown, have nothing to tell.
+        return {**choice, "logprobs": _logprobs(event.logprobs)} if event.logprobs else choice
 
     def opening(self) -> str:
         return self.chunk(self._delta({"role": "assistant", "content": ""}))

@@ -8,6 +8,7 @@ from marshmallow import Schema, fields, validate
 
 from glm_api.api.completion import BodySchema, ChunkSchema
 from glm_api.api.fields import Boolean, Choice, DiscriminatedUnion, Integer, NestedObject, RequestSchema, Unsupported
+from glm_api.api.logprobs import MAX_TOP_LOGPROBS, TokenLogprobSchema
 from glm_api.api.messages import IncomingMessage, messages_field
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, CompletionParameters, CompletionParametersSchema
@@ -22,6 +23,7 @@ from glm_api.api.tools import (
     tool_choice_field,
     tools_field,
 )
+from glm_api.errors import invalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,22 @@ class ChatRequest(CompletionParameters):
     functions: tuple[FunctionEntry, ...] = ()
     function_call: str | NamedFunction | None = None
     response_format: ResponseFormat = ANY_TEXT
+    logprobs: bool = False
+    top_logprobs: int = 0
+
+    @property
+    def told_logprobs(self) -> int | None:
+        return self.top_logprobs if self.logprobs else None
+
+    def check_logprobs(self) -> None:
+        """Raise `ApiError` for ``top_logprobs`` without ``logprobs``."""
+        if self.top_logprobs and not self.logprobs:
+            raise invalid("Invalid 'top_logprobs': it is only allowed with logprobs: true.", "top_logprobs")
+
+    @property
+    def limit(self) -> int:
+        """Maximum number of new tokens in each choice."""
+        return self.max_completion_tokens or self.max_tokens
 
     @property
     def legacy(self) -> bool:
@@ -99,7 +117,14 @@ class ChatRequestSchema(CompletionParametersSchema):
         },
     )
 
-    logprobs = Unsupported(False)
+    logprobs = Boolean(load_default=False, metadata={"description": "Return the log-probability of each token."})
+    top_logprobs = Integer(
+        min=0,
+        max=MAX_TOP_LOGPROBS,
+        load_default=0,
+        metadata={"description": "Return so many of the likeliest tokens in the place of each, too; with `logprobs`."},
+    )
+
     audio = Unsupported(reason="this server answers with text")
     modalities = Unsupported(["text"], reason="this server answers with text")
     prediction = Unsupported()
@@ -137,6 +162,13 @@ class AnswerMessageSchema(Schema):
     function_call = fields.Nested(CalledFunctionSchema)
 
 
+class ChoiceLogprobsSchema(Schema):
+    """The log-probabilities of the tokens of a text."""
+
+    content = fields.List(fields.Nested(TokenLogprobSchema), required=True)
+    refusal = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+
+
 FINISH_REASONS = ("stop", "length", "tool_calls", "function_call")
 
 
@@ -145,7 +177,7 @@ class ChoiceSchema(Schema):
 
     index = fields.Integer(required=True)
     message = fields.Nested(AnswerMessageSchema, required=True)
-    logprobs = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+    logprobs = fields.Nested(ChoiceLogprobsSchema, required=True, allow_none=True)
     finish_reason = fields.String(required=True, validate=validate.OneOf(FINISH_REASONS))
 
 
@@ -186,7 +218,7 @@ class ChunkChoiceSchema(Schema):
 
     index = fields.Integer(required=True)
     delta = fields.Nested(DeltaSchema, required=True)
-    logprobs = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+    logprobs = fields.Nested(ChoiceLogprobsSchema, required=True, allow_none=True)
     finish_reason = fields.String(required=True, allow_none=True, validate=validate.OneOf((*FINISH_REASONS, None)))
 
 

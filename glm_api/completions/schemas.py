@@ -13,8 +13,11 @@ from glm_api.api.completion import BodySchema, ChunkSchema
 from glm_api.api.fields import Boolean, Integer, TokenIds, Unsupported, json_type
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.api.parameters import CompletionParameters, CompletionParametersSchema
+from glm_api.completions.logprobs import LogprobsSchema
+from glm_api.errors import invalid
 
 MAX_PROMPTS = 16
+MAX_LOGPROBS = 5
 # The default of OpenAI's API; chat completions have another one.
 DEFAULT_MAX_TOKENS = 16
 
@@ -30,6 +33,21 @@ class CompletionRequest(CompletionParameters):
     prompt: tuple[PromptInput, ...]
     max_tokens: int = DEFAULT_MAX_TOKENS
     echo: bool = False
+    logprobs: int | None = None
+
+    @property
+    def told_logprobs(self) -> int | None:
+        return self.logprobs
+
+    @property
+    def prompt_logprobs(self) -> bool:
+        """Whether the log-probabilities of the prompt's tokens are told, too."""
+        return self.echo and self.logprobs is not None
+
+    def check_echo(self) -> None:
+        """Raise `ApiError` for a request that asks for no text at all."""
+        if self.max_tokens == 0 and not self.echo:
+            raise invalid("Invalid 'max_tokens': 0 is only allowed with echo: true.", "max_tokens")
 
 
 class PromptsField(Field[tuple[PromptInput, ...]]):
@@ -83,13 +101,24 @@ class CompletionRequestSchema(CompletionParametersSchema):
     loads = CompletionRequest
     prompt = PromptsField(required=True)
     max_tokens = Integer(
-        min=1, load_default=DEFAULT_MAX_TOKENS, metadata={"description": "Maximum number of new tokens in each choice."}
+        min=0,
+        load_default=DEFAULT_MAX_TOKENS,
+        metadata={"description": "Maximum number of new tokens in each choice; 0 only with `echo`."},
     )
     echo = Boolean(load_default=False, metadata={"description": "Return the prompt in front of the answer."})
+    logprobs = Integer(
+        min=0,
+        max=MAX_LOGPROBS,
+        load_default=None,
+        metadata={
+            "description": "Return the log-probability of each token, and so many of the likeliest tokens in its "
+            "place; with `echo` for the prompt's tokens, too."
+        },
+    )
 
     suffix = Unsupported("", reason="GLM models cannot fill in text before a suffix")
     best_of = Unsupported(1)
-    logprobs = Unsupported()
+    top_logprobs = Unsupported(0, reason="`logprobs` is the number of tokens here")
 
 
 class CompletionChoiceSchema(Schema):
@@ -97,7 +126,7 @@ class CompletionChoiceSchema(Schema):
 
     index = fields.Integer(required=True)
     text = fields.String(required=True)
-    logprobs = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+    logprobs = fields.Nested(LogprobsSchema, required=True, allow_none=True)
     finish_reason = fields.String(required=True, validate=validate.OneOf(("stop", "length")))
 
 
@@ -113,7 +142,7 @@ class CompletionChunkChoiceSchema(Schema):
 
     index = fields.Integer(required=True)
     text = fields.String(required=True)
-    logprobs = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+    logprobs = fields.Nested(LogprobsSchema, required=True, allow_none=True)
     finish_reason = fields.String(required=True, allow_none=True, validate=validate.OneOf(("stop", "length", None)))
 
 

@@ -114,7 +114,13 @@ class GenerationDefaultsSchema(Schema):
     temperature = fields.Float(required=True)
     top_p = fields.Float(required=True)
     top_k = fields.Integer(required=True)
+    min_p = fields.Float(required=True)
     repeat_penalty = fields.Float(required=True)
+    presence_penalty = fields.Float(required=True)
+    frequency_penalty = fields.Float(required=True)
+    seed = fields.Integer(required=True, allow_none=True, metadata={"description": "null: each answer has a new seed."})
+    min_tokens = fields.Integer(required=True)
+    ignore_eos = fields.Boolean(required=True)
     n_predict = fields.Integer(required=True)
 
 

@@ -26,6 +26,8 @@ def to_conversation(request: ResponseRequest) -> Conversation:
 
 def prepare_job(request: ResponseRequest) -> Job:
     """Return the job that ``request`` asks for. Raises `ApiError`, and `BackendError` from the tokenizer."""
+    request.check_logprobs()
+    request.check_sampling(pipeline.model.vocabulary_size, request.limit)
     conversation = to_conversation(request)
     try:
         prompt = pipeline.encode_chat(conversation)

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from glm_api.api.chunks import joined, json_string
 from glm_api.api.generate import Answer
+from glm_api.api.logprobs import token_logprobs
 from glm_api.api.tools import NamedFunction
 from glm_api.errors import ApiError
 from glm_api.models.catalog import served_model
-from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
+from glm_api.pipeline.frames import Event, Finished, Started, Text, TokenLogprob, ToolArguments, ToolCallStarted
 from glm_api.responses.schemas import ResponseRequest
 
 
@@ -49,6 +51,7 @@ class ResponseObject:
             "previous_response_id": None,
             "store": False,
             "temperature": request.temperature,
+            "top_logprobs": request.top_logprobs,
             "top_p": request.top_p,
             "text": {"format": _format(request)},
             "tool_choice": _tool_choice(request),
@@ -84,16 +87,27 @@ def _usage(answer: Answer) -> dict[str, Any]:
     }
 
 
-def text_part(text: str) -> dict[str, Any]:
+def text_part(text: str, logprobs: Iterable[TokenLogprob] = ()) -> dict[str, Any]:
     """Return the content part that holds the text of an answer."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": token_logprobs(logprobs)}
 
 
-def message_item(status: str, text: str | None) -> dict[str, Any]:
-    """Return a message item; it has no content as long as ``text`` is None."""
-    content = [] if text is None else [text_part(text)]
+def event_logprobs(logprobs: Iterable[TokenLogprob]) -> list[dict[str, Any]]:
+    """Return the objects that tell ``logprobs`` in events: those of `text_part` without the bytes."""
+    return [
+        {**_without_bytes(entry), "top_logprobs": list(map(_without_bytes, entry["top_logprobs"]))}
+        for entry in token_logprobs(logprobs)
+    ]
+
+
+def _without_bytes(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"token": entry["token"], "logprob": entry["logprob"]}
+
+
+def message_item(status: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a message item."""
     id = f"msg_{uuid.uuid4().hex}"
-    return {"type": "message", "id": id, "status": status, "role": "assistant", "content": content}
+    return {"type": "message", "id": id, "status": status, "role": "assistant", "content": parts}
 
 
 def call_item(status: str, call_id: str, name: str, arguments: str) -> dict[str, Any]:
@@ -117,7 +131,8 @@ def to_json(response: ResponseObject, answer: Answer) -> dict[str, Any]:
     """Return the body of a response that is not streamed."""
     status = final_status(answer)
     calls = [call_item("completed", call.id, call.name, call.arguments) for call in answer.calls]
-    message = [message_item(status, answer.text)] if answer.text or not calls else []
+    part = text_part(answer.text, answer.logprobs)
+    message = [message_item(status, [part])] if answer.text or not calls else []
     return response.to_json(status, [*message, *calls], answer)
 
 
@@ -132,6 +147,7 @@ class ResponseStream:
         # The item that is being generated, and the pieces of its text or arguments.
         self._open: dict[str, Any] | None = None
         self._pieces: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
         self._before_delta = self._after_delta = ""
 
     def render(self, events: list[Event]) -> bytes:
@@ -141,7 +157,8 @@ class ResponseStream:
     def _one(self, event: Event) -> str:
         match event:
             case Text():
-                return self._open_text() + self._delta(event.text)
+                opened = self._open_text()
+                return opened + (self._told_delta(event) if event.logprobs else self._delta(event.text))
             case ToolArguments():
                 return self._delta(event.text)
             case ToolCallStarted():
@@ -168,11 +185,20 @@ class ResponseStream:
         self._sequence += 1
         return f"{self._before_delta}{json_string(text)}{self._after_delta}{self._sequence - 1}}}\n\n"
 
+    def _told_delta(self, event: Text) -> str:
+        assert self._open is not None
+        self._pieces.append(event.text)
+        self._logprobs += event.logprobs
+        logprobs = event_logprobs(event.logprobs)
+        place = self._place(self._open)
+        return self._event("response.output_text.delta", **place, delta=event.text, logprobs=logprobs)
+
     def _begin(self, item: dict[str, Any], delta: str, place: dict[str, Any]) -> str:
         """Begin ``item``. The events with its pieces have the type ``delta`` and the keys ``place``."""
         self._output.append(item)
         self._open = item
         self._pieces = []
+        self._logprobs = []
         fixed = json.dumps({"type": delta, **place}, separators=(",", ":"))
         self._before_delta = f'event: {delta}\ndata: {fixed[:-1]},"delta":'
         self._after_delta = ',"sequence_number":'
@@ -190,7 +216,7 @@ class ResponseStream:
         if self._open is not None and self._open["type"] == "message":
             return ""
         closed = self._close("completed")
-        item = message_item("in_progress", None)
+        item = message_item("in_progress", [])
         place = {"item_id": item["id"], "output_index": len(self._output), "content_index": 0}
         begun = self._begin(item, "response.output_text.delta", {**place, "logprobs": []})
         return closed + begun + self._event("response.content_part.added", **place, part=text_part(""))
@@ -209,9 +235,10 @@ class ResponseStream:
         place = self._place(item)
         item["status"] = status
         if item["type"] == "message":
-            part = text_part(whole)
+            part = text_part(whole, self._logprobs)
             item["content"] = [part]
-            done = self._event("response.output_text.done", **place, text=whole, logprobs=[]) + self._event(
+            logprobs = event_logprobs(self._logprobs)
+            done = self._event("response.output_text.done", **place, text=whole, logprobs=logprobs) + self._event(
                 "response.content_part.done", **place, part=part
             )
         else:

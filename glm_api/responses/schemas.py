@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import Schema, fields, validate
+from flask import current_app
+from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow.fields import Field
 
 from glm_api.api.fields import (
     Array,
     Boolean,
     Choice,
+    CodedMessage,
     DiscriminatedUnion,
     Integer,
     NestedObject,
@@ -20,12 +24,17 @@ from glm_api.api.fields import (
     Union,
     Unsupported,
 )
+from glm_api.api.logprobs import MAX_TOP_LOGPROBS, TokenLogprobSchema
 from glm_api.api.openapi import AnyOf, EventData, EventSchema
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, Parameters, ParametersSchema
 from glm_api.api.response_format import JsonSchema, JsonSchemaSchema, ResponseFormat
 from glm_api.api.tools import MAX_TOOLS, FunctionEntry, FunctionSchema, NamedFunction, NamedFunctionSchema
+from glm_api.errors import invalid
 from glm_api.responses.items import Item, input_field
 
+LOGPROBS = "message.output_text.logprobs"
+# Some clients always request the encrypted reasoning. There is none, so nothing is missing.
+REASONING = "reasoning.encrypted_content"
 UNSTORED = "this server stores nothing; send the whole conversation as input"
 
 
@@ -66,6 +75,17 @@ class ResponseRequest(Parameters):
     parallel_tool_calls: bool = True
     text: TextOptions = TextOptions()
     metadata: dict[str, Any] | None = None
+    include: tuple[str, ...] = ()
+    top_logprobs: int = 0
+
+    @property
+    def told_logprobs(self) -> int | None:
+        return self.top_logprobs if LOGPROBS in self.include else None
+
+    def check_logprobs(self) -> None:
+        """Raise `ApiError` for ``top_logprobs`` without log-probabilities."""
+        if self.top_logprobs and LOGPROBS not in self.include:
+            raise invalid(f"Invalid 'top_logprobs': it is only allowed with include: [{LOGPROBS!r}].", "top_logprobs")
 
     @property
     def limit(self) -> int:
@@ -116,6 +136,28 @@ class TextOptionsSchema(RequestSchema):
     verbosity = Unsupported("medium")
 
 
+class IncludeField(Field[tuple[str, ...]]):
+    """The names of what a response contains in addition; loaded into a tuple of those that this server knows."""
+
+    NAMES = (LOGPROBS, REASONING)
+
+    def __init__(self, **kwargs: Any) -> None:
+        shape = {"type": "array", "items": {"type": "string", "enum": list(self.NAMES)}}
+        super().__init__(metadata={**shape, **kwargs.pop("metadata", {})}, **kwargs)
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> tuple[str, ...]:
+        lenient = current_app.config["GLM_SETTINGS"].lenient
+        if not isinstance(value, list) or any(not isinstance(name, str) for name in value):
+            raise ValidationError("must be an array of strings.")
+        if not lenient and any(name not in self.NAMES for name in value):
+            known = " and ".join(map(repr, self.NAMES))
+            message = f"it is not supported, except {known}: there is nothing more to include."
+            raise ValidationError([CodedMessage(message, "unsupported_parameter")])
+        return tuple(name for name in value if name in self.NAMES)
+
+
 class ResponseRequestSchema(ParametersSchema):
     """A request for a response. Unknown parameters are ignored."""
 
@@ -142,14 +184,22 @@ class ResponseRequestSchema(ParametersSchema):
     metadata = Object(
         load_default=None, metadata={"description": "Returned unchanged in the response.", "additionalProperties": True}
     )
+    include = IncludeField(
+        load_default=(),
+        metadata={"description": f"`{LOGPROBS}`: the log-probability of each token. `{REASONING}` has no effect."},
+    )
+    top_logprobs = Integer(
+        min=0,
+        max=MAX_TOP_LOGPROBS,
+        load_default=0,
+        metadata={"description": f"So many of the likeliest tokens in the place of each; with `{LOGPROBS}`."},
+    )
 
     store = Unsupported(False, reason=UNSTORED)
     previous_response_id = Unsupported(reason=UNSTORED)
     conversation = Unsupported(reason=UNSTORED)
     background = Unsupported(False, reason=UNSTORED)
     prompt = Unsupported(reason="this server has no stored prompts")
-    # Some clients always request the encrypted reasoning. There is none, so nothing is missing.
-    include = Unsupported([], ["reasoning.encrypted_content"], reason="there is nothing more to include")
     reasoning = Unsupported(
         {}, {"effort": None}, {"effort": "none"}, reason="these models produce no separate reasoning"
     )
@@ -184,7 +234,7 @@ class OutputTextPartSchema(Schema):
     type = fields.String(required=True, validate=validate.Equal("output_text"))
     text = fields.String(required=True)
     annotations = fields.List(fields.Raw(), required=True, validate=validate.Length(max=0))
-    logprobs = fields.List(fields.Raw(), required=True, validate=validate.Length(max=0))
+    logprobs = fields.List(fields.Nested(TokenLogprobSchema), required=True)
 
 
 STATUSES = ("in_progress", "completed", "incomplete")
@@ -265,6 +315,7 @@ class ResponseSchema(Schema):
     previous_response_id = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
     store = fields.Boolean(required=True, validate=validate.Equal(False))
     temperature = fields.Float(required=True)
+    top_logprobs = fields.Integer(required=True)
     top_p = fields.Float(required=True)
     text = fields.Dict(required=True)
     tool_choice = fields.Raw(required=True)
@@ -272,6 +323,21 @@ class ResponseSchema(Schema):
     truncation = fields.String(required=True, validate=validate.Equal("disabled"))
     metadata = fields.Dict(required=True)
     usage = fields.Nested(ResponseUsageSchema, required=True, allow_none=True)
+
+
+class EventTopLogprobSchema(Schema):
+    """One of the likeliest tokens in a place."""
+
+    token = fields.String(required=True)
+    logprob = fields.Float(required=True)
+
+
+class EventLogprobSchema(Schema):
+    """The log-probability of a token in an event; the part at the end of the text has its bytes, too."""
+
+    token = fields.String(required=True)
+    logprob = fields.Float(required=True)
+    top_logprobs = fields.List(fields.Nested(EventTopLogprobSchema), required=True)
 
 
 class ResponseEventDataSchema(Schema):
@@ -289,7 +355,7 @@ class ResponseEventDataSchema(Schema):
     text = fields.String()
     name = fields.String()
     arguments = fields.String()
-    logprobs = fields.List(fields.Raw())
+    logprobs = fields.List(fields.Nested(EventLogprobSchema))
 
 
 class ResponseEventSchema(EventSchema):

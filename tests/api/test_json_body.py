@@ -178,6 +178,7 @@ KEYS = [
     *["messages", "model", "temperature", "top_p", "top_k", "stop", "n", "stream", "stream_options", "max_tokens"],
     *["tools", "tool_choice", "functions", "function_call", "response_format", "logit_bias", "seed", "prompt", "echo"],
     *["input", "instructions", "text", "role", "content", "type", "function", "name", "parameters", "id", "tool_calls"],
+    *["logprobs", "top_logprobs", "allowed_token_ids", "stop_token_ids", "min_tokens", "include"],
     *["arguments", "image_url", "url", "schema", "format", "json_schema", "tokens", "call_id", "output", "$ref"],
 ]
 WORDS = st.sampled_from(["user", "assistant", "tool", "function", "json_schema", "message", "object"])

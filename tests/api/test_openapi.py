@@ -99,12 +99,16 @@ def test_examples_of_responses_match_their_schemas(document: dict[str, Any]) -> 
 
 
 def test_streams_match_their_schemas(client: FlaskClient, document: dict[str, Any]) -> None:
-    requests: dict[str, dict[str, Any]] = {
-        "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}]},
-        "/v1/completions": {"prompt": "Hi"},
-        "/v1/responses": {"input": "Hi"},
-    }
-    for path, body in requests.items():
+    hello: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/chat/completions", hello),
+        ("/v1/chat/completions", {**hello, "logprobs": True, "top_logprobs": 2}),
+        ("/v1/completions", {"prompt": "Hi"}),
+        ("/v1/completions", {"prompt": "Hi", "logprobs": 2, "echo": True}),
+        ("/v1/responses", {"input": "Hi"}),
+        ("/v1/responses", {"input": "Hi", "include": ["message.output_text.logprobs"], "top_logprobs": 2}),
+    ]
+    for path, body in requests:
         media = document["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
         event = document["components"]["schemas"][media["schema"]["$ref"].split("/")[-1]]
         schema = event["properties"]["data"]["anyOf"][0]["contentSchema"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from glm_api.pipeline.job import Job
+from glm_api.pipeline.job import Job, Sampling
 from tests.support.client import CHAT, HELLO, MakeApp, refused
 from tests.support.fake_pipeline import FakePipeline
 
@@ -28,6 +28,7 @@ def test_defaults(client: FlaskClient, fake: FakePipeline) -> None:
     made = job(client, fake)
     sampling = made.sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.repetition_penalty) == (0.95, 0.7, 0, 1.0)
+    assert sampling == Sampling()
     assert (made.max_tokens, made.stop, made.image, made.progress, len(made.prompts)) == (2048, (), None, False, 1)
     assert made.output.json_schema is None
 
@@ -47,12 +48,84 @@ def test_defaults(client: FlaskClient, fake: FakePipeline) -> None:
         ({"repetition_penalty": 1.2}, "repetition_penalty", 1.2),
         ({"repeat_penalty": 1.3}, "repetition_penalty", 1.3),
         ({"repeat_penalty": 1.3, "repetition_penalty": 1.2}, "repetition_penalty", 1.2),
+        ({"min_p": 0.05}, "min_p", 0.05),
+        ({"presence_penalty": -2}, "presence_penalty", -2),
+        ({"frequency_penalty": 0.5}, "frequency_penalty", 0.5),
+        ({"logit_bias": {"0": -100, "1114111": 2.5}}, "logit_bias", {0: -100, 0x10FFFF: 2.5}),
+        ({"allowed_token_ids": [5, 0]}, "allowed_token_ids", (5, 0)),
+        ({"seed": 0}, "seed", 0),
+        ({"seed": -(2**63)}, "seed", -(2**63)),
+        ({"seed": 2**64 - 1}, "seed", 2**64 - 1),
+        ({"min_tokens": 3}, "min_tokens", 3),
+        ({"min_tokens": 4, "max_tokens": 4}, "min_tokens", 4),
+        ({"ignore_eos": True}, "ignore_eos", True),
+        ({"stop_token_ids": [7, 0x10FFFF]}, "stop_token_ids", (7, 0x10FFFF)),
+        ({}, "top_logprobs", None),
     ],
 )
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(CHAT, {"messages": HELLO}), ("/v1/completions", {"prompt": "a"}), ("/v1/responses", {"input": "a"})],
+)
 def test_sampling(
-    client: FlaskClient, fake: FakePipeline, parameters: dict[str, Any], field: str, value: float
+    client: FlaskClient,
+    fake: FakePipeline,
+    path: str,
+    body: dict[str, Any],
+    parameters: dict[str, Any],
+    field: str,
+    value: Any,
 ) -> None:
-    assert getattr(job(client, fake, **parameters).sampling, field) == value
+    response = client.post(path, json={**body, **parameters})
+    assert response.status_code == 200, response.text
+    assert getattr(fake.jobs[0].sampling, field) == value
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param"),
+    [
+        ({"logit_bias": {"1114112": 1}}, "logit_bias"),
+        ({"allowed_token_ids": [1, 0x110000]}, "allowed_token_ids"),
+        ({"stop_token_ids": [0x110000, 1]}, "stop_token_ids"),
+        ({"min_tokens": 6, "max_tokens": 5, "max_output_tokens": 5}, "min_tokens"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(CHAT, {"messages": HELLO}), ("/v1/completions", {"prompt": "a"}), ("/v1/responses", {"input": "a"})],
+)
+def test_unknown_ids_and_contradictions_are_refused(
+    client: FlaskClient, fake: FakePipeline, path: str, body: dict[str, Any], parameters: dict[str, Any], param: str
+) -> None:
+    refused(client.post(path, json={**body, **parameters}), param)
+    assert not fake.jobs
+
+
+@pytest.mark.parametrize(
+    ("parameters", "top"),
+    [
+        ({"logprobs": False}, None),
+        ({"logprobs": False, "top_logprobs": 0}, None),
+        ({"top_logprobs": 0}, None),
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 20}, 20),
+    ],
+)
+def test_logprobs(client: FlaskClient, fake: FakePipeline, parameters: dict[str, Any], top: int | None) -> None:
+    sampling = job(client, fake, **parameters).sampling
+    assert (sampling.top_logprobs, sampling.prompt_logprobs) == (top, False)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"logprobs": False}, {"logprobs": None}])
+def test_top_logprobs_need_logprobs(client: FlaskClient, parameters: dict[str, Any]) -> None:
+    refused(refusal(client, top_logprobs=1, **parameters), "top_logprobs")
+
+
+def test_1024_biases_are_accepted_and_no_more(client: FlaskClient, fake: FakePipeline) -> None:
+    biases = {str(id): 1 for id in range(1024)}
+    assert len(job(client, fake, logit_bias=biases).sampling.logit_bias) == 1024
+    message = refused(refusal(client, logit_bias={**biases, "1024": 1}), "logit_bias")
+    assert message == "Invalid 'logit_bias': must have at most 1024 entries, but has 1025."
 
 
 @pytest.mark.parametrize(
@@ -97,6 +170,16 @@ def test_null_means_the_same_as_absent(client: FlaskClient, fake: FakePipeline) 
         "response_format",
         "model",
         "seed",
+        "min_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "allowed_token_ids",
+        "min_tokens",
+        "ignore_eos",
+        "stop_token_ids",
+        "logprobs",
+        "top_logprobs",
     ]
     assert job(client, fake, **dict.fromkeys(optional)) == job(client, fake)
 
@@ -112,7 +195,18 @@ OUT_OF_RANGE: list[tuple[str, tuple[Any, ...]]] = [
     ("stream", ("true", 1, 0, "yes")),
     ("stop", ("", [""], ["a"] * 5, 5, [5], ["x" * 257], {}, [None])),
     ("model", (5, [], "x" * 257)),
-    ("seed", ("1", 1.5, True)),
+    ("seed", ("1", 1.5, True, 2**64, -(2**63) - 1)),
+    ("min_p", (-0.1, 1.1, "0", True)),
+    ("presence_penalty", (-2.1, 2.1, "0", True)),
+    ("frequency_penalty", (-2.1, 2.1, "0", True)),
+    ("logit_bias", (5, [[5, 1]], {"a": 1}, {"-1": 1}, {"05": 1}, {"5.0": 1}, {"": 1}, {"٥": 1})),
+    ("logit_bias", ({"5": 101}, {"5": -100.5}, {"5": "1"}, {"5": True}, {"5": None}, {"9" * 11: 1})),
+    ("allowed_token_ids", ([], 5, "5", ["5"], [1.0], [-1], [True], [2**31])),
+    ("stop_token_ids", (5, "5", ["5"], [1.0], [-1], [2**31], [1] * 1025)),
+    ("min_tokens", (-1, 1.5, "1", True)),
+    ("ignore_eos", (1, "true")),
+    ("logprobs", (1, "true", 5)),
+    ("top_logprobs", (-1, 21, 1.0, "1", True)),
     ("stream_options", (True, "x", [])),
     ("response_format", ("json_object", {"type": "yaml"}, {}, {"type": "json_schema"})),
     ("messages", ([], {}, "Hello", HELLO * 2049)),
@@ -148,13 +242,8 @@ def test_progress_needs_a_stream(client: FlaskClient) -> None:
 
 
 UNSUPPORTED: list[tuple[str, list[Any], list[Any]]] = [
-    ("logprobs", [False], [True]),
-    ("top_logprobs", [0], [1, 5]),
-    ("logit_bias", [{}], [{"5": 1}]),
-    ("presence_penalty", [0, 0.0], [0.1, -1]),
-    ("frequency_penalty", [0, 0.0], [0.1, True]),
-    ("min_p", [0], [0.05]),
     ("typical_p", [1], [0.9]),
+    ("mirostat", [0, 0.0], [1, True]),
     ("grammar", [""], ["root ::= x"]),
     ("guided_json", [], [{}]),
     ("guided_choice", [], [["a"]]),

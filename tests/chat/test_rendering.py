@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import jsonschema
@@ -11,11 +12,12 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai import OpenAI
+from openai.types.chat import ChatCompletion
 
 from glm_api.backend.errors import AnswerError, ClientGone, DeadlineExceeded, EngineError, ShuttingDown
-from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text
+from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text, TokenLogprob
 from tests.support.client import CHAT, HELLO, MakeApp, chunks, events
-from tests.support.fake_pipeline import FakePipeline, Script, call, text
+from tests.support.fake_pipeline import FakePipeline, Script, call, logprob, text
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 
@@ -198,6 +200,95 @@ def test_no_client_finds_a_line_break_inside_a_chunk(client: FlaskClient, fake: 
     assert deltas(chunks(response))[1] == {"content": said}
 
 
+def told(token: str, logprob: float, bytes: list[int], *top: dict[str, Any]) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": bytes, "top_logprobs": list(top)}
+
+
+def likely(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+
+
+def stream_logprobs(stream: list[dict[str, Any]], index: int = 0) -> list[tuple[str, list[str] | None]]:
+    """The text of each chunk of a choice, and the tokens whose log-probabilities it has."""
+    choices = [choice for chunk in stream for choice in chunk["choices"] if choice["index"] == index]
+    tokens = [[entry["token"] for entry in (choice["logprobs"] or {"content": []})["content"]] for choice in choices]
+    found = zip(choices, tokens, strict=True)
+    return [(choice["delta"].get("content", ""), told if choice["logprobs"] else None) for choice, told in found]
+
+
+class TestLogprobs:
+    def test_the_body_has_each_token_and_the_likeliest(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [text("H", "é")]
+        choice = whole(client, logprobs=True, top_logprobs=2)["choices"][0]
+        assert choice["logprobs"] == {
+            "content": [
+                told("H", -0.5, [72], likely("H", -0.5), likely("I", -1.5)),
+                told("é", -0.5, [195, 169], likely("é", -0.5), likely("ê", -1.5)),
+            ],
+            "refusal": None,
+        }
+
+    def test_without_top_logprobs_there_are_only_the_tokens(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [text("H")]
+        choice = whole(client, logprobs=True)["choices"][0]
+        assert choice["logprobs"] == {"content": [told("H", -0.5, [72])], "refusal": None}
+
+    def test_they_are_null_unless_asked_for(self, client: FlaskClient) -> None:
+        assert whole(client, logprobs=False)["choices"][0]["logprobs"] is None
+        assert {choice["logprobs"] for chunk in streamed(client) for choice in chunk["choices"]} == {None}
+
+    def test_an_answer_without_text_has_an_empty_list(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [call("f", "{}")]
+        choice = whole(client, logprobs=True, tools=TOOLS)["choices"][0]
+        assert choice["logprobs"] == {"content": [], "refusal": None}
+
+    def test_each_chunk_has_those_of_its_text(self, client: FlaskClient, fake: FakePipeline) -> None:
+        # The tokens of a hidden text have none, and neither has text that is released without a token.
+        fake.scripts = [[*text("Hel"), Text("", [7, 8]), Text("l", []), *text("o"), *call("f", "{}")]]
+        stream = streamed(client, logprobs=True, tools=TOOLS)
+        assert stream_logprobs(stream)[:5] == [
+            ("", None),
+            ("Hel", ["H", "e", "l"]),
+            ("", None),
+            ("l", None),
+            ("o", ["o"]),
+        ]
+        assert all(tokens is None for _, tokens in stream_logprobs(stream)[5:])
+
+    def test_texts_that_come_together_keep_theirs(
+        self, client: FlaskClient, fake: FakePipeline, monkeypatch: Any
+    ) -> None:
+        said = [Text(letter, [ord(letter)], [logprob(ord(letter))]) for letter in "ab"]
+        batch: list[Event] = [Started(1, 0), *said, Text("", [1]), Finished("stop", 3, 0.0, 0.0, 0, 1)]
+        patched = "tests.support.fake_pipeline.FakeGeneration.events"
+        monkeypatch.setattr(patched, lambda self, silence=None: iter([batch]))
+        assert stream_logprobs(streamed(client, logprobs=True)) == [("", None), ("ab", ["a", "b"]), ("", None)]
+
+    def test_each_choice_has_its_own(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [text("a"), text("b", "c")]
+        choices = whole(client, logprobs=True, n=2)["choices"]
+        tokens = [[entry["token"] for entry in choice["logprobs"]["content"]] for choice in choices]
+        assert tokens == [["a"], ["b", "c"]]
+        stream = streamed(client, logprobs=True, n=2)
+        assert stream_logprobs(stream, 0) == [("", None), ("a", ["a"]), ("", None)]
+        assert stream_logprobs(stream, 1) == [("", None), ("b", ["b"]), ("c", ["c"]), ("", None)]
+
+    def test_parts_of_a_character_are_shown_as_bytes(self, client: FlaskClient, fake: FakePipeline) -> None:
+        first, *others = (TokenLogprob(id, bytes([byte]), -0.25, []) for id, byte in enumerate("你".encode()))
+        fake.scripts = [[Text("你", [0, 1, 2], [first, *others])]]
+        content = whole(client, logprobs=True)["choices"][0]["logprobs"]["content"]
+        assert [entry["token"] for entry in content] == ["\\xe4", "\\xbd", "\\xa0"]
+        assert bytes(byte for entry in content for byte in entry["bytes"]).decode() == "你"
+
+    def test_a_probability_of_0_is_a_number(self, client: FlaskClient, fake: FakePipeline) -> None:
+        entry = TokenLogprob(1, b"a", -math.inf, [(2, b"b", 0.0), (1, b"a", -math.inf)])
+        fake.scripts = [[Text("a", [1], [entry])]]
+        (got,) = whole(client, logprobs=True, top_logprobs=2)["choices"][0]["logprobs"]["content"]
+        assert got == told("a", -9999.0, [97], likely("b", 0), likely("a", -9999.0))
+        (got,) = streamed(client, logprobs=True)[1]["choices"][0]["logprobs"]["content"]
+        assert got["logprob"] == -9999.0
+
+
 SILENCES: Script = [None, None, Started(5, 0), None, Text("Hi", [1]), None]
 
 
@@ -302,7 +393,12 @@ def chunk_schema(shared_app: Any) -> jsonschema.Draft202012Validator:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(answers=st.lists(ANSWERS, min_size=1, max_size=2), usage=st.booleans(), legacy=st.booleans())
+@given(
+    answers=st.lists(ANSWERS, min_size=1, max_size=2),
+    usage=st.booleans(),
+    legacy=st.booleans(),
+    top=st.none() | st.integers(0, 2),
+)
 def test_chunks_match_their_schema_and_add_up_to_the_body(
     client: FlaskClient,
     fake: FakePipeline,
@@ -310,9 +406,12 @@ def test_chunks_match_their_schema_and_add_up_to_the_body(
     answers: list[list[Event]],
     usage: bool,
     legacy: bool,
+    top: int | None,
 ) -> None:
     fake.scripts = list(answers)
     parameters: dict[str, Any] = {"n": len(answers)}
+    if top is not None:
+        parameters |= {"logprobs": True, "top_logprobs": top}
     if legacy:
         parameters["functions"] = [{"name": "f"}]
     options: dict[str, Any] = {"stream_options": {"include_usage": True}} if usage else {}
@@ -323,6 +422,9 @@ def test_chunks_match_their_schema_and_add_up_to_the_body(
         message, reason = joined(stream, choice["index"])
         assert (message["content"] or "") == (choice["message"]["content"] or "")
         assert reason == choice["finish_reason"]
+        found = [made["logprobs"] for chunk in stream for made in chunk["choices"] if made["index"] == choice["index"]]
+        content = [entry for made in found if made for entry in made["content"]]
+        assert content == (choice["logprobs"] or {"content": []})["content"]
         if not legacy:
             calls = choice["message"].get("tool_calls", [])
             assert message["calls"] == [{"id": made["id"], **made["function"]} for made in calls]
@@ -341,3 +443,18 @@ def test_openais_client_reads_body_and_stream(sdk: OpenAI, fake: FakePipeline) -
         final = stream.get_final_completion()
     assert final.choices[0].message.content == body.choices[0].message.content == "Hm."
     assert final.choices[0].finish_reason == "tool_calls"
+
+
+def test_openais_client_reads_logprobs(sdk: OpenAI, fake: FakePipeline) -> None:
+    fake.scripts = [text("Hel", "lo")]
+    asked: dict[str, Any] = {"model": "x", "messages": HELLO, "logprobs": True, "top_logprobs": 1}
+    body: ChatCompletion = sdk.chat.completions.create(**asked)
+    logprobs = body.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert [entry.token for entry in logprobs.content] == list("Hello")
+    assert [entry.top_logprobs[0].token for entry in logprobs.content] == list("Hello")
+    with sdk.chat.completions.stream(**asked) as stream:
+        final = stream.get_final_completion()
+    assert final.choices[0].logprobs is not None
+    assert final.choices[0].logprobs.content == logprobs.content

@@ -91,7 +91,10 @@ class TestTemplate:
 
 def test_props(client: FlaskClient, fake: FakePipeline) -> None:
     got = client.get("/props").get_json()
-    assert got["default_generation_settings"]["n_ctx"] == 8192
+    defaults = got["default_generation_settings"]
+    assert defaults["n_ctx"] == 8192
+    assert (defaults["min_p"], defaults["presence_penalty"], defaults["frequency_penalty"]) == (0, 0, 0)
+    assert (defaults["seed"], defaults["min_tokens"], defaults["ignore_eos"]) == (None, 0, False)
     assert got["total_slots"] == 4
     assert got["modalities"] == {"vision": False, "audio": False}
     # A path tells a stranger about the machine.

@@ -11,11 +11,12 @@ from openai import OpenAI
 
 from glm_api.backend.errors import EngineError
 from glm_api.pipeline.conversation import Message, Tool, ToolCall, ToolChoice
-from glm_api.pipeline.frames import Finished
-from tests.support.client import events, refused
+from glm_api.pipeline.frames import Finished, Text
+from tests.support.client import MakeApp, events, refused
 from tests.support.fake_pipeline import FakePipeline, Script, call, text
 
 URL = "/v1/responses"
+LOGPROBS = "message.output_text.logprobs"
 TOOL: dict[str, Any] = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a": 1}'}
 RESULT = {"type": "function_call_output", "call_id": "c1", "output": "42"}
@@ -132,10 +133,10 @@ class TestParameters:
             ("conversation", "conv_1"),
             ("background", True),
             ("prompt", {"id": "x"}),
-            ("include", ["message.output_text.logprobs"]),
+            ("include", ["file_search_call.results"]),
+            ("include", ["message.output_text.logprobs", "x"]),
             ("reasoning", {"effort": "high"}),
             ("truncation", "auto"),
-            ("top_logprobs", 3),
             ("n", 2),
         ],
     )
@@ -149,6 +150,11 @@ class TestParameters:
     def test_encrypted_reasoning_may_be_requested(self, client: FlaskClient) -> None:
         assert refusal(client, include=["reasoning.encrypted_content"]).status_code == 200
 
+    def test_a_lenient_server_ignores_what_it_cannot_include(self, make_app: MakeApp, fake: FakePipeline) -> None:
+        client = make_app(lenient=True).test_client()
+        assert refusal(client, include=["file_search_call.results", LOGPROBS]).status_code == 200
+        assert fake.jobs[0].sampling.top_logprobs == 0
+
     @pytest.mark.parametrize(
         ("parameters", "path"),
         [
@@ -158,6 +164,12 @@ class TestParameters:
             ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": 5}}}}, "text.format.schema"),
             ({"max_output_tokens": 0}, "max_output_tokens"),
             ({"instructions": 5}, "instructions"),
+            ({"include": "x"}, "include"),
+            ({"include": [5]}, "include"),
+            ({"top_logprobs": 21, "include": [LOGPROBS]}, "top_logprobs"),
+            ({"top_logprobs": True, "include": [LOGPROBS]}, "top_logprobs"),
+            ({"top_logprobs": 1}, "top_logprobs"),
+            ({"top_logprobs": 1, "include": ["reasoning.encrypted_content"]}, "top_logprobs"),
         ],
     )
     def test_an_invalid_value_is_refused_with_its_path(
@@ -196,6 +208,53 @@ def test_the_last_event_of_a_stream_has_the_body(sdk: OpenAI, fake: FakePipeline
     assert arguments == "".join(item.arguments for item in body.output if item.type == "function_call")
     assert body.usage is not None
     assert body.usage.total_tokens == body.usage.input_tokens + body.usage.output_tokens
+
+
+class TestLogprobs:
+    def test_the_part_has_each_token_and_the_likeliest(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [text("é")]
+        body = client.post(URL, json={"input": "Hi", "include": [LOGPROBS], "top_logprobs": 2}).get_json()
+        assert fake.jobs[0].sampling.top_logprobs == 2
+        assert body["top_logprobs"] == 2
+        token = {"token": "é", "logprob": -0.5, "bytes": [195, 169]}
+        other = {"token": "ê", "logprob": -1.5, "bytes": [195, 170]}
+        assert body["output"][0]["content"][0]["logprobs"] == [{**token, "top_logprobs": [token, other]}]
+
+    def test_there_are_none_unless_asked_for(self, client: FlaskClient, fake: FakePipeline) -> None:
+        body = client.post(URL, json={"input": "Hi"}).get_json()
+        assert fake.jobs[0].sampling.top_logprobs is None
+        assert body["output"][0]["content"][0]["logprobs"] == []
+
+    def test_each_event_has_those_of_its_text(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*text("a", "bc"), Text("", [7]), *call("f", "{}"), *text("d")]]
+        asked = {"input": "Hi", "include": [LOGPROBS], "top_logprobs": 1, "tools": [TOOL]}
+        got = [json.loads(data) for data in events(client.post(URL, json={**asked, "stream": True}))]
+        deltas = [event for event in got if event["type"] == "response.output_text.delta"]
+        assert [[entry["token"] for entry in event["logprobs"]] for event in deltas] == [["a"], ["b", "c"], [], ["d"]]
+        a = {"token": "a", "logprob": -0.5}
+        assert deltas[0]["logprobs"] == [{**a, "top_logprobs": [a]}]
+        done = [event["logprobs"] for event in got if event["type"] == "response.output_text.done"]
+        assert [[entry["token"] for entry in logprobs] for logprobs in done] == [["a", "b", "c"], ["d"]]
+        items = [item for item in got[-1]["response"]["output"] if item["type"] == "message"]
+        tokens = [[entry["token"] for entry in item["content"][0]["logprobs"]] for item in items]
+        assert tokens == [["a", "b", "c"], ["d"]]
+
+    def test_openais_client_reads_them(self, sdk: OpenAI) -> None:
+        asked: dict[str, Any] = {"model": "x", "input": "Hi", "include": [LOGPROBS], "top_logprobs": 1}
+        item = sdk.responses.create(**asked).output[0]
+        assert item.type == "message"
+        part = item.content[0]
+        assert part.type == "output_text"
+        assert part.logprobs is not None
+        assert [entry.token for entry in part.logprobs] == list("Hello")
+        with sdk.responses.stream(**asked) as stream:
+            seen = list(stream)
+            last = stream.get_final_response().output[0]
+        assert last.type == "message"
+        assert last.content[0].type == "output_text"
+        assert last.content[0].logprobs == part.logprobs
+        deltas = [event for event in seen if event.type == "response.output_text.delta"]
+        assert [entry.token for event in deltas for entry in event.logprobs] == list("Hello")
 
 
 def test_output_is_accepted_as_input(sdk: OpenAI, client: FlaskClient, fake: FakePipeline) -> None:

@@ -18,7 +18,16 @@ from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.formats.images import check_images
 from glm_api.pipeline.formats.tool_choice import choose_tools
 from glm_api.pipeline.formats.turns import to_turns
-from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
+from glm_api.pipeline.frames import (
+    Event,
+    Finished,
+    PromptLogprobs,
+    Started,
+    Text,
+    TokenLogprob,
+    ToolArguments,
+    ToolCallStarted,
+)
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import ModelInfo
 
@@ -49,9 +58,21 @@ def call(name: str, *arguments: str, index: int = 0, id: str = "call_0") -> list
     return [ToolCallStarted(index, id, name, [1]), *(ToolArguments(index, piece, [2]) for piece in arguments)]
 
 
+def logprob(id: int, top: int = 0) -> TokenLogprob:
+    """Return what the model thinks of a token: it is the likeliest, and the next ids are each e times less likely."""
+    return TokenLogprob(id, _piece(id), -0.5, [(id + place, _piece(id + place), -0.5 - place) for place in range(top)])
+
+
+def _piece(id: int) -> bytes:
+    return chr(id).encode(errors="replace") if id < 0x110000 else b""
+
+
 @dataclass
 class FakeGeneration:
-    """The scripted answers to one job."""
+    """The scripted answers to one job.
+
+    If the job asks for log-probabilities, texts without them get those of `logprob`, unless the text is hidden.
+    """
 
     job: Job
     answers: Iterable[Script]
@@ -74,17 +95,31 @@ class FakeGeneration:
                 if silence is not None:
                     yield []
                 continue
-            if not begun and not isinstance(event, Started):
-                yield [Started(len(prompt), 3)]
-            begun = True
+            if not begun:
+                yield [event if isinstance(event, Started) else Started(len(prompt), 3), *self._prompt(prompt)]
+                begun = True
+                if isinstance(event, Started):
+                    continue
+            event = self._told(event)
             tokens += len(getattr(event, "ids", ()))
             reason = "tool_calls" if isinstance(event, ToolCallStarted) else reason
             yield [event]
             if isinstance(event, Finished):
                 return
         if not begun:
-            yield [Started(len(prompt), 3)]
+            yield [Started(len(prompt), 3), *self._prompt(prompt)]
         yield [Finished(reason, tokens, 20.0, 100.0, 0, len(prompt) + tokens)]  # type: ignore[arg-type]
+
+    def _prompt(self, prompt: list[int]) -> list[Event]:
+        sampling = self.job.sampling
+        told = [logprob(id, sampling.top_logprobs or 0) for id in prompt[1:]]
+        return [PromptLogprobs(told)] if sampling.prompt_logprobs else []
+
+    def _told(self, event: Event) -> Event:
+        top = self.job.sampling.top_logprobs
+        if top is None or not isinstance(event, Text) or not event.text or event.logprobs:
+            return event
+        return Text(event.text, event.ids, [logprob(id, top) for id in event.ids])
 
     def cancel(self) -> None:
         self.cancelled = True
