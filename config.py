@@ -269,7 +269,7 @@ class Settings:
     )
     prefill: Literal["auto", "step", "batch"] = _choice(
         "auto",
-        "How to evaluate prompts: `step` can be interrupted at any token, `batch` is faster on many CPUs.",
+        "How to evaluate prompts: `step` continues a cached prefix, `batch` is faster on many CPUs.",
         "auto",
         "step",
         "batch",

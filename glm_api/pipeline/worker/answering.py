@@ -157,6 +157,11 @@ class Chooser:
         """Return whether the answer is complete, and nothing but its end may follow."""
         return self._constraint is not None and self._constraint.over
 
+    def rest(self) -> list[Event]:
+        """Return what is known of the ids that no event names: the end of a raw completion."""
+        rest, self._logprobs = list(self._logprobs), deque()
+        return [Text("", [], rest)] if rest else []
+
     def with_logprobs(self, events: list[Event]) -> list[Event]:
         """Add the log-probabilities of their ids to the texts among ``events``, which come in the order of the ids."""
         if not self._logprobs:
@@ -408,6 +413,8 @@ class Answerer:
             token = self._evaluator.next(task.slot, token, length, task.image_tokens)
         put(reader.finish())
         self._writer.put(guard.finish())
+        if chooser is not None and task.request.output.mode == "text":
+            self._writer.put(chooser.rest())
 
     def _prefill(self, task: Task) -> int:
         """Evaluate the prompt and return the first id of the answer. Raises `Cancelled`."""
