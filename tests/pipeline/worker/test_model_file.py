@@ -280,7 +280,7 @@ def test_a_process_that_dies_of_its_file_is_logged_once_and_restarted_ever_more_
     pipeline = make_pipeline(
         model_file("chatglm3"), ready=False, environment={**child_environment(1), "PYTHONPATH": str(tmp_path)}
     )
-    until(lambda: pipeline.restarts["load_failed"] == 3)
+    until(lambda: pipeline.restarts["pipeline", "load_failed"] == 3)
     assert time.monotonic() - begun > 0.5 + 1.0
     health = pipeline.health()
     assert health.state == "failed"
