@@ -307,6 +307,7 @@ def test_a_full_queue_tells_when_to_come_back() -> None:
         backend.enter()
     with pytest.raises(QueueFull) as refused:
         backend.enter()
+    assert "the queue is full: 1 request waits already." in refused.value.message
     # Two are before it, both places serve them, and each takes 10 seconds for all that is known.
     assert refused.value.retry_after == 10
 

@@ -33,7 +33,7 @@ from tests.support.processes import until
         (b"ggml\x09\0\0\0\x02\0\0\0" + bytes(60), "unknown type 9"),
         (b"ggml\x03\0\0\0\x07\0\0\0" + bytes(60), "layout version 7"),
         (b"ggml\x03\0\0\0\x02\0\0\0" + bytes(60), "header makes no sense"),
-        (b"something else altogether", "no GGML model"),
+        (b"something else altogether", "is not a GGML model file"),
     ],
 )
 def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes, said: str) -> None:
