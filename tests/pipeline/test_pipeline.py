@@ -469,6 +469,8 @@ def test_shutting_down_ends_what_runs_and_refuses_what_comes(make_pipeline: Make
         collect(running)
     with pytest.raises(ShuttingDown):
         collect(waiting)
+    pipeline.join()
+    assert not pipeline.restarts
 
 
 def test_a_process_that_cannot_be_started_is_told_and_counted(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from glm_api.backend.base import Cause, ChildRole, Health, QueueDepth
-from glm_api.backend.errors import ContextLengthExceeded, BackendError, PromptError
+from glm_api.backend.errors import BackendError, ContextLengthExceeded, PromptError
 from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.formats.images import check_images
