@@ -46,7 +46,7 @@ PYTEST := LD_LIBRARY_PATH="$(CURDIR)/$(dir $(SHIM))" LD_PRELOAD=$(notdir $(SHIM)
 test: $(DEV) $(SHIM) $(CLIENTS) $(NODE_CLIENTS) ## Run all tests, or TESTS="tests/chat -k tools"
 	@$(PYTEST) exec .venv/bin/pytest $(TESTS)
 
-check: lint $(SHIM) ## Check style and types, and run the tests that need no other process (about a minute)
+check: lint $(SHIM) ## Check style and types, and run the tests that need no other process (about two minutes)
 	@$(PYTEST) exec .venv/bin/pytest -q -m "not slow"
 
 lint: $(DEV) ## Check style and types
