@@ -43,7 +43,7 @@ setup: $(RUNTIME) $(BRIDGE) ## Install what the server needs, without starting i
 test: $(DEV) $(BRIDGE) $(CLIENTS) $(NODE_CLIENTS) ## Run all tests, or TESTS="tests/chat -k tools"
 	@exec .venv/bin/pytest $(TESTS)
 
-check: lint $(BRIDGE) ## Check style and types, and run the tests that need no other process (about a minute)
+check: lint $(BRIDGE) ## Check style and types, and run the tests that need no other process (about two minutes)
 	@exec .venv/bin/pytest -q -m "not slow"
 
 lint: $(DEV) ## Check style and types

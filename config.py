@@ -208,9 +208,13 @@ def _model_map(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def _bind(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if text.startswith("unix:/") or (colon and host and port.isdecimal() and 0 < int(port) < 65536):
+    host, _, port = text.rpartition(":")
+    if text.startswith("unix:/"):
         return text
+    if host and port.isascii() and port.isdecimal():
+        if 0 < int(port) < 65536:
+            return text
+        raise ValidationError(f"must have a port from 1 to 65535, but is {text!r}")
     raise ValidationError(f"must be HOST:PORT or unix:/PATH, not {text!r}")
 
 
@@ -459,7 +463,9 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
             known = [variable.removeprefix(PREFIX) for variable in VARIABLES]
             meant = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1)
             hint = f" Did you mean {PREFIX}{meant[0]}?" if meant else ""
-            heard.append((logging.WARNING, f"{name} is no setting of this server and is ignored.{hint}"))
+            if name in ("GLM_HOST", "GLM_PORT"):
+                hint = " The address is set with GLM_BIND=HOST:PORT."
+            heard.append((logging.WARNING, f"{name} is not a setting of this server and is ignored.{hint}"))
     for name, value in _env_file_values(given).items():
         if name.startswith(PREFIX) and given.get(name, "").strip() not in ("", value.strip()):
             heard.append((logging.WARNING, f"{name} of GLM_ENV_FILE is overridden by the environment's own {name}."))

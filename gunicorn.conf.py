@@ -18,6 +18,7 @@ from config import SettingsError as _SettingsError  # noqa: E402
 from glm_api.lifecycle import settings_loader as _settings_loader  # noqa: E402
 from glm_api.lifecycle import worker_started as _worker_started  # noqa: E402
 from glm_api.lifecycle import worker_stopped as _worker_stopped  # noqa: E402
+from glm_api.server.address import fault as _fault_of  # noqa: E402
 from hub import fetch as _fetch  # noqa: E402
 
 try:
@@ -75,6 +76,18 @@ logconfig_dict = {
         "gunicorn.error": {"level": _settings.log_level.upper(), "handlers": [], "propagate": True},
     },
 }
+
+
+def on_starting(server: _Any) -> None:
+    """End the start with one line if the server cannot listen on its address."""
+    # With USR2 and with systemd's socket activation the sockets are open already.
+    if "GUNICORN_FD" in _os.environ or "LISTEN_FDS" in _os.environ or server.cfg.reuse_port:
+        return
+    for address in server.cfg.address:
+        fault = _fault_of(address)
+        if fault is not None:
+            server.log.error("%s", fault)
+            raise SystemExit(1)
 
 
 def post_fork(server: _Any, worker: _Any) -> None:

@@ -183,7 +183,8 @@ def _absence() -> str:
     for beginning, what in ABSENT_ENDPOINTS.items():
         if request.path.startswith(beginning):
             return f"This server does not offer {what}."
-    return f"There is no {request.method} {request.path} here. GET /docs lists the endpoints."
+    listed = "GET /docs lists the endpoints, and GET /openapi.json lists them for programs."
+    return f"There is no {request.method} {request.path} here. {listed}"
 
 
 def respond(error: ApiError) -> Response:

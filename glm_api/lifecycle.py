@@ -12,6 +12,7 @@ the worker is killed.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -40,6 +41,8 @@ class SettingsLoader:
 
     def __init__(self) -> None:
         self._valid: Settings | None = None
+        # The process that logged errors last, and these errors.
+        self._logged: tuple[int, list[str]] | None = None
 
     def load(self, environ: Mapping[str, str], fetch: Fetch = fetched) -> Settings:
         """Return the settings in ``environ``, see `config.load_settings`.
@@ -51,9 +54,15 @@ class SettingsLoader:
         except SettingsError as error:
             if self._valid is None:
                 raise
-            for line in error.lines:
-                logger.error("%s The previous settings stay in force.", line)
+            self._log(error.lines)
         return self._valid
+
+    def _log(self, lines: list[str]) -> None:
+        """Log the errors, unless this is a worker whose master has just logged the same."""
+        if self._logged != (os.getppid(), lines):
+            for line in lines:
+                logger.error("%s The previous settings stay in force.", line)
+        self._logged = (os.getpid(), lines)
 
 
 # The worker inherits the master's with the fork, so both go by the same settings.

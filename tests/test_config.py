@@ -117,7 +117,9 @@ def test_a_relative_model_path_is_taken_from_the_current_directory(model: str, m
         ("GLM_LOG_PROMPTS", "maybe", "must be 1 or 0, not 'maybe'"),
         ("GLM_LOG_FORMAT", "xml", "must be text or json, not 'xml'"),
         ("GLM_BIND", "8000", "must be HOST:PORT or unix:/PATH, not '8000'"),
-        ("GLM_BIND", "0.0.0.0:70000", "must be HOST:PORT or unix:/PATH, not '0.0.0.0:70000'"),
+        ("GLM_BIND", "127.0.0.1:99999", "must have a port from 1 to 65535, but is '127.0.0.1:99999'"),
+        ("GLM_BIND", "127.0.0.1:0", "must have a port from 1 to 65535, but is '127.0.0.1:0'"),
+        ("GLM_BIND", ":8000", "must be HOST:PORT or unix:/PATH, not ':8000'"),
         ("GLM_CORS_ORIGINS", "example.org", "must be * or origins such as https://chat.example.org, not 'example.org'"),
         (
             "GLM_CORS_ORIGINS",
@@ -289,9 +291,21 @@ def test_an_error_names_the_original_servers_variable_if_that_one_is_set() -> No
 
 def test_an_unknown_name_gets_a_remark_with_a_suggestion() -> None:
     assert remark_texts({"GLM_QUEUE_SIZES": "4", "GLM_FOO": "1", "PATH": "/bin"}) == [
-        "GLM_FOO is no setting of this server and is ignored.",
-        "GLM_QUEUE_SIZES is no setting of this server and is ignored. Did you mean GLM_QUEUE_SIZE?",
+        "GLM_FOO is not a setting of this server and is ignored.",
+        "GLM_QUEUE_SIZES is not a setting of this server and is ignored. Did you mean GLM_QUEUE_SIZE?",
     ]
+
+
+@pytest.mark.parametrize("name", ["GLM_HOST", "GLM_PORT"])
+def test_the_names_that_people_guess_for_the_address_get_a_hint(name: str) -> None:
+    assert remark_texts({name: "8080"}) == [
+        f"{name} is not a setting of this server and is ignored. The address is set with GLM_BIND=HOST:PORT."
+    ]
+
+
+@pytest.mark.parametrize(("value", "meaning"), [("1", True), ("yes", True), ("TRUE", True), ("off", False)])
+def test_a_switch_may_be_a_word(value: str, meaning: bool) -> None:
+    assert load_settings({"GLM_LENIENT": value}).lenient is meaning
 
 
 def test_only_an_overridden_setting_of_the_file_gets_a_remark(tmp_path: Path) -> None:
@@ -330,7 +344,7 @@ def test_the_environment_overrides_the_settings_of_a_file(tmp_path: Path) -> Non
     settings = load_settings(environ)
     assert (settings.queue_size, settings.cache_slots, settings.model_name) == (5, 3, "glm")
     assert remark_texts(environ) == [
-        "GLM_FOO is no setting of this server and is ignored.",
+        "GLM_FOO is not a setting of this server and is ignored.",
         "GLM_CACHE_SLOTS of GLM_ENV_FILE is overridden by the environment's own GLM_CACHE_SLOTS.",
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -118,6 +120,13 @@ def test_the_error_for_a_prompt_over_the_context_has_both_counts(client: FlaskCl
     assert "Please reduce the length of the messages" in found["message"]
     assert found["n_ctx"] == 8192
     assert found["n_prompt_tokens"] > 9000
+
+
+def test_an_unknown_path_is_told_where_the_endpoints_are_listed(client: FlaskClient) -> None:
+    message = error(client.get("/v1/model"))["message"]
+    listed = re.findall(r"GET (/(?:docs|openapi)\S*)", message)
+    assert listed == ["/docs", "/openapi.json"]
+    assert [client.get(path, buffered=True).status_code for path in listed] == [200, 200]
 
 
 def test_a_client_that_leaves_while_it_waits_is_499(client: FlaskClient, fake: FakePipeline) -> None:

@@ -322,7 +322,7 @@ class Unsupported(Field[Any]):
         if current_app.config["GLM_SETTINGS"].lenient or any(_same(value, neutral) for neutral in self.values):
             return
         raise ValidationError(
-            [CodedMessage(f"it is not supported: {self.reason}. Leave it out.", "unsupported_parameter")]
+            [CodedMessage(f"it is not supported, because {self.reason}. Leave it out.", "unsupported_parameter")]
         )
 
 

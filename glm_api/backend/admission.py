@@ -65,6 +65,8 @@ class QueuedRequest(ABC, Generic[Item]):
         self.status = _WAITING
         self.turn_at: float | None = None
         """When it got its turn, by ``time.monotonic``."""
+        self.begun_at: float | None = None
+        """When the backend began with it, by ``time.monotonic``: later than its turn if the backend was not ready."""
         self._admission = admission
         self._deadlines = admission.deadlines()
         self._lock = threading.Lock()
@@ -72,8 +74,8 @@ class QueuedRequest(ABC, Generic[Item]):
 
     @property
     def queue_ms(self) -> float:
-        """Milliseconds waited for the turn, so far or in all."""
-        return ((self.turn_at or time.monotonic()) - self._deadlines.created) * 1000
+        """Milliseconds waited until the backend began, so far or in all."""
+        return ((self.begun_at or time.monotonic()) - self._deadlines.created) * 1000
 
     # --- for the consumer ---
 
@@ -159,6 +161,7 @@ class QueuedRequest(ABC, Generic[Item]):
             if self.status is not _WAITING or self.turn_at is None:
                 return False
             self.status = _RUNNING
+            self.begun_at = time.monotonic()
             return True
 
     def put(self, item: Item) -> None:

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 State = Literal["loading", "ready", "restarting", "failed", "draining"]
 Cause = Literal["died", "hung", "load_failed", "stopped"]
+ChildRole = Literal["pipeline", "tokenizer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +46,5 @@ class Backend(Protocol):
         """Return the numbers of running and of waiting requests."""
 
     @property
-    def restarts(self) -> Mapping[Cause, int]:
-        """Restarts of the pipeline process, by cause."""
+    def restarts(self) -> Mapping[tuple[ChildRole, Cause], int]:
+        """Restarts of the model's processes, by process and cause."""

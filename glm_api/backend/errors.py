@@ -112,7 +112,8 @@ def shutting_down(begun: bool) -> BackendError:
 
 def queue_full(waiting: int, seconds: float) -> QueueFull:
     """Return the error for a request that finds the queue full: ``waiting`` others wait, for about ``seconds``."""
+    requests = "1 request waits" if waiting == 1 else f"{waiting} requests wait"
     return QueueFull(
-        f"The model is busy, and the queue is full: {waiting} requests wait already. Try again later.",
+        f"The model is busy, and the queue is full: {requests} already. Try again later.",
         retry_after=min(seconds, LONGEST_RETRY_AFTER),
     )

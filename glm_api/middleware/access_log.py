@@ -21,6 +21,8 @@ logger = logging.getLogger("glm_api.request")
 
 LONGEST_PATH = 200
 
+# The first names and indices of a parameter's path. What follows may be a key of a schema, which a client may choose.
+_NAMES = re.compile(r"[a-z_]{1,40}(\.([a-z_]{1,40}|\d{1,6})(?![^.])){0,2}(?![^.])")
 _PLAIN = re.compile(r"[!#-<>-~]+")
 
 
@@ -64,6 +66,7 @@ def log_fields(record: RequestRecord) -> dict[str, Any]:
         "total_ms": _rounded(record.total_ms),
         "finish_reason": ",".join(record.finish_reasons) or None,
         "error": None if record.error is None else record.error.code or record.error.type,
+        "param": None if record.error is None else _names_of(record.error.param),
         "prompt": None if record.body is None else record.body.decode(errors="replace"),
         "answer": None if record.answer is None else "".join(record.answer),
     }
@@ -78,6 +81,11 @@ def describe_briefly(record: RequestRecord, fields: dict[str, Any]) -> str:
 def describe_fully(record: RequestRecord, fields: dict[str, Any]) -> str:
     """Return the message of a text line: all fields as ``name=value``."""
     return " ".join(f"{name}={_quoted(str(value))}" for name, value in fields.items())
+
+
+def _names_of(param: str | None) -> str | None:
+    names = _NAMES.match(param or "")
+    return names.group() if names else None
 
 
 def _rounded(ms: float | None) -> float | None:

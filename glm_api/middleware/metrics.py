@@ -5,6 +5,7 @@ A request is counted when it is over, a stream at its end. The gauges are read f
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from flask import Flask, Response, request
@@ -21,7 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from glm_api.backend.base import Backend, Cause
+from glm_api.backend.base import Backend, Cause, ChildRole
 from glm_api.errors import CLIENT_CLOSED_REQUEST
 from glm_api.log.lines import stderr
 from glm_api.middleware.auth import METRICS_ENDPOINT
@@ -35,6 +36,7 @@ BETWEEN_TOKENS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 REJECTIONS = ("queue_full", "model_loading", "shutting_down", "overloaded")
 PHASES = ("queued", "prefill", "decode")
+ROLES: tuple[ChildRole, ...] = ("pipeline", "tokenizer")
 CAUSES: tuple[Cause, ...] = ("died", "hung", "load_failed")
 
 
@@ -52,11 +54,14 @@ class BackendCollector(Collector):
         yield GaugeMetricFamily("glm_num_requests_running", "Number of running requests.", depth.running)
         yield GaugeMetricFamily("glm_num_requests_waiting", "Number of waiting requests.", depth.waiting)
         restarts = CounterMetricFamily(
-            "glm_pipeline_restarts", "Number of restarts of the pipeline process, by cause.", labels=["cause"]
+            "glm_pipeline_restarts",
+            "Number of restarts of the model's processes, by process and cause.",
+            labels=["process", "cause"],
         )
-        # Export every cause from the start: a counter that first appears as 1 has no `increase()`.
-        for cause in CAUSES:
-            restarts.add_metric([cause], self._backend.restarts.get(cause, 0))
+        # Export every pair from the start: a counter that first appears as 1 has no `increase()`.
+        counted = self._backend.restarts
+        for role, cause in itertools.product(ROLES, CAUSES):
+            restarts.add_metric([role, cause], counted.get((role, cause), 0))
         yield restarts
         yield CounterMetricFamily(
             "glm_log_lines_dropped", "Number of log lines dropped because standard error was too slow.", stderr.dropped

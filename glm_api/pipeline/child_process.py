@@ -18,11 +18,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import IO, Generic, Literal, Protocol, TypeVar
+from typing import IO, Generic, Protocol, TypeVar
 
-from glm_api.backend.base import Cause
+from glm_api.backend.base import Cause, ChildRole
 from glm_api.pipeline.frames import (
     RECEIVE_BYTES,
     Decoder,
@@ -39,7 +40,6 @@ from glm_api.pipeline.stall import StallDetector
 
 logger = logging.getLogger(__name__)
 
-ChildRole = Literal["pipeline", "tokenizer"]
 # What a child sends once it has loaded the model.
 F = TypeVar("F", bound=Frame)
 F_contra = TypeVar("F_contra", bound=Frame, contravariant=True)
@@ -70,6 +70,26 @@ class _End:
     misfit: bool
 
 
+class LoadFailures:
+    """Why the children cannot load the model at the moment. Methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._messages: dict[ChildRole, str] = {}
+
+    def add(self, role: ChildRole, message: str) -> bool:
+        """Keep ``message`` for the child; return whether neither child has failed with it just before."""
+        with self._lock:
+            new = message not in self._messages.values()
+            self._messages[role] = message
+        return new
+
+    def clear(self, role: ChildRole) -> None:
+        """The child has loaded the model."""
+        with self._lock:
+            self._messages.pop(role, None)
+
+
 class Listener(Protocol[F_contra]):
     """Is told what the child does, by calls from the child's supervising thread, one at a time."""
 
@@ -87,6 +107,8 @@ class ChildProcess(Generic[F]):
     """One supervised child. All methods may be called from any thread.
 
     ``decoder`` reads what a child of this role may send. A child that sends anything else is broken and is replaced.
+    ``load_failures`` is shared with the other child, so that a fault of the file that both find is logged once.
+    ``restarts`` counts the ends of the child that were followed by a new one, by cause.
     """
 
     def __init__(
@@ -96,8 +118,11 @@ class ChildProcess(Generic[F]):
         load_model: LoadModel,
         listener: Listener[F],
         environment: Mapping[str, str],
+        load_failures: LoadFailures,
     ) -> None:
         self.role = role
+        self.restarts: Counter[Cause] = Counter()
+        self._load_failures = load_failures
         self._decoder = decoder
         self._load_model = load_model
         self._listener = listener
@@ -164,17 +189,19 @@ class ChildProcess(Generic[F]):
         self._deadline = None if seconds is None else self._watched + WATCH_INTERVAL + seconds
 
     def kill(self, cause: Cause) -> None:
-        """Kill the child that runs now, if any; `Listener.on_down` is called with ``cause``."""
+        """Kill the child that runs now, if any; `Listener.on_down` is called with ``cause``.
+
+        The first cause counts: a child that was killed may break its connection, for which it would be killed too.
+        """
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 return
-            self._killed_for = cause
+            self._killed_for = self._killed_for or cause
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGKILL)
 
     def _supervise(self) -> None:
         backoff = FIRST_BACKOFF
-        last_failure = ""
         while not self._stopping.is_set():
             try:
                 process, connection = self._spawn()
@@ -182,6 +209,7 @@ class ChildProcess(Generic[F]):
                 # Too many processes or open files, or a Python that may not be run. It may pass, so try again. The log
                 # shows the path, which /health must not.
                 logger.error("The %s process cannot be started: %s", self.role, error)
+                self.restarts["load_failed"] += 1
                 self._listener.on_down(
                     "load_failed", f"The {self.role} process cannot be started ({error.strerror or 'see the log'})."
                 )
@@ -190,9 +218,11 @@ class ChildProcess(Generic[F]):
                 continue
             end = self._receive_all(process, connection)
             cause, message = self._reap(process, end)
-            if cause != "stopped" and message != last_failure:
-                logger.error("%s", message)
-            last_failure = message if cause == "load_failed" else ""
+            if cause != "stopped":
+                self.restarts[cause] += 1
+                # Most failures to load repeat at each try.
+                if cause != "load_failed" or self._load_failures.add(self.role, message):
+                    logger.error("%s", message)
             self._listener.on_down(cause, message)
             if end.ready_since is not None and time.monotonic() - end.ready_since > RECOVERED_AFTER:
                 backoff = FIRST_BACKOFF
@@ -258,6 +288,7 @@ class ChildProcess(Generic[F]):
                         ready_since = time.monotonic()
                         self.expect_within(None)
                         self._loaded = True
+                        self._load_failures.clear(self.role)
                         self._listener.on_ready(frame.info)
                     elif isinstance(frame, LoadFailed):
                         load_failure = frame.message
@@ -272,10 +303,14 @@ class ChildProcess(Generic[F]):
             self._socket = None
         connection.close()
         if ready_since is None and load_failure is None and not misfit and process.wait() != 0:
-            load_failure = (
-                f"The {self.role} process ended while it opened {os.path.basename(self._load_model.model)} "
-                f"({_exit_description(process.returncode)}). The file may be damaged, or memory too small for it."
-            )
+            what = f"while it opened {os.path.basename(self._load_model.model)}"
+            if self._killed_for == "hung":
+                load_failure = f"The {self.role} process stopped responding {what} and was killed."
+            else:
+                load_failure = (
+                    f"The {self.role} process ended {what} ({_exit_description(process.returncode)}). "
+                    "The file may be damaged, or memory too small for it."
+                )
         return _End(ready_since, load_failure, misfit)
 
     def _reap(self, process: subprocess.Popen[bytes], end: _End) -> tuple[Cause, str]:

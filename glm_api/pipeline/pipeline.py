@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glm_api.backend.admission import Admission, RequestStatus
-from glm_api.backend.base import Cause, Health, QueueDepth
+from glm_api.backend.base import Cause, ChildRole, Health, QueueDepth
 from glm_api.backend.errors import (
     AnswerError,
     BackendError,
@@ -23,7 +23,7 @@ from glm_api.backend.errors import (
     shutting_down,
 )
 from glm_api.backend.semaphore import FairSemaphore
-from glm_api.pipeline.child_process import ChildProcess
+from glm_api.pipeline.child_process import LONGEST_BACKOFF, ChildProcess, LoadFailures
 from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import (
@@ -77,15 +77,11 @@ class PipelineSettings:
 
 
 class Pipeline:
-    """The one pipeline of this server, with its two children. Methods may be called from any thread.
-
-    ``restarts`` counts the ends of the pipeline process that were followed by a new one, by cause.
-    """
+    """The one pipeline of this server, with its two children. Methods may be called from any thread."""
 
     def __init__(self, semaphore: FairSemaphore[Generation]) -> None:
         self._semaphore = semaphore
         self._ids = itertools.count(1)
-        self.restarts: Counter[Cause] = Counter()
         # Held while work is sent: when `on_down` has had it, nothing is on its way to the child that is gone.
         self._dispatching = threading.Lock()
 
@@ -103,14 +99,16 @@ class Pipeline:
         load_model = LoadModel(
             settings.model, settings.max_length, settings.cache_slots, settings.prefill, settings.threads
         )
+        load_failures = LoadFailures()
         self._tokenizer = TokenizerClient(
             load_model,
             settings.environment,
             self._on_model,
             timeout=min(settings.queue_timeout, settings.request_timeout),
+            load_failures=load_failures,
         )
         self._process: ChildProcess[PipelineEvent] = ChildProcess(
-            "pipeline", FROM_PIPELINE, load_model, self, settings.environment
+            "pipeline", FROM_PIPELINE, load_model, self, settings.environment, load_failures
         )
 
     def start(self) -> None:
@@ -160,6 +158,12 @@ class Pipeline:
     def pids(self) -> dict[str, int | None]:
         """The process ids of the children."""
         return {"pipeline": self._process.pid, "tokenizer": self._tokenizer.process.pid}
+
+    @property
+    def restarts(self) -> Counter[tuple[ChildRole, Cause]]:
+        """The ends of each child that were followed by a new one, by cause."""
+        children = (self._process, self._tokenizer.process)
+        return Counter({(child.role, cause): count for child in children for cause, count in child.restarts.items()})
 
     def queue_depth(self) -> QueueDepth:
         """Return the numbers of running and of waiting requests."""
@@ -325,8 +329,6 @@ class Pipeline:
 
     def on_down(self, cause: Cause, message: str) -> None:
         """The pipeline process is gone. Only what it worked on is lost; the queue waits for its successor."""
-        if cause != "stopped":
-            self.restarts[cause] += 1
         with self._dispatching:
             self._pipeline_ready = False
         if self._running is not None:
@@ -344,7 +346,8 @@ class Pipeline:
 def _not_loaded(health: Health) -> ModelLoading:
     """The error for a request that comes while there is no model; one that cannot be loaded may never be."""
     if health.state == "failed":
-        return ModelLoading(f"{health.message} The server tries again by itself.", retry_after=30)
+        again = f"The server tries to load it again at least every {LONGEST_BACKOFF:g} seconds."
+        return ModelLoading(f"{health.message} {again}", retry_after=30)
     return ModelLoading(f"{health.message} Try again in a few seconds.", retry_after=2)
 
 

@@ -8,6 +8,7 @@ process of their own, which never computes for longer than an encoding takes.
 from __future__ import annotations
 
 import itertools
+import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from glm_api.backend.errors import (
     PromptError,
     shutting_down,
 )
-from glm_api.pipeline.child_process import ChildProcess
+from glm_api.pipeline.child_process import ChildProcess, LoadFailures
 from glm_api.pipeline.conversation import Conversation, without_images
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import (
@@ -42,6 +43,8 @@ from glm_api.pipeline.frames import (
     pack,
 )
 from glm_api.pipeline.model_info import ModelInfo
+
+logger = logging.getLogger(__name__)
 
 # A process that computes for longer than this, plus what the question's length adds, is hung. (One that does nothing is
 # found sooner.) The slowest megabyte that was found takes 5 s on a busy core. Seconds.
@@ -92,9 +95,10 @@ class TokenizerClient:
         environment: Mapping[str, str],
         on_ready: Callable[[ModelInfo], None],
         timeout: float,
+        load_failures: LoadFailures,
     ) -> None:
         self.process: ChildProcess[TokenizerAnswer] = ChildProcess(
-            "tokenizer", FROM_TOKENIZER, load_model, self, environment
+            "tokenizer", FROM_TOKENIZER, load_model, self, environment, load_failures
         )
         self._on_ready = on_ready
         self._timeout = timeout
@@ -257,8 +261,11 @@ class TokenizerClient:
         """The tokenizer process takes questions."""
         with self._lock:
             self._model = info
+            again = self._state in ("restarting", "failed")
             if self._state != "stopped":
                 self._state = "ready"
+        if again:
+            logger.info("The tokenizer is ready again.")
         self._on_ready(info)
         self._ask_next()
 

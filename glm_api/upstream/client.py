@@ -12,7 +12,7 @@ from typing import Any
 
 from config import Settings
 from glm_api.backend.admission import Admission
-from glm_api.backend.base import Cause, Health, QueueDepth, State
+from glm_api.backend.base import Cause, ChildRole, Health, QueueDepth, State
 from glm_api.backend.semaphore import FairSemaphore
 from glm_api.upstream.connection import Address, Arrival, Broken, End, Exchange, Head
 from glm_api.upstream.request import UpstreamRequest
@@ -36,7 +36,7 @@ class UpstreamClient:
     is sent once, even if it fails.
     """
 
-    restarts: Mapping[Cause, int] = {}
+    restarts: Mapping[tuple[ChildRole, Cause], int] = {}
 
     def __init__(self, settings: Settings) -> None:
         self._semaphore: FairSemaphore[UpstreamRequest] = FairSemaphore(

@@ -83,8 +83,8 @@ def _body(request: UpstreamRequest, silence: float | None, record: RequestRecord
             elif piece.status != 200:
                 raise errors.of_status(piece.status, piece.headers, _rest(pieces))
     finally:
-        if request.turn_at is not None:
-            record.started_at = request.turn_at
+        if request.begun_at is not None:
+            record.started_at = request.begun_at
             record.queue_ms = request.queue_ms
 
 

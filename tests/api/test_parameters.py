@@ -264,7 +264,9 @@ def test_an_unsupported_parameter_with_a_neutral_value_is_accepted(
         assert job(client, fake, **{parameter: value})
     for value in others:
         message = refused(refusal(client, **{parameter: value}), parameter, "unsupported_parameter")
-        assert parameter in message
+        assert message.startswith(f"Invalid '{parameter}': it is not supported, because ")
+        # One colon only, and sentences that end.
+        assert (message.count(":"), message.endswith(". Leave it out.")) == (1, True)
 
 
 def test_a_lenient_server_ignores_unsupported_parameters(make_app: MakeApp, fake: FakePipeline) -> None:

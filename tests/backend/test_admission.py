@@ -131,9 +131,13 @@ def test_a_backend_that_becomes_ready_does_not_take_a_request_before_it_is_told_
     assert request.turn_at is not None
 
 
-def test_the_time_in_the_queue_ends_with_the_turn() -> None:
-    backend = Backend()
+def test_the_time_in_the_queue_ends_when_the_backend_begins() -> None:
+    backend = Backend(ready=False)
     first, second = backend.enter(), backend.enter()
+    # It has its turn, but the backend restarts.
+    so_far = first.queue_ms
+    assert first.queue_ms > so_far
+    backend.become_ready()
     waited = first.queue_ms
     so_far = second.queue_ms
     assert second.queue_ms > so_far
@@ -307,6 +311,7 @@ def test_a_full_queue_tells_when_to_come_back() -> None:
         backend.enter()
     with pytest.raises(QueueFull) as refused:
         backend.enter()
+    assert "the queue is full: 1 request waits already." in refused.value.message
     # Two are before it, both places serve them, and each takes 10 seconds for all that is known.
     assert refused.value.retry_after == 10
 

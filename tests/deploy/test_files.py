@@ -121,9 +121,33 @@ def test_every_named_setting_exists(path: Path) -> None:
 def test_every_named_metric_exists(path: Path) -> None:
     exposition = app.test_client().get("/metrics").get_data(as_text=True)
     known = {family.name for family in text_string_to_metric_families(exposition)}
-    named = set(re.findall(r"\bglm_[a-z0-9_]+", path.read_text())) - {"glm_"}
+    named = set(re.findall(r"\bglm_[a-z0-9_]+", path.read_text())) - {"glm_", "glm_api"}
     assert named
     assert {re.sub(r"_(total|bucket)$", "", name) for name in named} <= known
+
+
+def test_every_alert_says_what_it_means_and_what_to_do() -> None:
+    blocks = re.findall(r"```yaml\n(groups:.*?)```", (ROOT / "docs" / "operations.md").read_text(), flags=re.DOTALL)
+    rules = [rule for block in blocks for group in yaml.safe_load(block)["groups"] for rule in group["rules"]]
+    assert len(rules) > 5
+    for rule in rules:
+        assert rule["annotations"].keys() == {"summary", "description"}, rule["alert"]
+
+
+def test_the_ingress_waits_and_tries_again_as_nginx_does() -> None:
+    documents = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    ingress = next(document for document in documents if document["kind"] == "Ingress")
+    nginx = (DEPLOY / "nginx.conf").read_text()
+    for name, directive, unit in (
+        ("proxy-buffering", "proxy_buffering", ""),
+        ("proxy-request-buffering", "proxy_request_buffering", ""),
+        ("proxy-read-timeout", "proxy_read_timeout", "s"),
+        ("proxy-body-size", "client_max_body_size", ""),
+        ("proxy-next-upstream", "proxy_next_upstream", ""),
+    ):
+        # The first one in the file is the public server's.
+        value = re.findall(rf"^    {directive} (.*?){unit};$", nginx, re.MULTILINE)[0]
+        assert ingress["metadata"]["annotations"][f"nginx.ingress.kubernetes.io/{name}"] == value
 
 
 def test_the_dashboard_shows_every_metric() -> None:

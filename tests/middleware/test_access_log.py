@@ -102,6 +102,28 @@ def test_a_refused_request_has_its_error(
     assert (facts["status"], facts["error"]) == (429, "queue_full")
 
 
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({**BODY, "top_p": 7}, "top_p"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+        ({**BODY, "tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function"),
+        ({**BODY, "x": {"the secret": "\0"}}, "x"),
+        ({**BODY, "the secret": "\0"}, None),
+        ({**BODY, "TheSecret": "\0"}, None),
+    ],
+)
+def test_an_invalid_parameter_is_logged_by_the_first_names_of_its_path(
+    make_client: MakeClient, caplog: pytest.LogCaptureFixture, body: dict[str, object], param: str | None
+) -> None:
+    assert make_client().post(CHAT, json=body, buffered=True).status_code == 400
+    line = only_line(caplog)
+    assert line.__dict__.get("param") == param
+    assert (f" param={param}" if param else "error=") in line.getMessage()
+    assert "secret" not in line.getMessage().lower()
+
+
 def test_probes_are_logged_at_debug_only(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
     make_client().get("/health", buffered=True)
     assert only_line(caplog).levelno == logging.DEBUG

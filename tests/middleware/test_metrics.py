@@ -178,16 +178,19 @@ def test_readiness_is_shown(fake: FakePipeline, value: Value) -> None:
 def test_counters_start_at_0(app: Flask) -> None:
     exposition = app.test_client().get("/metrics").get_data(as_text=True)
     for sample in (
-        'glm_pipeline_restarts_total{cause="died"} 0.0',
+        'glm_pipeline_restarts_total{cause="died",process="pipeline"} 0.0',
+        'glm_pipeline_restarts_total{cause="hung",process="tokenizer"} 0.0',
         'glm_queue_rejected_total{reason="queue_full"} 0.0',
         'glm_client_disconnects_total{phase="prefill"} 0.0',
     ):
         assert sample in exposition.splitlines()
 
 
-def test_restarts_are_counted_by_cause(fake: FakePipeline, value: Value) -> None:
-    fake.restarts["died"] += 2
-    assert value("glm_pipeline_restarts_total", cause="died") == 2
+def test_restarts_are_counted_by_process_and_cause(fake: FakePipeline, value: Value) -> None:
+    fake.restarts["pipeline", "died"] += 2
+    fake.restarts["tokenizer", "hung"] += 1
+    assert value("glm_pipeline_restarts_total", process="pipeline", cause="died") == 2
+    assert value("glm_pipeline_restarts_total", process="tokenizer", cause="hung") == 1
 
 
 def test_clients_cannot_create_labels(app: Flask, value: Value) -> None:

@@ -14,7 +14,7 @@ from glm_api.backend.base import Cause
 from glm_api.backend.errors import EngineError
 from glm_api.pipeline import child_process
 from glm_api.pipeline import pipeline as pipeline_module
-from glm_api.pipeline.child_process import ChildProcess
+from glm_api.pipeline.child_process import ChildProcess, LoadFailures
 from glm_api.pipeline.cpus import child_environment
 from glm_api.pipeline.frames import (
     FROM_PIPELINE,
@@ -100,7 +100,7 @@ def child(recorder: Recorder) -> Iterator[ChildProcess[PipelineEvent]]:
     """A child process that is not started yet."""
     load_model = LoadModel("model", None, 1, "auto", 1)
     child: ChildProcess[PipelineEvent] = ChildProcess(
-        "pipeline", FROM_PIPELINE, load_model, recorder, child_environment()
+        "pipeline", FROM_PIPELINE, load_model, recorder, child_environment(), LoadFailures()
     )
     yield child
     child.stop()
@@ -147,6 +147,31 @@ def test_a_frame_that_does_not_fit_before_the_child_is_ready_is_a_failure_to_loa
     assert [record.getMessage() for record in caplog.records] == [KILLED]
 
 
+def test_a_child_that_was_killed_as_hung_is_not_said_to_have_died(
+    child: ChildProcess[PipelineEvent], recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script_child(tmp_path, monkeypatch, f"connection.sendall({pack(Ready(MODEL))!r}); import time; time.sleep(600)")
+    child.start()
+    assert recorder.next() == ("ready", MODEL)
+    # What it has not read makes its end an error of the connection.
+    assert child.send(Cancel(1))
+    child.kill("hung")
+    hung = "The pipeline process stopped responding and was killed; a new one is started."
+    assert recorder.next() == ("hung", hung)
+    assert child.restarts == {"hung": 1}
+
+
+def test_a_child_that_hangs_while_it_loads_is_said_to_be_killed_for_that(
+    child: ChildProcess[PipelineEvent], recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "LOAD_TIMEOUT", 0.0)
+    monkeypatch.setattr(child_process, "WATCH_INTERVAL", 0.1)
+    script_child(tmp_path, monkeypatch, "")
+    child.start()
+    told = "The pipeline process stopped responding while it opened model and was killed."
+    assert recorder.next() == ("load_failed", told)
+
+
 @EACH_MISFIT
 def test_a_frame_that_does_not_fit_costs_only_the_running_request(
     misfit: bytes, make_pipeline: MakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -172,7 +197,7 @@ connection.sendall({misfit!r} if broken or role == "tokenizer" else {answer!r})
         collect(pipeline.generate(Job([[1, 2]], 1)))
     await_state(pipeline, "ready")
     assert [type(event) for event in collect(pipeline.generate(Job([[1, 2]], 1)))] == [Started, Text, Finished]
-    assert pipeline.restarts["died"] == 1
+    assert pipeline.restarts["pipeline", "died"] == 1
     if misfit != MISFITS["a frame of the other child"]:
         with pytest.raises(EngineError, match="failed twice"):
             pipeline.tokenize("hello", special=False)
@@ -197,4 +222,4 @@ while role == "pipeline" and connection.recv(65536):
     with pytest.raises(EngineError):
         collect(pipeline.generate(Job([[1, 2]], 1)))
     await_state(pipeline, "ready")
-    assert pipeline.restarts["hung"] == 1
+    assert pipeline.restarts["pipeline", "hung"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -268,7 +269,7 @@ def test_a_child_that_is_stopped_at_work_is_replaced_however_long_its_prompt_is(
         collect(running)
     assert finished(collect(queued)).completion_tokens == 1
     assert pipeline.pids["pipeline"] != old
-    assert pipeline.restarts["hung"] == 1
+    assert pipeline.restarts["pipeline", "hung"] == 1
 
 
 def test_a_child_that_is_stopped_in_an_answer_is_replaced(make_pipeline: MakePipeline) -> None:
@@ -291,11 +292,17 @@ def test_a_child_that_is_stopped_while_idle_is_replaced(child: str, make_pipelin
     assert finished(collect(ask(pipeline, "hello"))).reason == "stop"
 
 
-def test_a_tokenizer_that_dies_is_replaced(make_pipeline: MakePipeline) -> None:
+def test_a_tokenizer_that_dies_is_replaced_counted_and_logged(
+    make_pipeline: MakePipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     pipeline = make_pipeline(DEMO)
+    assert "The tokenizer is ready again." not in caplog.messages
     kill(pipeline, "tokenizer")
     await_state(pipeline, "restarting")
     await_state(pipeline, "ready")
+    assert pipeline.restarts == {("tokenizer", "died"): 1}
+    until(lambda: "The tokenizer is ready again." in caplog.messages)
     assert pipeline.decode(pipeline.tokenize("hello", special=False)) == "hello"
 
 
@@ -328,6 +335,8 @@ sys.stdin.read()
 
 # --- files that cannot be served ---
 
+AGAIN = "The server tries to load it again at least every 30 seconds."
+
 
 def test_a_broken_file_is_said_in_one_line_and_a_mended_one_is_loaded(
     make_pipeline: MakePipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -338,6 +347,9 @@ def test_a_broken_file_is_said_in_one_line_and_a_mended_one_is_loaded(
     await_state(pipeline, "failed")
     assert "GGUF" in pipeline.health().message
     assert "\n" not in pipeline.health().message
+    # Both processes find the fault at each try; it is logged once.
+    until(lambda: len(pipeline.restarts) == 2)
+    assert [record.getMessage() for record in caplog.records] == [pipeline.health().message]
     with pytest.raises(ModelLoading):
         pipeline.generate(Job([[1, 2]], 1))
     path.write_bytes(DEMO.read_bytes())
@@ -352,7 +364,7 @@ def test_a_context_longer_than_the_model_knows_is_refused(make_pipeline: MakePip
     assert "GLM_MAX_LENGTH" in pipeline.health().message
     with pytest.raises(ModelLoading) as refused:
         pipeline.generate(Job([[1, 2]], 1))
-    assert refused.value.message.endswith("Lower it, or leave it out. The server tries again by itself.")
+    assert refused.value.message.endswith("Lower it, or leave it out. " + AGAIN)
     assert refused.value.retry_after == 30
 
 
@@ -495,6 +507,8 @@ def test_shutting_down_ends_what_runs_and_refuses_what_comes(make_pipeline: Make
         collect(running)
     with pytest.raises(ShuttingDown):
         collect(waiting)
+    pipeline.join()
+    assert not pipeline.restarts
 
 
 def test_a_process_that_cannot_be_started_is_told_and_counted(
@@ -505,5 +519,5 @@ def test_a_process_that_cannot_be_started_is_told_and_counted(
         pipeline = make_pipeline(DEMO, ready=False)
         await_state(pipeline, "failed")
         assert pipeline.health().message == "The pipeline process cannot be started (No such file or directory)."
-        assert pipeline.restarts["load_failed"] >= 1
+        assert pipeline.restarts["pipeline", "load_failed"] >= 1
     await_state(pipeline, "ready")

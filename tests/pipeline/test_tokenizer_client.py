@@ -20,6 +20,7 @@ from glm_api.backend.errors import (
     ShuttingDown,
 )
 from glm_api.pipeline import tokenizer_client
+from glm_api.pipeline.child_process import LoadFailures
 from glm_api.pipeline.conversation import Conversation, Message
 from glm_api.pipeline.frames import (
     HEADER,
@@ -68,7 +69,9 @@ class Tokenizer:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor, timeout: float = PATIENCE) -> None:
         monkeypatch.setattr(tokenizer_client, "ChildProcess", Process)
-        self.client = TokenizerClient(LoadModel("model", None, 1, "auto", 1), {}, lambda info: None, timeout)
+        self.client = TokenizerClient(
+            LoadModel("model", None, 1, "auto", 1), {}, lambda info: None, timeout, LoadFailures()
+        )
         process: Any = self.client.process
         self.process: Process = process
         self._pool = pool

@@ -65,7 +65,7 @@ def test_it_starts_from_any_directory_and_ends_without_a_traceback(tmp_path: Pat
         lines += list(server.stderr)
         assert server.wait(60) == 0
     output = "".join(lines)
-    assert "WARNING glm_api: GLM_QUEUE_SIZES is no setting of this server" in output
+    assert "WARNING glm_api: GLM_QUEUE_SIZES is not a setting of this server" in output
     assert f"Listening at: unix:{tmp_path}/api.sock" in output
     assert "Traceback" not in output
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+\d{4} [A-Z]+ [\w.]+: .", line) for line in lines), output

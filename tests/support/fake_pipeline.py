@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from glm_api.backend.base import Cause, Health, QueueDepth
+from glm_api.backend.base import Cause, ChildRole, Health, QueueDepth
 from glm_api.backend.errors import BackendError, ContextLengthExceeded, PromptError
 from glm_api.pipeline.conversation import Conversation
 from glm_api.pipeline.formats.base import Prompt
@@ -139,7 +139,7 @@ class FakePipeline:
     jobs: list[Job] = field(default_factory=list)
     conversations: list[Conversation] = field(default_factory=list)
     generations: list[FakeGeneration] = field(default_factory=list)
-    restarts: Counter[Cause] = field(default_factory=Counter)
+    restarts: Counter[tuple[ChildRole, Cause]] = field(default_factory=Counter)
 
     def start(self) -> None:
         """Do nothing: it is ready."""

@@ -394,4 +394,4 @@ def _kind_of(magic: bytes) -> str:
     for start, kind in _OTHER_KINDS:
         if magic.startswith(start):
             return kind
-    return "no GGML model file"
+    return "not a GGML model file"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from glm_api.pipeline.child_process import ChildRole
+from glm_api.backend.base import ChildRole
 from glm_api.pipeline.cpus import child_environment
 from glm_api.pipeline.frames import (
     FROM_PIPELINE,

@@ -33,7 +33,7 @@ from tests.support.processes import until
         (b"ggml\x09\0\0\0\x02\0\0\0" + bytes(60), "unknown type 9"),
         (b"ggml\x03\0\0\0\x07\0\0\0" + bytes(60), "layout version 7"),
         (b"ggml\x03\0\0\0\x02\0\0\0" + bytes(60), "header makes no sense"),
-        (b"something else altogether", "no GGML model"),
+        (b"something else altogether", "is not a GGML model file"),
     ],
 )
 def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes, said: str) -> None:
@@ -280,7 +280,7 @@ def test_a_process_that_dies_of_its_file_is_logged_once_and_restarted_ever_more_
     pipeline = make_pipeline(
         model_file("chatglm3"), ready=False, environment={**child_environment(), "PYTHONPATH": str(tmp_path)}
     )
-    until(lambda: pipeline.restarts["load_failed"] == 3)
+    until(lambda: pipeline.restarts["pipeline", "load_failed"] == 3)
     assert time.monotonic() - begun > 0.5 + 1.0
     health = pipeline.health()
     assert health.state == "failed"
