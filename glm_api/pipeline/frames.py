@@ -202,9 +202,9 @@ class Progress(Event, frozen=True):
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     """What the model thought of a token: the natural logarithm of its probability, before anything changed the logits.
 
-    ``piece`` are the bytes that the token adds to a text, which may be a part of a character. A special token adds none;
-    its name stands for it. ``top`` are the likeliest tokens in its place, with their pieces and logarithms, the likeliest
-    first.
+    ``piece`` are the bytes that the token adds to a text, which may be a part of a character. A special token adds
+    none; its name stands for it. ``top`` are the likeliest tokens in its place, with their pieces and logarithms, the
+    likeliest first.
     """
 
     id: int

@@ -29,6 +29,7 @@ static atomic_bool aborting;
 static atomic_uint nodes;
 static atomic_uint computations;
 static atomic_uint thread_settings;
+static atomic_uint reservations;
 
 /* `set_abort` is NULL where the extension has no such function. */
 void bridge_connect(void *compute, void *set_threads, void *get_size, void *reserve, void *set_abort, void *save,
@@ -54,6 +55,7 @@ void bridge_abort(bool wanted) { atomic_store(&aborting, wanted); }
 unsigned bridge_nodes(void) { return atomic_load(&nodes); }
 unsigned bridge_computations(void) { return atomic_load(&computations); }
 unsigned bridge_thread_settings(void) { return atomic_load(&thread_settings); }
+unsigned bridge_reservations(void) { return atomic_load(&reservations); }
 
 static bool should_abort(void *data) {
     (void)data;
@@ -82,6 +84,7 @@ int ggml_backend_graph_compute(void *backend, void *graph) {
  * that needs up to 32 bytes more than the buffer was made for gets no larger one, and writes past its end. The graphs of
  * an answer grow by a few bytes a token. */
 bool ggml_gallocr_reserve_n(void *allocator, void *graph, const int *node_buffers, const int *leaf_buffers) {
+    atomic_fetch_add_explicit(&reservations, 1, memory_order_relaxed);
     reserving = true;
     bool done = real_reserve(allocator, graph, node_buffers, leaf_buffers);
     reserving = false;

@@ -57,8 +57,8 @@ def _open() -> ctypes.CDLL:
         raise BridgeError(f"{LIBRARY.name} is missing or cannot be opened. `make setup` builds it.") from None
     library.bridge_connect.argtypes = [ctypes.c_void_p] * 7
     library.bridge_abort.argtypes = [ctypes.c_bool]
-    for counter in (library.bridge_nodes, library.bridge_computations, library.bridge_thread_settings):
-        counter.restype = ctypes.c_uint
+    for name in ("nodes", "computations", "thread_settings", "reservations"):
+        getattr(library, f"bridge_{name}").restype = ctypes.c_uint
     return library
 
 
@@ -162,7 +162,7 @@ def check(model: Evaluating) -> bool:
         config = _C.GenerationConfig(do_sample=False, repetition_penalty=CALL_HOOK)
         model.generate_next_token([0], None, config, 0, 1)
         raise_failure()
-    if not seen or _bridge().bridge_computations() == computations:
+    if not seen or not _bridge().bridge_reservations() or _bridge().bridge_computations() == computations:
         raise BridgeError(
             "This build of chatglm-cpp does not call the functions that the server replaces, so it has no logits. "
             "Build it with -fsemantic-interposition and without link-time optimization, as `make setup` does."

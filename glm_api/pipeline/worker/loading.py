@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,10 +54,7 @@ def load_model(request: LoadModel, *, evaluates: bool) -> LoadedModel:
     length = context if evaluates else min(TOKENIZER_MAX_LENGTH, context)
 
     def open_pipeline() -> chatglm_cpp.Pipeline:
-        pipeline = chatglm_cpp.Pipeline(request.model, max_length=length)
-        if evaluates:
-            reserve_graph_memory(pipeline, context)
-        return pipeline
+        return chatglm_cpp.Pipeline(request.model, max_length=length)
 
     try:
         pipeline = open_pipeline()
@@ -102,19 +98,6 @@ def _context_length(file: ModelFile, wanted: int | None) -> int:
             "Lower it, or leave it out."
         )
     return wanted
-
-
-def reserve_graph_memory(pipeline: chatglm_cpp.Pipeline, context: int) -> None:
-    """Evaluate one token at the very end of the context, before anything else.
-
-    The first prompts decide the size of chatglm_cpp's graph buffer. Answers that grow long after a short prompt are
-    written past its end: after one token a tiny model corrupts the heap within 160 more, larger ones within thousands.
-    The buffer never shrinks, so one evaluation of the largest kind makes all others safe.
-    """
-    config = chatglm_cpp._C.GenerationConfig(do_sample=False)
-    # The cache is not filled yet and may hold anything. chatglm_cpp raises RuntimeError when it finds NaN.
-    with contextlib.suppress(RuntimeError):
-        pipeline.model.generate_next_token([0] * context, None, config, context - 1, context)
 
 
 def _one_line(error: BaseException) -> str:

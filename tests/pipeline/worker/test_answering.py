@@ -33,7 +33,6 @@ from glm_api.pipeline.worker.connection import ParentGone
 from glm_api.pipeline.worker.constraints import Constraint, Constraints
 from glm_api.pipeline.worker.evaluation import ChatglmPipeline, Evaluator
 from glm_api.pipeline.worker.images import decode_image
-from glm_api.pipeline.worker.loading import reserve_graph_memory
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.slots import SlotPool
 from glm_api.pipeline.worker.vocabulary import read_vocabulary
@@ -73,10 +72,7 @@ class CountingPipeline:
 @functools.cache
 def pipelines_of(model: OpenModel, count: int) -> list[_C.Pipeline]:
     """``count`` pipelines over the model's file, opened as the engine opens its slots."""
-    pipelines = [_C.Pipeline(str(model.path), -1) for _ in range(count)]
-    for pipeline in pipelines:
-        reserve_graph_memory(pipeline, pipeline.model.config.max_length)
-    return pipelines
+    return [_C.Pipeline(str(model.path), -1) for _ in range(count)]
 
 
 @pytest.fixture(autouse=True, scope="module")

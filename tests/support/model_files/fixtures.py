@@ -12,7 +12,6 @@ from glm_api.pipeline import formats
 from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.worker import bridge
 from glm_api.pipeline.worker.bridge import _C
-from glm_api.pipeline.worker.loading import reserve_graph_memory
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 from tests.support.model_files.writer import Family, TinyModel, write_model
@@ -60,7 +59,6 @@ def open_model(model_file: Callable[..., Path]) -> Iterator[Callable[..., OpenMo
         path = model_file(family, **fields)
         if path not in opened:
             pipeline = _C.Pipeline(str(path), -1)
-            reserve_graph_memory(pipeline, pipeline.model.config.max_length)
             tokenizer = PipelineTokenizer(pipeline, inspect(path))
             format = formats.format_for(pipeline.model.config.model_type_name, tokenizer)
             opened[path] = OpenModel(path, pipeline, tokenizer, format)
@@ -75,6 +73,5 @@ def open_model(model_file: Callable[..., Path]) -> Iterator[Callable[..., OpenMo
 def open_demo() -> OpenModel:
     """The demo model, opened in this process."""
     pipeline = _C.Pipeline(str(DEMO_MODEL), -1)
-    reserve_graph_memory(pipeline, pipeline.model.config.max_length)
     tokenizer = PipelineTokenizer(pipeline, inspect(DEMO_MODEL))
     return OpenModel(DEMO_MODEL, pipeline, tokenizer, formats.format_for("ChatGLM3", tokenizer))
