@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -105,7 +106,7 @@ class Chooser:
         index: int,
         constraint: Constraint | None,
     ) -> None:
-        # Imported here, because numpy takes a tenth of a second, few answers need it, and a restart must be quick.
+        # See `Answerer.warm_up`.
         import numpy as np
 
         from glm_api.pipeline.worker.sampling import Sampler
@@ -146,7 +147,9 @@ class Chooser:
             if self._constraint is not None:
                 self._constraint.consume(token)
         except (NothingAllowed, GrammarError) as error:
-            print(f"An answer ended early: {str(error) or 'no token may follow'}", flush=True)
+            # The message of a GrammarError may quote what a client sent.
+            reason = "no token may follow" if isinstance(error, NothingAllowed) else "its grammar is too complex"
+            print(f"An answer ended early: {reason}.", flush=True)
             self.over = True
             return
         self._chosen += 1
@@ -242,9 +245,11 @@ class Answerer:
         self._size = size
         self._compile_grammar = compile_grammar
         self._writer = EventWriter(connection)
-        self._task: Task | None = None
         self.busy = False
         """Whether there is a request to answer."""
+        # What is being answered. Nothing is told of it once this is None: the lock is held while it is told and ended.
+        self._task: Task | None = None
+        self._telling = threading.Lock()
 
     # --- for the listening thread ---
 
@@ -261,16 +266,21 @@ class Answerer:
 
     def tell_alive(self) -> None:
         """Tell the web process how far the model is, if it has computed since the last call. Raises `ParentGone`."""
-        task = self._task
-        if task is None or not self._evaluator.is_computing():
-            return
-        processed = self._evaluator.processed
-        if task.prefilled is None and processed is not None:
-            self._report(task, processed)
-        else:
-            self._connection.send(Alive())
+        with self._telling:
+            task = self._task
+            if task is None or not self._evaluator.is_computing():
+                return
+            processed = self._evaluator.processed
+            if task.prefilled is None and processed is not None:
+                self._report(task, processed)
+            else:
+                self._connection.send(Alive())
 
     # --- for the main thread ---
+
+    def warm_up(self) -> None:
+        """Import what most answers need; numpy takes a tenth of a second, by which the model is ready sooner."""
+        import glm_api.pipeline.worker.sampling  # noqa: F401
 
     def answer(self, request: Generate) -> None:
         """Answer all prompts of ``request``. Raises `ParentGone` and `FrameError`."""
@@ -289,15 +299,18 @@ class Answerer:
             # One of chatglm_cpp's checks, or an error that nobody foresaw: it costs one request, not the process.
             print(f"A request failed: {describe(error)}", flush=True)
             self._fail("engine", "The model failed while it worked on this request. Try again.")
-        finally:
-            self._task = None
 
     def _fail(self, kind: Literal["answer", "prompt", "engine"], message: str) -> None:
         # Text that the writer still holds belongs to this answer, not to the next one.
         self._writer.flush()
-        # Before the frame, because the next request may follow it at once.
-        self.busy = False
+        self._end(over=True)
         self._connection.send(Failed(kind, message))
+
+    def _end(self, over: bool) -> None:
+        """Tell nothing more of the answer, before its last frame is sent: the next request may follow that at once."""
+        with self._telling:
+            self._task = None
+            self.busy = not over
 
     def _answer(self, request: Generate, index: int, prompt: list[int], size: int, limit: int) -> FinishReason:
         image = self._image_in(prompt, request)
@@ -328,8 +341,7 @@ class Answerer:
                 slot.cached_ids.clear()
         now = time.perf_counter()
         self._writer.flush()
-        if index == len(request.prompts) - 1 or reason == "cancelled":
-            self.busy = False
+        self._end(over=index == len(request.prompts) - 1 or reason == "cancelled")
         self._connection.send(
             Finished(reason, tokens, task.prompt_ms(now), task.predicted_ms(now), slot.index, len(slot.cached_ids))
         )

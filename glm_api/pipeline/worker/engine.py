@@ -30,6 +30,7 @@ class Engine:
     def serve(self) -> None:
         """Answer requests until the web process goes away. Raises `ParentGone` and `FrameError`."""
         threading.Thread(target=self._listen, name="listener", daemon=True).start()
+        self._answerer.warm_up()
         while True:
             request = self._requests.get()
             if isinstance(request, BaseException):

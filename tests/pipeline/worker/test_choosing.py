@@ -124,7 +124,7 @@ def test_a_mask_that_leaves_nothing_ends_the_answer_and_is_logged(
     end = min(bench.model.tokenizer.end_ids)
     events = bench.run(prompt, 10, sampling=greedy(allowed_token_ids=(end,), min_tokens=3))
     assert last(events).reason == "stop"
-    assert capfd.readouterr().out == "An answer ended early: no token may follow\n"
+    assert capfd.readouterr().out == "An answer ended early: no token may follow.\n"
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0])
