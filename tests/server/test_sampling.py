@@ -1,0 +1,82 @@
+"""Sampling parameters through the real server: seeds, log-probabilities, biases."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.server import Server
+
+CHAT = "/v1/chat/completions"
+TEXT = "/v1/completions"
+
+
+def ask(server: Server, path: str = CHAT, **fields: Any) -> dict[str, Any]:
+    body = {"max_tokens": 12, "temperature": 1.5, "top_p": 1.0, **fields}
+    if path == CHAT:
+        body = {"messages": [{"role": "user", "content": "Tell me a story about a robot."}], **body}
+    response = server.http.post(path, json=body)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def texts(server: Server, seed: int | None = None) -> list[str]:
+    """Three answers to ids that the model was not trained on, so that many ids are likely."""
+    answer = ask(server, TEXT, prompt=list(range(400, 420)), n=3, **({} if seed is None else {"seed": seed}))
+    return [choice["text"] for choice in answer["choices"]]
+
+
+def test_a_seed_makes_answers_repeatable(demo: Server) -> None:
+    first = texts(demo, 42)
+    assert len(set(first)) > 1
+    assert texts(demo, 42) == first
+    assert texts(demo, 43) != first
+    assert texts(demo) != first
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_logprobs_name_the_text_that_is_sent(demo: Server, stream: bool) -> None:
+    fields: dict[str, Any] = {"seed": 1, "logprobs": True, "top_logprobs": 2, "stop": ["robot"]}
+    if not stream:
+        choice = ask(demo, **fields)["choices"][0]
+        text, entries = choice["message"]["content"], choice["logprobs"]["content"]
+    else:
+        body = {"messages": [{"role": "user", "content": "Tell me a story about a robot."}], "stream": True}
+        text, entries = "", []
+        sampling = {"max_tokens": 12, "temperature": 1.5, "top_p": 1.0}
+        with demo.http.stream("POST", CHAT, json={**body, **sampling, **fields}) as response:
+            for line in response.iter_lines():
+                if not line.startswith("data: {"):
+                    continue
+                for choice in json.loads(line.removeprefix("data: "))["choices"]:
+                    text += choice["delta"].get("content") or ""
+                    entries += (choice["logprobs"] or {}).get("content") or []
+    assert text
+    sent = b"".join(bytes(entry["bytes"]) for entry in entries).decode()
+    assert sent.strip().startswith(text.strip()) or text.strip().startswith(sent.strip())
+    for entry in entries:
+        assert entry["logprob"] <= 0
+        assert len(entry["top_logprobs"]) == 2
+        assert entry["top_logprobs"][0]["logprob"] >= entry["top_logprobs"][1]["logprob"]
+
+
+def test_a_prompt_of_ids_is_scored_as_evaluation_harnesses_ask_for_it(demo: Server) -> None:
+    ids = demo.http.post("/tokenize", json={"content": "The capital of France is Paris."}).json()["tokens"]
+    fields = {"prompt": ids, "echo": True, "logprobs": 1, "temperature": 0, "seed": 1234}
+    for most in (0, 1):
+        [choice] = ask(demo, TEXT, **fields, max_tokens=most)["choices"]
+        scores = choice["logprobs"]["token_logprobs"]
+        assert len(scores) == len(ids) + most
+        assert scores[0] is None
+        assert all(score <= 0 for score in scores[1:])
+
+
+def test_a_bias_forbids_and_forces(demo: Server) -> None:
+    [token] = demo.http.post("/tokenize", json={"content": "Paris"}).json()["tokens"][-1:]
+    [choice] = ask(demo, logit_bias={str(token): 100}, logprobs=True)["choices"]
+    assert {entry["token"] for entry in choice["logprobs"]["content"]} == {"Paris"}
+    [choice] = ask(demo, logit_bias={str(token): -100}, logprobs=True, max_tokens=50)["choices"]
+    assert "Paris" not in {entry["token"] for entry in choice["logprobs"]["content"]}
