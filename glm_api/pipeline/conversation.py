@@ -7,18 +7,25 @@ on a model family.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
+
+import msgspec
 
 Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the caller declares. ``parameters`` is the text of its JSON schema, which is an object."""
+    """A function that the caller declares. ``parameters`` is the text of its JSON schema, which is an object.
+
+    ``strict``: refuse a schema to which the arguments cannot be held. ``param`` is the schema's path in the request.
+    """
 
     name: str
     description: str | None = None
     parameters: str = "{}"
+    strict: bool = False
+    param: str = "tools"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +39,14 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """Whether the model may call a tool, must or must not. With ``name`` it must call that one, which is declared."""
+    """Whether the model may call a tool, must or must not. With ``name`` it must call that one, which is declared.
+
+    ``parallel``: an answer may make more than one call.
+    """
 
     mode: Literal["none", "auto", "required"] = "auto"
     name: str | None = None
+    parallel: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +65,39 @@ class Message:
     position: int = 0
 
 
+class JsonOutput(msgspec.Struct, frozen=True, tag=True):
+    """The answer is JSON that matches ``schema``, the text of a JSON schema. ``param`` is its path in the request."""
+
+    schema: str
+    param: str
+
+
+class RegexOutput(msgspec.Struct, frozen=True, tag=True):
+    """The whole answer matches ``pattern``, whose path in the request is ``param``."""
+
+    pattern: str
+    param: str
+
+
+class ChoiceOutput(msgspec.Struct, frozen=True, tag=True):
+    """The answer is one of ``choices``, whose path in the request is ``param``."""
+
+    choices: tuple[str, ...]
+    param: str
+
+
+StructuredOutput: TypeAlias = JsonOutput | RegexOutput | ChoiceOutput
+"""What the text of an answer must be. No answer can be anything else; it may only be cut."""
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order, and the tools that the model may call while it answers the last one."""
+    """Messages in order, the tools that the model may call while it answers the last one, and what its text must be."""
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
+    structured: StructuredOutput | None = None
 
 
 def without_images(conversation: Conversation) -> Conversation:

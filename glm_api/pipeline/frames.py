@@ -16,7 +16,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from glm_api.pipeline.conversation import Conversation
+from glm_api.pipeline.conversation import Conversation, StructuredOutput
 from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import ModelInfo, OutputSpec
 
@@ -71,15 +71,17 @@ class EncodeChat(Frame, frozen=True):
 
 
 class EncodeText(Frame, frozen=True):
-    """Encode plain text into at most ``most`` tokens; answered by `Encoded` or `TooLong`.
+    """Encode plain text into at most ``most`` tokens; answered by `Encoded`, `TooLong` or `Rejected`.
 
-    ``prefix`` adds the ids that open every prompt, as a raw completion needs them.
+    ``prefix`` adds the ids that open every prompt, as a raw completion needs them. ``structured`` is what the answer to
+    such a prompt must be.
     """
 
     id: int
     text: str
     prefix: bool
     most: int
+    structured: StructuredOutput | None = None
 
 
 class DecodeIds(Frame, frozen=True):

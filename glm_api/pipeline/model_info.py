@@ -34,7 +34,7 @@ class OutputSpec:
     - ``mode``: ``chat`` (a message, perhaps with calls) or ``text`` (a raw completion).
     - ``tools``: the names of the tools that the model may call.
     - ``forced``: the tool whose call the prompt has already begun.
-    - ``required``: the answer must be a call. The pipeline process tries again a bounded number of times.
+    - ``required``: the answer is nothing but calls.
     - ``json_schema``: the text of the JSON schema that the answer must match, or None; ``{}`` admits any object. Here
       too the pipeline process tries again.
     - ``grammar``: the Lark grammar (of llguidance) that holds the whole answer, from its first id; None: all is free.

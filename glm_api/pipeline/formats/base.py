@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from glm_api.pipeline.conversation import Conversation
+from glm_api.pipeline.conversation import Conversation, StructuredOutput
 from glm_api.pipeline.frames import Event, FinishReason
 from glm_api.pipeline.model_info import OutputSpec
 
@@ -51,6 +51,9 @@ class Tokenizer(Protocol):
     def knows(self, token: int) -> bool:
         """Return whether the tokenizer has this id. A model may have more vocabulary rows than its tokenizer ids."""
 
+    def refusal(self, grammar: str) -> str | None:
+        """Return why no answer can be held to this Lark grammar, in the words of llguidance; None if one can."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -88,6 +91,9 @@ class Format(Protocol):
 
     def render_text(self, text: str) -> list[int]:
         """Return the prompt of a raw completion."""
+
+    def text_output(self, structured: StructuredOutput | None) -> OutputSpec:
+        """Return how to read the answer to such a prompt. Raises `PromptError` for one that cannot be enforced."""
 
     def reader(self, output: OutputSpec, stop: Sequence[str]) -> AnswerReader:
         """Return a reader for the answer to a prompt with this ``output``.

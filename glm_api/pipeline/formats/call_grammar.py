@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from glm_api.pipeline.formats.python_call import FUNCTION, is_keyword_argument
-
-Schema = dict[str, Any]
+from glm_api.pipeline.formats.schemas import ANNOTATIONS, Schema
 
 # One space between the parts, as the models were trained. Without a fixed layout a small model writes spaces for ever.
 # No escapes that Python would read otherwise: these texts also stand in Python calls.
@@ -24,11 +23,7 @@ LAYOUT = {
     "key_separator": ": ",
     "json_allowed_escapes": '"\\\\bfnrt',
 }
-# Keywords that say nothing of the value.
-_ANNOTATIONS = {"title", "description", "default", "examples", "example", "deprecated", "$comment", "$schema", "$defs"}
-_ANNOTATIONS |= {"definitions", "readOnly", "writeOnly"}
 _MAX_RULES = 2000
-_OBJECT = ("object", None)
 # Items of an array that says no maximum. Each takes a state, not a rule.
 _NO_MAXIMUM = ""
 # Without a bound a model may go on with digits; an exponent may leave the range of a float.
@@ -49,9 +44,15 @@ class Rules:
         """Return the whole grammar, whose start rule is ``start``."""
         return "\n".join([f"start: {start}", *self._rules, ""])
 
-    def rule(self, body: str) -> str:
-        """Add a rule; return its name."""
+    def rule(self, body: str, until: str | None = None) -> str:
+        """Add a rule; return its name. The text of a regular expression ends with the first ``until`` in it."""
         name = f"r{len(self._rules)}"
+        self._rules.append(f"{name}: {body}" if until is None else f"{name}[suffix={literal(until)}]: {body}")
+        return name
+
+    def terminal(self, body: str) -> str:
+        """Add a terminal: a regular expression, in which the operators & and ~ may stand; return its name."""
+        name = f"T{len(self._rules)}"
         self._rules.append(f"{name}: {body}")
         return name
 
@@ -69,6 +70,10 @@ class Rules:
         """Give a reserved rule its body."""
         self._rules[place] = f"r{place}: {body}"
 
+    def forget(self, length: int) -> None:
+        """Take back the rules beyond the first ``length``."""
+        del self._rules[length:]
+
     def __len__(self) -> int:
         return len(self._rules)
 
@@ -78,28 +83,46 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def regex(pattern: str) -> str:
+    """Return ``pattern``, a regular expression in the syntax of Rust's regex crate, as one of Lark.
+
+    No pattern ends before its end: what would end one in Lark is escaped.
+    """
+    escaped = re.sub(r"\\(.)|[/\n]", _escaped, pattern, flags=re.DOTALL)
+    return f"/(?:{escaped})/"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[1] or found[0]
+    if character == "\n":
+        return r"\n"
+    return r"\/" if character == "/" else found[0]
+
+
 def json_value(schema: Schema) -> str:
     """Return JSON that ``schema`` admits, as the body of a rule."""
     return "%json " + json.dumps({**schema, "x-guidance": LAYOUT}, ensure_ascii=False)
 
 
-def python_arguments(rules: Rules, parameters: Schema) -> str:
+def python_arguments(rules: Rules, parameters: Schema) -> str | None:
     """Return the arguments of a Python call, from behind its opening parenthesis to the closing one.
 
-    Raises `Unsupported`.
+    None if Python cannot spell them.
     """
-    return _PythonValues(rules, parameters).arguments()
+    before = len(rules)
+    try:
+        return _PythonValues(rules, parameters).arguments()
+    except Unsupported:
+        rules.forget(before)
+        return None
 
 
 def python_call(rules: Rules, parameters: Schema) -> str:
     """Return a whole call; one whose arguments Python cannot spell is a JSON object, which ChatGLM3's reader takes."""
-    before = len(rules)
-    try:
-        arguments = python_arguments(rules, parameters)
-        return rules.rule(f"{literal(FUNCTION + '(')} {arguments} {literal(')')}")
-    except Unsupported:
-        del rules._rules[before:]
+    arguments = python_arguments(rules, parameters)
+    if arguments is None:
         return rules.rule(json_value(parameters))
+    return rules.rule(f"{literal(FUNCTION + '(')} {arguments} {literal(')')}")
 
 
 class _PythonValues:
@@ -113,6 +136,8 @@ class _PythonValues:
     def arguments(self) -> str:
         schema = self._followed(self._root)
         properties = schema.get("properties", {})
+        if not properties and schema.get("additionalProperties", True) is not False:
+            raise Unsupported
         if not all(is_keyword_argument(name) and not keyword.iskeyword(name) for name in properties):
             raise Unsupported
         return self._members(schema, lambda name: f"{name}=")
@@ -121,7 +146,7 @@ class _PythonValues:
         """Return a rule for any value of ``schema``."""
         if len(self._rules) > _MAX_RULES or not isinstance(schema, dict):
             raise Unsupported
-        said = {key for key in schema if key not in _ANNOTATIONS and not key.startswith("x-")}
+        said = {key for key in schema if key not in ANNOTATIONS and not key.startswith("x-")}
         if "$ref" in said:
             if said != {"$ref"}:
                 raise Unsupported
@@ -186,7 +211,7 @@ class _PythonValues:
 
     def _members(self, schema: Schema, spelled: Any) -> str:
         """Return the members in the declared order: the required ones, and any of the others."""
-        said = {key for key in schema if key not in _ANNOTATIONS and not key.startswith("x-")}
+        said = {key for key in schema if key not in ANNOTATIONS and not key.startswith("x-")}
         if (
             said - {"type", "properties", "required", "additionalProperties"}
             or schema.get("type", "object") != "object"
@@ -239,6 +264,8 @@ def _is_type(value: Any, kinds: Any) -> bool:
     return not own.isdisjoint([kinds] if isinstance(kinds, str) else kinds)
 
 
-def first_line(names: Iterable[str]) -> str:
-    """Return a regular expression of a first line that heads a call of one of ``names``."""
-    return f" *({'|'.join(map(re.escape, names))})[ \\t\\r]*\\n"
+def free_text(names: Iterable[str]) -> str:
+    """Return the body of a terminal: text that is not empty and whose first line heads no call of one of ``names``."""
+    heads = f" *(?:{'|'.join(map(re.escape, names))})[ \\t\\r]*\\n"
+    # Without the first of the two, bytes that are no text would be admitted.
+    return f"/(?s:.)+/ & ~{regex(f'{heads}(?s:.)*')}"

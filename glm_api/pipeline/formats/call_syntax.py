@@ -6,9 +6,17 @@ import json
 import re
 from typing import Protocol
 
-from glm_api.pipeline.formats import python_call
+from glm_api.pipeline.formats import call_grammar, python_call
+from glm_api.pipeline.formats.call_grammar import Rules, json_value, literal, python_arguments
+from glm_api.pipeline.formats.schemas import ANNOTATIONS, Schema
 
 INTERPRETER = "interpreter"
+
+_LINE_END = "\n"
+_FENCE = "```"
+_FENCE_LINE = f"{_FENCE}python\n"
+_LAST_LINE = f"\n{_FENCE}"
+_CALL = f"{python_call.FUNCTION}("
 
 
 class CallBody(Protocol):
@@ -42,24 +50,46 @@ class CallSyntax(Protocol):
         White space in front has been removed.
         """
 
-    def names(self, tools: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the names that may head a call when the request declares ``tools``."""
+    def body(self, name: str, *, begun: bool, certain: bool) -> CallBody:
+        """Return a reader for a body.
 
-    def body(self, name: str, forced: bool) -> CallBody:
-        """Return a reader for a body. A ``forced`` call is one whatever the model writes: the prompt has begun it."""
+        ``begun``: the prompt has begun it. ``certain``: it is that of a call, whatever the model writes.
+        """
+
+    # --- the grammar of what the methods above read ---
+
+    opening: str
+    """What stands in front of text: the empty line of metadata, as an expression in Lark."""
+
+    def write_call(self, rules: Rules, name: str, parameters: Schema) -> str:
+        """Add the rules of a call, its line of metadata included; return the name of the first."""
+
+    def forced_opening(self, parameters: Schema) -> str:
+        """Return the beginning of a body, for a prompt that begins a call."""
+
+    def write_forced_call(self, rules: Rules, parameters: Schema) -> str:
+        """Add the rules of what follows `forced_opening`; return the name of the first."""
 
 
 class JsonSyntax:
     """GLM-4: a JSON object."""
 
+    opening = literal("\n")
+
     def opens(self, text: str) -> bool | None:
         return text.startswith("{") if text else None
 
-    def names(self, tools: tuple[str, ...]) -> tuple[str, ...]:
-        return tools
-
-    def body(self, name: str, forced: bool) -> CallBody:
+    def body(self, name: str, *, begun: bool, certain: bool) -> CallBody:
         return JsonBody()
+
+    def write_call(self, rules: Rules, name: str, parameters: Schema) -> str:
+        return rules.rule(f"{literal(f'{name}{_LINE_END}')} {rules.rule(json_value(parameters))}")
+
+    def forced_opening(self, parameters: Schema) -> str:
+        return ""
+
+    def write_forced_call(self, rules: Rules, parameters: Schema) -> str:
+        return rules.rule(json_value(parameters))
 
 
 class JsonBody:
@@ -122,36 +152,70 @@ class JsonBody:
 class PythonSyntax:
     """ChatGLM3: ``tool_call(...)`` in a Markdown fence; for the tool ``interpreter`` code in a fence."""
 
-    _OPENINGS = ("```", f"{python_call.FUNCTION}(", "{")
+    # SentencePiece puts a space in front of each text that it encodes, so the model was trained with these.
+    opening = "/ ?\\n ?/"
+
+    _OPENINGS = (_FENCE, _CALL, "{")
 
     def opens(self, text: str) -> bool | None:
         if text.startswith(self._OPENINGS):
             return True
         return None if any(opening.startswith(text) for opening in self._OPENINGS) else False
 
-    def names(self, tools: tuple[str, ...]) -> tuple[str, ...]:
-        return (*tools, INTERPRETER)
+    def body(self, name: str, *, begun: bool, certain: bool) -> CallBody:
+        return PythonBody(name, begun, certain)
 
-    def body(self, name: str, forced: bool) -> CallBody:
-        return PythonBody(name, forced)
+    def write_call(self, rules: Rules, name: str, parameters: Schema) -> str:
+        head = f'" "? {literal(f"{name}{_LINE_END}")} " "? {literal(_FENCE_LINE)}'
+        if name == INTERPRETER and _takes_code(parameters):
+            return rules.rule(f"{head} {rules.rule('/(?s:.)*/', until=_LAST_LINE)}")
+        return rules.rule(f"{head} {call_grammar.python_call(rules, parameters)} {literal(_LAST_LINE)}")
+
+    def forced_opening(self, parameters: Schema) -> str:
+        if python_arguments(Rules(), parameters) is None:
+            return _FENCE_LINE
+        return f"{_FENCE_LINE}{_CALL}"
+
+    def write_forced_call(self, rules: Rules, parameters: Schema) -> str:
+        arguments = python_arguments(rules, parameters)
+        if arguments is None:
+            return rules.rule(f"{rules.rule(json_value(parameters))} {literal(_LAST_LINE)}")
+        return rules.rule(f"{arguments} {literal(f'){_LAST_LINE}')}")
+
+
+def _takes_code(parameters: Schema) -> bool:
+    """Whether ``{"code": ...}`` with any text fits ``parameters``, or they say nothing."""
+    properties = parameters.get("properties", {})
+    if not properties:
+        return True
+    code = properties.get("code", {})
+    return (
+        code.keys() - ANNOTATIONS == {"type"}
+        and code["type"] == "string"
+        and parameters.get("required")
+        in (
+            None,
+            [],
+            ["code"],
+        )
+    )
 
 
 class PythonBody:
     """Holds a fenced call back until it is complete, then returns its arguments in one piece."""
 
-    _FENCE = "```"
     _OPENING_FENCE = re.compile(r"\s*```(?:python\b|py\b|json\b)?[ \t]*\n?")
     # Each closing fence may be the end, so each is tried. The limit keeps a body of fences from taking time that grows
     # with the square of its size.
     _MAX_TRIES = 8
 
-    def __init__(self, name: str, forced: bool) -> None:
-        self.certain = forced
+    def __init__(self, name: str, begun: bool, certain: bool) -> None:
+        self.certain = certain
         self.complete = False
         self.overrun = False
         self.source = ""
         self._name = name
-        self._given = f"{self._FENCE}python\n{python_call.FUNCTION}(" if forced else ""
+        self._begun = begun
         self._tries = 0
         self._tried_to = 0
 
@@ -160,29 +224,42 @@ class PythonBody:
             self.overrun = self.overrun or bool(text.strip())
             return ""
         self.source += text
-        if self._name == INTERPRETER or self._FENCE[0] not in text:
+        if self._name == INTERPRETER or _FENCE[0] not in text:
             return ""
         return self._try_closing_fences()
 
     def close(self) -> str:
         if self.complete:
             return ""
-        body = self._given + self.source
-        arguments = python_call.read_call(self._inside_fence(body), self._name)
-        if arguments is None and self._name == INTERPRETER and body.lstrip().startswith(self._FENCE):
+        body = self._whole
+        source = self._inside_fence(body)
+        arguments = python_call.read_call(source, self._name)
+        # A program may be a JSON object.
+        is_code = arguments is None or (source.startswith("{") and "code" not in json.loads(arguments))
+        if is_code and self._name == INTERPRETER and body.lstrip().startswith(_FENCE):
             arguments = self._read_code(body)
         if arguments is not None:
             self._accept()
             return arguments
-        return self.source if self.certain else ""
+        if not self.certain:
+            return ""
+        # The answer was cut.
+        return source if source.startswith("{") else python_call.read_cut_call(source, self._name)
+
+    @property
+    def _whole(self) -> str:
+        """The body with what the prompt has begun it with. Its call is a JSON object where Python cannot spell it."""
+        if not self._begun:
+            return self.source
+        return f"{_FENCE_LINE}{'' if self.source.lstrip().startswith('{') else _CALL}{self.source}"
 
     def _try_closing_fences(self) -> str:
-        body = self._given + self.source
+        body = self._whole
         opening = self._OPENING_FENCE.match(body)
         start = max(opening.end() if opening else 0, self._tried_to)
-        while self._tries < self._MAX_TRIES and (fence := body.find(self._FENCE, start)) >= 0:
+        while self._tries < self._MAX_TRIES and (fence := body.find(_FENCE, start)) >= 0:
             self._tries += 1
-            self._tried_to = start = fence + len(self._FENCE)
+            self._tried_to = start = fence + len(_FENCE)
             arguments = python_call.read_call(body[opening.end() if opening else 0 : fence], self._name)
             if arguments is not None:
                 self.overrun = bool(body[start:].strip())
@@ -196,11 +273,11 @@ class PythonBody:
 
     def _inside_fence(self, body: str) -> str:
         opening = self._OPENING_FENCE.match(body)
-        return body[opening.end() if opening else 0 :].strip().removesuffix(self._FENCE)
+        return body[opening.end() if opening else 0 :].strip().rstrip(_FENCE)
 
     def _read_code(self, body: str) -> str | None:
         opening = self._OPENING_FENCE.match(body)
-        code, closing, behind = body[opening.end() if opening else 0 :].rpartition(self._FENCE)
+        code, closing, behind = body[opening.end() if opening else 0 :].rpartition(_FENCE)
         if not closing or behind.strip():
             return None  # the code is cut off: half a program is no call
         return json.dumps({"code": code.removesuffix("\n")}, ensure_ascii=False)
@@ -216,4 +293,4 @@ def write_python_body(name: str, arguments: str) -> str:
             values = None
         if isinstance(values, dict) and list(values) == ["code"] and isinstance(values["code"], str):
             source = values["code"]
-    return f"```python\n{source}\n```"
+    return f"{_FENCE_LINE}{source}{_LAST_LINE}"

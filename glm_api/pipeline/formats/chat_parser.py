@@ -34,7 +34,10 @@ class ChatParser:
         self._assistant = tokenizer.role("assistant")
         self._detokenizer = Detokenizer(tokenizer)
         self._syntax = syntax
-        self._names = syntax.names(output.tools)
+        self._names = output.tools
+        # A grammar holds the answer, so a line that is a tool's name heads a call; only its end may be missing.
+        self._held = output.grammar is not None
+        self._only_calls = output.required or output.forced is not None
         self._longest_header = max(map(len, self._names), default=0) + _MAX_BLANKS
         self._filter = text_filter
         self._ids: list[int] = []
@@ -48,7 +51,7 @@ class ChatParser:
         self._started = False
         self._finished = False
         if output.forced is not None:
-            self._open_call(output.forced, forced=True)
+            self._open_call(output.forced, begun=True)
 
     def feed(self, token: int) -> list[Event]:
         if self.reason is not None:
@@ -99,7 +102,7 @@ class ChatParser:
             opens = self._syntax.opens(rest) if name and name in self._names else False
             if opens:
                 self._header = self._header.removesuffix(rest)
-                self._read_call(self._open_call(name, forced=False), rest)
+                self._read_call(self._open_call(name), rest)
                 return
             waits = opens is None
         if not waits or len(self._header) > self._longest_header:
@@ -123,9 +126,9 @@ class ChatParser:
         if self._filter.stopped:
             self._stop()
 
-    def _open_call(self, name: str, forced: bool) -> CallBody:
+    def _open_call(self, name: str, begun: bool = False) -> CallBody:
         self._in_header, self._started = False, False
-        self._name, self._body = name, self._syntax.body(name, forced)
+        self._name, self._body = name, self._syntax.body(name, begun=begun, certain=begun or self._held)
         return self._body
 
     def _read_call(self, body: CallBody, text: str) -> None:
@@ -154,7 +157,12 @@ class ChatParser:
         if self.reason is not None:
             return
         if self._in_header and self._header.strip():
-            self._begin_text()
+            line, newline, _ = self._header.partition("\n")
+            if self._held and newline and line.strip() in self._names:
+                self._open_call(line.strip())
+                self._give_arguments("")
+            elif not self._only_calls:
+                self._begin_text()
         elif self._body is not None:
             arguments = self._body.close()
             if self._body.certain:

@@ -34,7 +34,6 @@ _STYLE = RoleStyle(
     syntax=PythonSyntax(),
     declare_tools=declare_tools,
     write_body=write_python_body,
-    forced_opening="```python\ntool_call(",
 )
 
 

@@ -15,16 +15,21 @@ import sys
 import tokenize
 import unicodedata
 import warnings
+from collections import deque
 from typing import Any
 
 FUNCTION = "tool_call"
 
 # Longer or deeper source is no real call, and Python's parser would use up its memory or its stack.
 MAX_SOURCE_CHARACTERS = 64 * 1024
-MAX_DEPTH = 50
+MAX_DEPTH = 150
 
 _JSON_NAMES = {"true": True, "false": False, "null": None}
-_BRACKET = re.compile(r"[()\[\]{}]")
+# A whole string with whatever is in it, the quote of one that does not end, a bracket, or a comma.
+_TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|['"()\[\]{},]""", re.DOTALL)
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+# A cut call is read up to one of so many places, counted from its end.
+_PLACES = 8
 
 
 def write_call(arguments: str) -> str:
@@ -48,7 +53,7 @@ def read_call(source: str, name: str) -> str | None:
 
     A call is one of `FUNCTION` or ``name`` with keyword arguments only, or a JSON object. ``source`` may be any text.
     """
-    if len(source) > MAX_SOURCE_CHARACTERS or _depth(source) > MAX_DEPTH:
+    if len(source) > MAX_SOURCE_CHARACTERS or _Brackets(source).depth > MAX_DEPTH:
         return None
     try:
         json_object = source.lstrip().startswith("{")
@@ -58,20 +63,53 @@ def read_call(source: str, name: str) -> str | None:
         return None
 
 
+def read_cut_call(source: str, name: str) -> str:
+    """Return the arguments of a call without its end, as the text of a JSON object without its end.
+
+    A value that is cut is left out, unless it is a string, a list or an object.
+    """
+    if len(source) > MAX_SOURCE_CHARACTERS:
+        return ""
+    brackets = _Brackets(source)
+    if brackets.in_string and (len(source) - len(source.rstrip("\\"))) % 2:
+        source = source[:-1]
+    for end, closing in [(len(source), brackets.closing), *reversed(brackets.places)]:
+        arguments = read_call(source[:end] + closing, name)
+        if arguments is not None:
+            return arguments[: len(arguments) - len(closing)]
+    return ""
+
+
 def is_keyword_argument(name: str) -> bool:
     # Python converts identifiers to their NFKC form, so any other spelling would come back changed.
     return name.isidentifier() and unicodedata.normalize("NFKC", name) == name
 
 
-def _depth(source: str) -> int:
-    deepest = depth = 0
-    for bracket in _BRACKET.findall(source):
-        if bracket in "([{":
-            depth += 1
-            deepest = max(deepest, depth)
-        else:
-            depth -= 1
-    return deepest
+class _Brackets:
+    """What is open at the end of ``source``.
+
+    ``closing`` would close the string and the brackets. ``places`` are the last places where a value may begin, with
+    what would close the brackets there. ``depth`` is the most brackets that are open anywhere.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.depth = 0
+        self.in_string = False
+        self.places: deque[tuple[int, str]] = deque(maxlen=_PLACES)
+        self.closing = ""
+        for found in _TOKEN.finditer(source):
+            token = found.group()
+            if token in _CLOSING:
+                self.closing = _CLOSING[token] + self.closing
+                self.depth = max(self.depth, len(self.closing))
+                self.places.append((found.end(), self.closing))
+            elif token in (")", "]", "}"):
+                self.closing = self.closing[1:]
+            elif token == ",":
+                self.places.append((found.start(), self.closing))
+            elif len(token) == 1:
+                self.in_string, self.closing = True, token + self.closing
+                return
 
 
 def _read_keywords(source: str, name: str) -> dict[str, Any]:

@@ -7,10 +7,11 @@ content, and at the end ``<|assistant|>``. The metadata line and the content are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from glm_api.backend.errors import PromptError
-from glm_api.pipeline.conversation import Conversation, Message, Tool
+from glm_api.pipeline.conversation import Conversation, Message, StructuredOutput, Tool
+from glm_api.pipeline.formats.answer_grammar import ToolGrammars, structured_grammar
 from glm_api.pipeline.formats.base import AnswerReader, Prompt, Tokenizer
 from glm_api.pipeline.formats.call_syntax import CallSyntax
 from glm_api.pipeline.formats.chat_parser import ChatParser
@@ -27,16 +28,14 @@ class RoleStyle:
     """The differences between the families with this layout.
 
     ``declare_tools`` adds the tools to the turns. ``write_body`` writes the body of a call from the tool's name and its
-    arguments. ``forced_opening`` is the beginning of every body, for a call that the prompt begins. ``image`` names the
-    ids that stand for an image; it is empty for a family that accepts none. With ``writes_empty_system`` the family's
-    template writes system messages without content too.
+    arguments. ``image`` names the ids that stand for an image; it is empty for a family that accepts none. With
+    ``writes_empty_system`` the family's template writes system messages without content too.
     """
 
     family: str
     syntax: CallSyntax
     declare_tools: Callable[[Sequence[Tool], list[Turn]], list[Turn]]
     write_body: Callable[[str, str], str]
-    forced_opening: str = ""
     image: tuple[str, ...] = ()
     writes_empty_system: bool = True
 
@@ -55,6 +54,7 @@ class RoleFormat:
         self.image_ids = tuple(map(tokenizer.role, style.image))
         self._style = style
         self._tokenizer = tokenizer
+        self._grammars = ToolGrammars(tokenizer, style.syntax)
 
     def render(self, conversation: Conversation) -> Prompt:
         tools, output = choose_tools(conversation)
@@ -64,22 +64,35 @@ class RoleFormat:
         turns = to_turns(messages, self._style.write_body)
         if not self._style.writes_empty_system:
             turns = [turn for turn in turns if turn.content or turn.role != "system"]
-        continued = messages[-1].role == "assistant" and output.forced is None and not output.required
+        structured = conversation.structured
+        continued = messages[-1].role == "assistant" and conversation.tool_choice.mode != "required"
         if tools:
             turns = self._declare(tools, turns)
         ids = list(self._tokenizer.prefix)
         for turn in turns:
             ids += self._encode_turn(turn)
         if continued:
-            return Prompt(ids, OutputSpec(mode="text"))
+            return Prompt(ids, self.text_output(structured))
         ids.append(self._tokenizer.role("assistant"))
-        if output.forced is not None:
-            ids += self._tokenizer.encode(f"{output.forced}\n")
-            ids += self._tokenizer.encode(self._style.forced_opening)
-        return Prompt(ids, output)
+        # A name with white space, which no endpoint accepts, cannot be told from text.
+        named = [tool for tool in tools if tool.name in output.tools and tool.name.split() == [tool.name]]
+        grammar: str | None = None
+        if named:
+            schemas = self._grammars.schemas(named, conversation.tool_choice, structured, output.forced)
+            if output.forced is not None:
+                ids += self._tokenizer.encode(f"{output.forced}\n")
+                ids += self._tokenizer.encode(self._style.syntax.forced_opening(schemas[output.forced]))
+            grammar = self._grammars.grammar(schemas, conversation.tool_choice, structured, output.forced)
+        elif structured is not None:
+            grammar = structured_grammar(self._tokenizer, structured, self._style.syntax.opening)
+        return Prompt(ids, replace(output, grammar=grammar))
 
     def render_text(self, text: str) -> list[int]:
         return [*self._tokenizer.prefix, *self._tokenizer.encode(text)]
+
+    def text_output(self, structured: StructuredOutput | None) -> OutputSpec:
+        grammar = None if structured is None else structured_grammar(self._tokenizer, structured)
+        return OutputSpec(mode="text", grammar=grammar)
 
     def reader(self, output: OutputSpec, stop: Sequence[str]) -> AnswerReader:
         if output.mode == "text":

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from glm_api.backend.errors import PromptError
-from glm_api.pipeline.conversation import Conversation, Message
+from glm_api.pipeline.conversation import Conversation, Message, StructuredOutput
+from glm_api.pipeline.formats.answer_grammar import structured_grammar
 from glm_api.pipeline.formats.base import AnswerReader, Prompt, Tokenizer
 from glm_api.pipeline.formats.images import check_images
 from glm_api.pipeline.formats.role_format import differences
@@ -51,7 +52,12 @@ class RoundFormat:
         if conversation.tools and conversation.tool_choice.mode != "none":
             raise PromptError("This model cannot call tools.", "tools")
         check_images(conversation.messages, accepted=False)
-        return Prompt(self.render_text(self._style.write(_alternate(conversation.messages))), OutputSpec())
+        grammar = None
+        if conversation.structured is not None:
+            # SentencePiece puts a space in front of each text that it encodes.
+            grammar = structured_grammar(self._tokenizer, conversation.structured, '" "?')
+        ids = self.render_text(self._style.write(_alternate(conversation.messages)))
+        return Prompt(ids, OutputSpec(grammar=grammar))
 
     def render_text(self, text: str) -> list[int]:
         ids, prefix = self._tokenizer.encode(text), self._tokenizer.prefix
@@ -59,7 +65,13 @@ class RoundFormat:
 
     def reader(self, output: OutputSpec, stop: Sequence[str]) -> AnswerReader:
         chat = output.mode == "chat"
-        return TextReader(self._tokenizer, TextFilter(stop, strip=chat, punctuation=chat))
+        # A structured answer must stay as it is.
+        punctuation = chat and output.grammar is None
+        return TextReader(self._tokenizer, TextFilter(stop, strip=chat, punctuation=punctuation))
+
+    def text_output(self, structured: StructuredOutput | None) -> OutputSpec:
+        grammar = None if structured is None else structured_grammar(self._tokenizer, structured)
+        return OutputSpec(mode="text", grammar=grammar)
 
     def check(self) -> str | None:
         dialogue = (Message("user", "你好"), Message("assistant", "Hello!"), Message("user", "再见  1+1 = ?"))

@@ -9,9 +9,8 @@ from glm_api.pipeline.model_info import OutputSpec
 def choose_tools(conversation: Conversation) -> tuple[tuple[Tool, ...], OutputSpec]:
     """Return the tools that go into the prompt, and how to read the answer.
 
-    A choice that leaves one tool forces its call: the prompt begins it. A call that is required of several tools is not
-    forced: the pipeline process tries again if there is none. The endpoints check that the declared tools can meet the
-    choice.
+    A choice that leaves one tool forces its call: the prompt begins it. The endpoints check that the declared tools can
+    meet the choice.
     """
     choice, tools = conversation.tool_choice, conversation.tools
     if choice.mode == "none":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 from glm_api.pipeline.worker import white_space
 from glm_api.pipeline.worker.bridge import _C
+from glm_api.pipeline.worker.constraints import Constraints
 from glm_api.pipeline.worker.model_file import CHATGLM, CHATGLM4, CHATGLM4V, ModelFile
 from glm_api.pipeline.worker.vocabulary import read_vocabulary
 
@@ -42,6 +43,7 @@ class PipelineTokenizer:
         self._uses_tiktoken = model.model_type in (CHATGLM4, CHATGLM4V)
         self._special_ids = frozenset(self._vocabulary.specials.values())
         config = pipeline.model.config
+        self._logits = config.vocab_size
         self.end_ids = frozenset(id for id in (config.eos_token_id, *config.extra_eos_token_ids) if id >= 0)
 
     def encode(self, text: str) -> list[int]:
@@ -98,6 +100,17 @@ class PipelineTokenizer:
     def knows(self, token: int) -> bool:
         """Return whether the tokenizer has this id."""
         return token in self._pieces
+
+    @cached_property
+    def constraints(self) -> Constraints:
+        """The grammars of this vocabulary. Made at the first use: that takes half a second and 50 MB for GLM-4."""
+        # Not encode of a subclass: that may limit the length of a prompt.
+        encode = partial(PipelineTokenizer.encode, self)
+        return Constraints(self._vocabulary, self._logits, self.end_ids, encode)
+
+    def refusal(self, grammar: str) -> str | None:
+        """Return why no answer can be held to this Lark grammar, in the words of llguidance; None if one can."""
+        return self.constraints.refusal(grammar)
 
     @cached_property
     def _white_space_ranks(self) -> dict[bytes, int]:

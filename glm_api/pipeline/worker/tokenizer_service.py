@@ -19,7 +19,6 @@ from glm_api.pipeline.frames import (
     TooLong,
     ToTokenizer,
 )
-from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.connection import Connection
 from glm_api.pipeline.worker.limited import LimitedTokenizer, TooManyTokens
 
@@ -65,7 +64,7 @@ class TokenizerService:
                     with tokenizer.limit(frame.most):
                         ids = encode(frame.text)
                     tokenizer.check(ids, frame.most)
-                    return Encoded(frame.id, ids, OutputSpec(mode="text"))
+                    return Encoded(frame.id, ids, self._format.text_output(frame.structured))
                 case DecodeIds():
                     self._check(frame.ids)
                     if frame.apart:

@@ -175,7 +175,7 @@ def test_an_answer_that_is_cut_inside_a_character_ends_before_it(
 def test_arguments_that_are_cut_inside_a_character_end_before_it(family: str) -> None:
     written = '{"city": "北' if family == "glm4" else "city='北"
     answer = Answer(family, [written, b"\xe4", b"\xba"], OutputSpec(tools=("get",), forced="get"))
-    assert calls_of(answer.events) == [("get", written)]
+    assert calls_of(answer.events) == [("get", '{"city": "北')]
     assert ids_of(answer.events) == answer.ids
 
 
@@ -272,13 +272,18 @@ def test_chatglm3_arguments_may_contain_fences() -> None:
 
 def test_chatglm3_code_for_the_interpreter_is_a_call_that_the_caller_may_run() -> None:
     code = "import os\nprint(os.name)"
-    answer = Answer("chatglm3", [*f" interpreter\n {FENCE}python\n{code}\n{FENCE}", "<|observation|>"], OutputSpec())
+    written = [*f" interpreter\n {FENCE}python\n{code}\n{FENCE}", "<|observation|>"]
+    answer = Answer("chatglm3", written, OutputSpec(tools=("interpreter",)))
     assert answer.calls == [("interpreter", {"code": code})]
     assert answer.reason == "tool_calls"
+    # Nobody waits for a call of a tool that is not declared.
+    answer = Answer("chatglm3", written, OutputSpec(tools=("get",)))
+    assert (answer.calls, answer.reason) == ([], "stop")
+    assert code in answer.text
 
 
 def test_chatglm3_code_that_was_cut_is_text() -> None:
-    answer = Answer("chatglm3", [*f"interpreter\n{FENCE}python\nimport os"])
+    answer = Answer("chatglm3", [*f"interpreter\n{FENCE}python\nimport os"], OutputSpec(tools=("interpreter",)))
     assert (answer.text, answer.calls) == (f"interpreter\n{FENCE}python\nimport os", [])
 
 

@@ -58,6 +58,9 @@ class ScriptedTokenizer:
     def knows(self, token: int) -> bool:
         return token < len(self._pieces)
 
+    def refusal(self, grammar: str) -> str | None:
+        return None
+
 
 @st.composite
 def splits(draw: st.DrawFn, data: st.SearchStrategy[str]) -> list[bytes]:

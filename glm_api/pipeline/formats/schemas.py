@@ -1,0 +1,120 @@
+"""Bring a JSON schema into the form of which a grammar is made.
+
+What the schema admits stays or becomes less, never more, except in `relaxed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Schema = dict[str, Any]
+
+# Keywords that say nothing of the value.
+ANNOTATIONS = {"title", "description", "default", "examples", "example", "deprecated", "$comment", "$schema", "$defs"}
+ANNOTATIONS |= {"definitions", "readOnly", "writeOnly"}
+# The keywords whose value is a schema or a list of schemas, and those whose value is an object of named schemas.
+_SCHEMAS = {"items", "prefixItems", "additionalItems", "additionalProperties", "allOf", "anyOf", "oneOf", "not", "if"}
+_SCHEMAS |= {"then", "else", "contains", "propertyNames", "unevaluatedItems", "unevaluatedProperties"}
+_NAMED = {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
+# The keywords that `relaxed` keeps: those of which nearly every grammar can be made.
+_PLAIN = {"type", "properties", "required", "additionalProperties", "items", "minItems", "maxItems", "enum", "const"}
+_PLAIN |= {"anyOf", "oneOf", "$ref", "$defs", "definitions", "minimum", "maximum", "minLength", "maxLength"}
+# All keywords of the drafts beside these; any other one says nothing either.
+_KEYWORDS = ANNOTATIONS | _SCHEMAS | _NAMED | _PLAIN
+_KEYWORDS |= {"$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveAnchor", "$recursiveRef", "pattern", "format"}
+_KEYWORDS |= {"exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems", "minContains", "maxContains"}
+_KEYWORDS |= {"minProperties", "maxProperties", "dependencies", "dependentRequired"}
+# The drafts say that an unknown format is to be ignored. llguidance refuses one.
+_FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
+# No answer reaches a bound beyond this.
+_FAR = 2**31
+# With these a schema may depend on how another one treats additional properties.
+_ENTANGLING = {"allOf", "not", "if", "unevaluatedProperties", "dependentSchemas", "$dynamicRef", "$recursiveRef"}
+_APPLICATORS = {"$ref", "anyOf", "oneOf"}
+_OF_OBJECTS = {"properties", "required", "additionalProperties", "patternProperties"}
+
+
+class Unenforceable(Exception):
+    """No grammar can enforce the schema; the message tells why."""
+
+
+def prepared(schema: Schema) -> Schema:
+    """Return ``schema`` without what says nothing and would only be refused, its objects closed where that is safe.
+
+    An object without ``additionalProperties`` gets none: a model would go on inventing them. Raises `Unenforceable`.
+    """
+    entangled = False
+
+    def look(node: Schema) -> Schema:
+        nonlocal entangled
+        applied = _APPLICATORS & node.keys()
+        entangled |= bool(_ENTANGLING & node.keys() or (applied and _OF_OBJECTS & node.keys()) or len(applied) > 1)
+        return _simplified(node)
+
+    simplified: Schema = _rewritten(schema, look)
+    closed: Schema = _rewritten(simplified, _closed)
+    return simplified if entangled else closed
+
+
+def arguments(parameters: Schema) -> Schema:
+    """Return the schema of a call's arguments, which are an object, from the parameters that a function declares."""
+    said = parameters.keys() - ANNOTATIONS - {"type"}
+    return {**parameters, "type": "object"} if said else {"type": "object", "properties": {}}
+
+
+def relaxed(schema: Schema) -> Schema:
+    """Return ``schema`` with only those keywords of which nearly every grammar can be made; ``oneOf`` as ``anyOf``."""
+
+    def relax(node: Schema) -> Schema:
+        kept = {key: value for key, value in node.items() if key in _PLAIN}
+        if "oneOf" in kept:
+            kept.setdefault("anyOf", kept.pop("oneOf"))
+            kept.pop("oneOf", None)
+        return kept
+
+    return prepared(_rewritten(schema, relax))
+
+
+def _simplified(node: Schema) -> Schema:
+    least = node.get("minProperties")
+    if isinstance(least, int) and least > max(1, len(node.get("required", []))):
+        # A grammar cannot tell whether the keys of an object differ.
+        raise Unenforceable('Unimplemented keys: ["minProperties"] beyond the required ones')
+    return {key: value for key, value in node.items() if not _is_void(key, value)}
+
+
+def _is_void(key: str, value: Any) -> bool:
+    if key in ("$id", "id"):
+        # An address. One that begins with # is the anchor of an older draft.
+        return isinstance(value, str) and not value.startswith("#")
+    if key == "format":
+        return value not in _FORMATS
+    if key.startswith("max"):
+        return isinstance(value, (int, float)) and value > _FAR
+    if key.startswith("min") and value == 0 and key != "minimum":
+        return True
+    return key not in _KEYWORDS and not isinstance(value, (dict, list))
+
+
+def _closed(node: Schema) -> Schema:
+    properties = node.get("properties")
+    if properties is None or {"additionalProperties", "patternProperties"} & node.keys():
+        return node
+    return {**node, "additionalProperties": False} if set(node.get("required", [])) <= set(properties) else node
+
+
+def _rewritten(schema: Any, rewrite: Callable[[Schema], Schema]) -> Any:
+    """Return ``schema`` with each schema in it replaced by what ``rewrite`` makes of it, the inner ones first."""
+    if isinstance(schema, list):
+        return [_rewritten(inner, rewrite) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner: Schema = {}
+    for key, value in schema.items():
+        if key in _SCHEMAS:
+            value = _rewritten(value, rewrite)
+        elif key in _NAMED and isinstance(value, dict):
+            value = {name: _rewritten(named, rewrite) for name, named in value.items()}
+        inner[key] = value
+    return rewrite(inner)
