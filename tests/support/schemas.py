@@ -84,19 +84,37 @@ def random_parameters(seed: int) -> dict[str, Any]:
     return {**random_object(chance), "$defs": {"shared": shared}}
 
 
-def random_answer(constraint: Constraint, pieces: list[bytes], end_ids: frozenset[int], seed: int) -> bytes | None:
-    """A text that ``constraint`` admits, chosen id by id at random; None if it did not come to an end."""
+def random_ids(
+    constraint: Constraint, pieces: list[bytes], end_ids: frozenset[int], seed: int, begin: bytes = b""
+) -> list[int] | None:
+    """Ids that ``constraint`` admits, chosen one by one at random; None if they did not come to an end.
+
+    Their text begins with ``begin``. An id without a text is a special token.
+    """
     chance = np.random.default_rng(seed)
     closing = {b"'", b'"', b")", b"]", b"}"}
     ids: list[int] = []
     for _ in range(600):
         allowed = np.flatnonzero(~constraint.forbidden())
         assert len(allowed), "nothing may follow"
-        if (constraint.complete and chance.random() < 0.5) or end_ids.issuperset(allowed):
-            return b"".join(pieces[token] for token in ids)
+        if not begin and ((constraint.complete and chance.random() < 0.5) or end_ids.issuperset(allowed)):
+            return ids
         allowed = allowed[~np.isin(allowed, list(end_ids))]
-        closers = [token for token in allowed if pieces[token] in closing]
-        token = int(chance.choice(closers if closers and chance.random() < 0.5 else allowed))
+        if begin:
+            choices = [token for token in allowed if pieces[token] and begin.startswith(pieces[token])]
+        elif chance.random() < 0.3:
+            choices = [token for token in allowed if not pieces[token]]
+        else:
+            choices = [token for token in allowed if pieces[token] in closing] if chance.random() < 0.5 else []
+        token = int(chance.choice(choices or allowed))
+        assert not begin or choices, f"{begin!r} is not admitted"
+        begin = begin[len(pieces[token]) :]
         constraint.consume(token)
         ids.append(token)
     return None
+
+
+def random_answer(constraint: Constraint, pieces: list[bytes], end_ids: frozenset[int], seed: int) -> bytes | None:
+    """A text that ``constraint`` admits, chosen id by id at random; None if it did not come to an end."""
+    ids = random_ids(constraint, pieces, end_ids, seed)
+    return None if ids is None else b"".join(pieces[token] for token in ids)

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 # How long the tools of one request may be tried one by one, when they cannot be enforced together. Seconds.
 TRIALS_SECONDS = 1.0
-_NOT_ENFORCED = re.compile(r"Unimplemented keys: \[([^\]]*)\]|\b(oneOf|pattern|patternProperties|multipleOf)\b")
+_NOT_ENFORCED = re.compile(r"Unimplemented keys: \[([^\]]*)\]|(oneOf|regex|look)")
 
 _BEGINS_BLANK = regex(r"\s(?s:.)*")
 
@@ -54,7 +54,10 @@ def structured_grammar(tokenizer: Tokenizer, structured: StructuredOutput, openi
     """
     rules = Rules()
     text = _structured(rules, structured, stripped=bool(opening))
-    return _checked(tokenizer, rules.text(f"{opening} {text}"), structured)
+    # Without the opening, because it is only tried whether something can begin the answer.
+    if (reason := tokenizer.refusal(rules.text(text))) is not None:
+        raise PromptError(_message(reason), structured.param)
+    return rules.text(f"{opening} {text}")
 
 
 class ToolGrammars:
@@ -78,15 +81,14 @@ class ToolGrammars:
 
         Raises `PromptError` for a ``strict`` tool and for a ``structured`` answer that cannot be enforced.
         """
+        if structured is not None:
+            structured_grammar(self._tokenizer, structured, self._syntax.opening)
         try:
             declared = {tool.name: self._schema(tool, Hold.FULLY) for tool in tools}
             if self._tokenizer.refusal(self.grammar(declared, choice, structured, forced)) is None:
                 return declared
         except Unenforceable:
             pass
-        if structured is not None:
-            # If it is at fault, the tools need no trial.
-            structured_grammar(self._tokenizer, structured, self._syntax.opening)
         held = self._held(tools)
         if (reason := self._tokenizer.refusal(self.grammar(held, choice, structured, forced))) is None:
             return held
@@ -166,6 +168,7 @@ class ToolGrammars:
         """Log once which keyword of a tool's schema is not enforced. Only keywords are named, nothing of a client's."""
         found = _NOT_ENFORCED.search(reason)
         keyword = (found[1] or found[2]).replace('"', "") if found else "a schema that is too complex"
+        keyword = "pattern" if keyword in ("regex", "look") else keyword
         if keyword not in self._told:
             self._told.add(keyword)
             logger.warning("The arguments of some tools are not held to their whole schema. Not enforced: %s.", keyword)
@@ -180,18 +183,12 @@ def _structured(rules: Rules, structured: StructuredOutput, *, stripped: bool) -
             except Unenforceable as unenforceable:
                 raise PromptError(_message(str(unenforceable)), structured.param) from None
         case RegexOutput():
-            pattern = regex(structured.pattern)
+            pattern = regex(schemas.with_ascii_classes(structured.pattern))
             return rules.terminal(f"{pattern} & ~{_BEGINS_BLANK}" if stripped else pattern)
         case ChoiceOutput():
             if stripped and any(choice[:1].isspace() for choice in structured.choices):
                 raise PromptError("The answer of a chat cannot begin with white space.", structured.param)
             return rules.choice(map(literal, structured.choices))
-
-
-def _checked(tokenizer: Tokenizer, grammar: str, structured: StructuredOutput) -> str:
-    if (reason := tokenizer.refusal(grammar)) is not None:
-        raise PromptError(_message(reason), structured.param)
-    return grammar
 
 
 def _message(reason: str) -> str:

@@ -194,7 +194,9 @@ class _PythonValues:
         if most == 0 or "items" not in schema:
             raise Unsupported
         item = self.value(schema["items"])
-        further = f'(", " {item}){{{max(least - 1, 0)},{most if most == _NO_MAXIMUM else most - 1}}}'
+        # llguidance takes no repetition of at most 0.
+        most = most if most == _NO_MAXIMUM else most - 1
+        further = "" if most == 0 else f'(", " {item}){{{max(least - 1, 0)},{most}}}'
         some = f'"[" {item} {further} "]"'
         return self._rules.rule(some if least else f'"[]" | {some}')
 

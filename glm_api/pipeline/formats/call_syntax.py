@@ -7,7 +7,7 @@ import re
 from typing import Protocol
 
 from glm_api.pipeline.formats import call_grammar, python_call
-from glm_api.pipeline.formats.call_grammar import Rules, json_value, literal, python_arguments
+from glm_api.pipeline.formats.call_grammar import Rules, json_value, literal, python_arguments, regex
 from glm_api.pipeline.formats.schemas import ANNOTATIONS, Schema
 
 INTERPRETER = "interpreter"
@@ -17,6 +17,8 @@ _FENCE = "```"
 _FENCE_LINE = f"{_FENCE}python\n"
 _LAST_LINE = f"\n{_FENCE}"
 _CALL = f"{python_call.FUNCTION}("
+# Code that begins like this would be read as the call of an ordinary tool.
+_NO_CODE = regex(rf"\s*(\{{|({python_call.FUNCTION}|{INTERPRETER})\s*\()(?s:.)*")
 
 
 class CallBody(Protocol):
@@ -166,9 +168,11 @@ class PythonSyntax:
         return PythonBody(name, begun, certain)
 
     def write_call(self, rules: Rules, name: str, parameters: Schema) -> str:
-        head = f'" "? {literal(f"{name}{_LINE_END}")} " "? {literal(_FENCE_LINE)}'
+        # One terminal, so that it is not given up for text that goes on longer.
+        head = f'{regex(f" ?{re.escape(name)}{_LINE_END}")} " "? {literal(_FENCE_LINE)}'
         if name == INTERPRETER and _takes_code(parameters):
-            return rules.rule(f"{head} {rules.rule('/(?s:.)*/', until=_LAST_LINE)}")
+            code = rules.terminal(f"/(?s:.)*/ & ~{_NO_CODE}")
+            return rules.rule(f"{head} {rules.rule(code, until=_LAST_LINE)}")
         return rules.rule(f"{head} {call_grammar.python_call(rules, parameters)} {literal(_LAST_LINE)}")
 
     def forced_opening(self, parameters: Schema) -> str:
@@ -234,9 +238,7 @@ class PythonBody:
         body = self._whole
         source = self._inside_fence(body)
         arguments = python_call.read_call(source, self._name)
-        # A program may be a JSON object.
-        is_code = arguments is None or (source.startswith("{") and "code" not in json.loads(arguments))
-        if is_code and self._name == INTERPRETER and body.lstrip().startswith(_FENCE):
+        if arguments is None and self._name == INTERPRETER and body.lstrip().startswith(_FENCE):
             arguments = self._read_code(body)
         if arguments is not None:
             self._accept()

@@ -5,6 +5,7 @@ What the schema admits stays or becomes less, never more, except in `relaxed`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,9 @@ _KEYWORDS |= {"minProperties", "maxProperties", "dependencies", "dependentRequir
 _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
 # No answer reaches a bound beyond this.
 _FAR = 2**31
+# They may stand in brackets too: a class may be a part of another.
+_ASCII_CLASSES = {"d": "[0-9]", "D": "[^0-9]", "w": "[0-9A-Za-z_]", "W": "[^0-9A-Za-z_]"}
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 # With these a schema may depend on how another one treats additional properties.
 _ENTANGLING = {"allOf", "not", "if", "unevaluatedProperties", "dependentSchemas", "$dynamicRef", "$recursiveRef"}
 _APPLICATORS = {"$ref", "anyOf", "oneOf"}
@@ -81,7 +85,17 @@ def _simplified(node: Schema) -> Schema:
     if isinstance(least, int) and least > max(1, len(node.get("required", []))):
         # A grammar cannot tell whether the keys of an object differ.
         raise Unenforceable('Unimplemented keys: ["minProperties"] beyond the required ones')
-    return {key: value for key, value in node.items() if not _is_void(key, value)}
+    kept = {key: value for key, value in node.items() if not _is_void(key, value)}
+    if isinstance(pattern := kept.get("pattern"), str):
+        kept["pattern"] = with_ascii_classes(pattern)
+    if isinstance(named := kept.get("patternProperties"), dict):
+        kept["patternProperties"] = {with_ascii_classes(pattern): value for pattern, value in named.items()}
+    return kept
+
+
+def with_ascii_classes(pattern: str) -> str:
+    r"""Return ``pattern`` with ``\d`` and ``\w`` as ECMA-262 means them. To llguidance they are any language's."""
+    return _ESCAPE.sub(lambda found: _ASCII_CLASSES.get(found[1], found[0]), pattern)
 
 
 def _is_void(key: str, value: Any) -> bool:
