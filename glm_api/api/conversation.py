@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from glm_api.api.response_format import ANY_OBJECT, ResponseFormat
+from glm_api.api.response_format import ANY_OBJECT
 from glm_api.api.tools import FunctionEntry, NamedFunction, NamedTool, ToolEntry, to_choice, to_tools
 from glm_api.errors import invalid
-from glm_api.pipeline.conversation import Conversation, Message
+from glm_api.pipeline.conversation import Conversation, JsonOutput, Message, StructuredOutput
 
 # The bundled demo model was trained on these words; large models understand any.
 JSON_INSTRUCTION = "Respond with a single JSON object and nothing else."
@@ -19,47 +19,58 @@ def to_conversation(
     messages: tuple[Message, ...],
     tools: tuple[ToolEntry, ...],
     tool_choice: str | NamedTool | None,
+    parallel_tool_calls: bool = True,
     functions: tuple[FunctionEntry, ...] = (),
     function_call: str | NamedFunction | None = None,
 ) -> Conversation:
     """Return the conversation for the model; the last two are the legacy form of ``tools`` and ``tool_choice``.
 
-    Raises `ApiError` for a choice that the tools cannot meet, and for tools in both forms.
+    That form has room for one call. Raises `ApiError` for a choice that the tools cannot meet, and for tools in both
+    forms.
     """
     if functions and tools:
         raise invalid("Invalid 'functions': it is the legacy form of tools; send one of them.", "functions")
     if functions or function_call is not None:
-        return with_tools(messages, functions, function_call, "functions.{}.name", "function_call")
+        return with_tools(messages, functions, function_call, False, "functions.{}", "function_call")
     declared = (entry.function for entry in tools)
-    return with_tools(messages, declared, tool_choice, "tools.{}.function.name", "tool_choice")
+    return with_tools(messages, declared, tool_choice, parallel_tool_calls, "tools.{}.function", "tool_choice")
 
 
 def with_tools(
     messages: tuple[Message, ...],
     functions: Iterable[FunctionEntry],
     chosen: str | NamedTool | NamedFunction | None,
-    name_param: str,
+    parallel: bool,
+    function_param: str,
     choice_param: str,
 ) -> Conversation:
     """Return the conversation of ``messages``, with ``functions`` as its tools and ``chosen`` as its tool choice.
 
-    Raises `ApiError`; the last two are its paths of a function's name ({} is the index) and of the choice.
+    ``parallel``: it may make more than one call. Raises `ApiError`; the last two are its paths of a function ({} is the
+    index) and of the choice.
     """
-    tools = to_tools(functions, name_param)
-    return Conversation(messages, tools, to_choice(chosen, tools, choice_param))
+    tools = to_tools(functions, function_param)
+    return Conversation(messages, tools, to_choice(chosen, tools, parallel, choice_param))
 
 
-def instructed(messages: tuple[Message, ...], format: ResponseFormat) -> tuple[Message, ...]:
-    """Return ``messages`` with an instruction for ``format`` at the end of the system message.
+def with_output(
+    conversation: Conversation, structured: StructuredOutput | None, description: str | None = None
+) -> Conversation:
+    """Return ``conversation`` with the demand ``structured``, and with an instruction if that is for JSON.
 
-    The model learns of the format only by this instruction: no grammar constrains its output.
+    The instruction stands at the end of the system message. Without it, the model would only find that it cannot write
+    what it would like to. ``description`` is what the client tells of the schema.
     """
-    schema = format.demanded_schema
-    if schema is None:
-        return messages
+    messages = conversation.messages
+    if isinstance(structured, JsonOutput):
+        messages = _instructed(messages, structured.schema, description)
+    return replace(conversation, messages=messages, structured=structured)
+
+
+def _instructed(messages: tuple[Message, ...], schema: str, description: str | None) -> tuple[Message, ...]:
     instruction = JSON_INSTRUCTION if schema == ANY_OBJECT else SCHEMA_INSTRUCTION.format(schema)
-    if format.json_schema is not None and format.json_schema.description:
-        instruction += f"\n{format.json_schema.description}"
+    if description:
+        instruction += f"\n{description}"
     first = messages[0]
     if first.role == "system":
         return (replace(first, content=f"{first.content}\n\n{instruction}".strip()), *messages[1:])

@@ -19,6 +19,7 @@ from glm_api.api.fields import (
     Union,
     Unsupported,
 )
+from glm_api.api.response_format import StructuredOutputs, StructuredOutputsSchema, schema_field
 from glm_api.errors import invalid
 from glm_api.pipeline.job import Sampling
 
@@ -66,6 +67,8 @@ class Parameters:
     stop_token_ids: list[int] = field(default_factory=list)
     stop: str | tuple[str, ...] = ()
     stream: bool = False
+    structured_outputs: StructuredOutputs | None = None
+    json_schema: dict[str, Any] | None = None
 
     @property
     def told_logprobs(self) -> int | None:
@@ -266,7 +269,8 @@ class ParametersSchema(RequestSchema):
     guided_regex = Unsupported()
     guided_choice = Unsupported()
     guided_grammar = Unsupported()
-    structured_outputs = Unsupported(reason="this server has response_format instead")
+    structured_outputs = NestedObject(StructuredOutputsSchema, load_default=None)
+    json_schema = schema_field(description="The answer is JSON that matches it, as with `response_format`.")
 
 
 class CompletionParametersSchema(ParametersSchema):

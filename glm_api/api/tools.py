@@ -28,8 +28,10 @@ class FunctionEntry:
     parameters: dict[str, Any] = field(default_factory=dict)
     strict: bool | None = None
 
-    def to_tool(self) -> Tool:
-        return Tool(self.name, self.description, json.dumps(self.parameters, ensure_ascii=False))
+    def to_tool(self, param: str) -> Tool:
+        """Return the pipeline's tool; ``param`` is the path of this entry."""
+        parameters = json.dumps(self.parameters, ensure_ascii=False)
+        return Tool(self.name, self.description, parameters, bool(self.strict), f"{param}.parameters")
 
 
 class FunctionSchema(RequestSchema):
@@ -48,7 +50,10 @@ class FunctionSchema(RequestSchema):
     )
     strict = Boolean(
         load_default=None,
-        metadata={"description": "Accepted without effect: the schema does not constrain the arguments."},
+        metadata={
+            "description": "The arguments always fit the schema. With true, a schema to which they cannot be held in "
+            "full is refused."
+        },
     )
 
 
@@ -134,29 +139,31 @@ def function_call_field() -> Union:
 def to_tools(entries: Iterable[FunctionEntry], param: str) -> tuple[Tool, ...]:
     """Return the pipeline's tools. Raises `ApiError` if two have the same name.
 
-    ``param`` is the path of a name, with {} in place of the tool's index.
+    ``param`` is the path of an entry, with {} in place of its index.
     """
-    tools = tuple(entry.to_tool() for entry in entries)
+    tools = tuple(entry.to_tool(param.format(index)) for index, entry in enumerate(entries))
     seen: set[str] = set()
     for index, tool in enumerate(tools):
         if tool.name in seen:
-            path = param.format(index)
+            path = f"{param.format(index)}.name"
             raise invalid(f"Invalid '{path}': another tool is named {tool.name!r} already.", path)
         seen.add(tool.name)
     return tools
 
 
-def to_choice(chosen: str | NamedTool | NamedFunction | None, tools: tuple[Tool, ...], param: str) -> ToolChoice:
+def to_choice(
+    chosen: str | NamedTool | NamedFunction | None, tools: tuple[Tool, ...], parallel: bool, param: str
+) -> ToolChoice:
     """Return the pipeline's tool choice. Raises `ApiError` for a choice that is not possible with ``tools``."""
     match chosen:
         case None | "auto":
-            return ToolChoice()
+            return ToolChoice(parallel=parallel)
         case "none":
             return ToolChoice("none")
         case "required":
             if not tools:
                 raise invalid(f"Invalid '{param}': 'required' needs tools.", param)
-            return ToolChoice("required")
+            return ToolChoice("required", parallel=parallel)
         case NamedTool():
             return _named(chosen.function.name, tools, param)
         case NamedFunction():

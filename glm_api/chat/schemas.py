@@ -12,7 +12,7 @@ from glm_api.api.logprobs import MAX_TOP_LOGPROBS, TokenLogprobSchema
 from glm_api.api.messages import IncomingMessage, messages_field
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, CompletionParameters, CompletionParametersSchema
-from glm_api.api.response_format import ANY_TEXT, JsonSchemaSchema, ResponseFormat
+from glm_api.api.response_format import ANY_TEXT, JsonSchemaSchema, ResponseFormat, schema_field
 from glm_api.api.tools import (
     FunctionEntry,
     NamedFunction,
@@ -70,10 +70,11 @@ class TextFormatSchema(RequestSchema):
 
 
 class JsonObjectFormatSchema(RequestSchema):
-    """Any JSON object."""
+    """Any JSON object, or one that matches a schema."""
 
     loads = ResponseFormat
     type = Choice("json_object", required=True)
+    schema = schema_field()
 
 
 class JsonSchemaFormatSchema(RequestSchema):
@@ -101,7 +102,7 @@ class ChatRequestSchema(CompletionParametersSchema):
     tools = tools_field()
     tool_choice = tool_choice_field()
     parallel_tool_calls = Boolean(
-        load_default=True, metadata={"description": "Accepted without effect: the models make one call a turn."}
+        load_default=True, metadata={"description": "With false, an answer makes one call at most."}
     )
     functions = functions_field()
     function_call = function_call_field()
@@ -110,9 +111,8 @@ class ChatRequestSchema(CompletionParametersSchema):
         FORMATS,
         load_default=ANY_TEXT,
         metadata={
-            "description": "With `json_object` and `json_schema` the server instructs the model, checks the answer, "
-            "tries again a few times, and returns the error `invalid_answer` if no answer is valid. It streams such an "
-            "answer in one piece, at the end.",
+            "description": "With `json_object` and `json_schema` the model can write nothing but such JSON. The answer "
+            "may only be cut, by `max_tokens`.",
             "default": {"type": "text"},
         },
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from glm_api.api.response_format import structured_output
 from glm_api.backend.errors import ContextLengthExceeded, PromptError
 from glm_api.completions.logprobs import Echo
 from glm_api.completions.schemas import CompletionRequest, PromptInput
@@ -32,7 +33,7 @@ def prepare_job(request: CompletionRequest) -> tuple[Job, list[Echo]]:
         max_tokens=request.max_tokens,
         sampling=replace(request.sampling, prompt_logprobs=request.prompt_logprobs),
         stop=request.stops,
-        output=OutputSpec(mode="text"),
+        output=_output(request),
         progress=request.return_progress,
     )
     return job, [echo for text, ids in prompts for echo in [_echo(request, text, ids)] * request.n]
@@ -53,6 +54,12 @@ def _echo(request: CompletionRequest, text: str, ids: list[int]) -> Echo:
     if not request.echo:
         return Echo()
     return Echo(text, pipeline.pieces(ids[:1])[0] if request.prompt_logprobs else None)
+
+
+def _output(request: CompletionRequest) -> OutputSpec:
+    """Return how to read the answers. Raises `ApiError`, and `PromptError` for what no answer can be held to."""
+    structured = structured_output(None, request.json_schema, request.structured_outputs)
+    return OutputSpec(mode="text") if structured is None else pipeline.text_output(structured)
 
 
 def _tokenized(prompt: PromptInput) -> tuple[str, list[int]]:

@@ -24,7 +24,7 @@ from glm_api.backend.errors import (
 )
 from glm_api.backend.semaphore import FairSemaphore
 from glm_api.pipeline.child_process import LONGEST_BACKOFF, ChildProcess, LoadFailures
-from glm_api.pipeline.conversation import Conversation
+from glm_api.pipeline.conversation import Conversation, StructuredOutput
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import (
     FROM_PIPELINE,
@@ -43,7 +43,7 @@ from glm_api.pipeline.frames import (
 )
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.job import Job
-from glm_api.pipeline.model_info import ModelInfo
+from glm_api.pipeline.model_info import ModelInfo, OutputSpec
 from glm_api.pipeline.tokenizer_client import TokenizerClient
 
 logger = logging.getLogger(__name__)
@@ -207,6 +207,10 @@ class Pipeline:
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of ``text`` as the prompt of a raw completion. Raises `ContextLengthExceeded`."""
         return self._tokenizer.encode_text(text)
+
+    def text_output(self, structured: StructuredOutput) -> OutputSpec:
+        """Return how to read the answer of a raw completion that must be ``structured``. Raises `PromptError`."""
+        return self._tokenizer.text_output(structured)
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         """The ids of ``text``; ``special``: with those that open a raw completion's prompt. Raises `PromptError`."""

@@ -26,7 +26,7 @@ from glm_api.backend.errors import (
     shutting_down,
 )
 from glm_api.pipeline.child_process import ChildProcess, LoadFailures
-from glm_api.pipeline.conversation import Conversation, without_images
+from glm_api.pipeline.conversation import Conversation, StructuredOutput, without_images
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import (
     FROM_TOKENIZER,
@@ -42,7 +42,7 @@ from glm_api.pipeline.frames import (
     TooLong,
     pack,
 )
-from glm_api.pipeline.model_info import ModelInfo
+from glm_api.pipeline.model_info import ModelInfo, OutputSpec
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +140,12 @@ class TokenizerClient:
             return self._encode_prompt(len(text), lambda id, most: EncodeText(id, text, True, most)).ids
         except ContextLengthExceeded as error:
             raise error.at("prompt") from None
+
+    def text_output(self, structured: StructuredOutput) -> OutputSpec:
+        """Return how to read the answer of a raw completion that must be ``structured``. Raises `PromptError`."""
+        answer = self._ask(lambda id: EncodeText(id, "", False, 0, structured))
+        assert isinstance(answer, Encoded)
+        return answer.output
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         """Return the ids of ``text``. Raises `PromptError` for too many.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
-from glm_api.api.conversation import instructed, shown_image, with_tools
+from glm_api.api.conversation import shown_image, with_output, with_tools
+from glm_api.api.response_format import structured_output
 from glm_api.backend.errors import PromptError
 from glm_api.context import pipeline
 from glm_api.pipeline.conversation import Conversation, Message
@@ -20,8 +20,12 @@ def to_conversation(request: ResponseRequest) -> Conversation:
     """Return what the model is asked. Raises `ApiError`."""
     said = (Message("user", request.input),) if isinstance(request.input, str) else to_messages(request.input)
     before = (Message("system", request.instructions),) if request.instructions else ()
-    messages = instructed((*before, *said), request.text.format.demand)
-    return with_tools(messages, request.tools, request.tool_choice, "tools.{}.name", "tool_choice")
+    conversation = with_tools(
+        (*before, *said), request.tools, request.tool_choice, request.parallel_tool_calls, "tools.{}", "tool_choice"
+    )
+    format = request.text.format
+    structured = structured_output(format.output, request.json_schema, request.structured_outputs)
+    return with_output(conversation, structured, format.description)
 
 
 def prepare_job(request: ResponseRequest) -> Job:
@@ -38,7 +42,7 @@ def prepare_job(request: ResponseRequest) -> Job:
         max_tokens=request.limit,
         sampling=request.sampling,
         stop=request.stops,
-        output=replace(prompt.output, json_schema=request.text.format.demand.demanded_schema),
+        output=prompt.output,
         image=shown_image(conversation),
     )
 

@@ -27,9 +27,10 @@ from glm_api.api.fields import (
 from glm_api.api.logprobs import MAX_TOP_LOGPROBS, TokenLogprobSchema
 from glm_api.api.openapi import AnyOf, EventData, EventSchema
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, Parameters, ParametersSchema
-from glm_api.api.response_format import JsonSchema, JsonSchemaSchema, ResponseFormat
+from glm_api.api.response_format import JsonSchemaSchema, to_json_output
 from glm_api.api.tools import MAX_TOOLS, FunctionEntry, FunctionSchema, NamedFunction, NamedFunctionSchema
 from glm_api.errors import invalid
+from glm_api.pipeline.conversation import JsonOutput
 from glm_api.responses.items import Item, input_field
 
 LOGPROBS = "message.output_text.logprobs"
@@ -49,11 +50,9 @@ class FormatEntry:
     strict: bool | None = None
 
     @property
-    def demand(self) -> ResponseFormat:
-        """The same in the form of chat completions."""
-        if self.name is None:
-            return ResponseFormat(self.type)
-        return ResponseFormat(self.type, JsonSchema(self.name, self.schema, self.description, self.strict))
+    def output(self) -> JsonOutput | None:
+        """What the answer must be; None for any text."""
+        return None if self.type == "text" else to_json_output(self.schema, "text.format.schema")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +175,7 @@ class ResponseRequestSchema(ParametersSchema):
         load_default=None,
     )
     parallel_tool_calls = Boolean(
-        load_default=True, metadata={"description": "Accepted without effect: the models make one call a turn."}
+        load_default=True, metadata={"description": "With false, an answer makes one call at most."}
     )
     text = NestedObject(
         TextOptionsSchema, load_default=TextOptions(), metadata={"default": {"format": {"type": "text"}}}

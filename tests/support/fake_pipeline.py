@@ -13,7 +13,7 @@ from typing import Any
 
 from glm_api.backend.base import Cause, ChildRole, Health, QueueDepth
 from glm_api.backend.errors import BackendError, ContextLengthExceeded, PromptError
-from glm_api.pipeline.conversation import Conversation
+from glm_api.pipeline.conversation import Conversation, StructuredOutput
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.formats.images import check_images
 from glm_api.pipeline.formats.tool_choice import choose_tools
@@ -29,7 +29,7 @@ from glm_api.pipeline.frames import (
     ToolCallStarted,
 )
 from glm_api.pipeline.job import Job
-from glm_api.pipeline.model_info import ModelInfo
+from glm_api.pipeline.model_info import ModelInfo, OutputSpec
 
 MODEL = ModelInfo(
     family="chatglm3",
@@ -138,6 +138,7 @@ class FakePipeline:
     info: ModelInfo | BackendError = MODEL
     jobs: list[Job] = field(default_factory=list)
     conversations: list[Conversation] = field(default_factory=list)
+    demands: list[StructuredOutput] = field(default_factory=list)
     generations: list[FakeGeneration] = field(default_factory=list)
     restarts: Counter[tuple[ChildRole, Cause]] = field(default_factory=Counter)
 
@@ -177,6 +178,10 @@ class FakePipeline:
 
     def encode_text(self, text: str) -> list[int]:
         return self._fitting(self.tokenize(text, special=True), "prompt")
+
+    def text_output(self, structured: StructuredOutput) -> OutputSpec:
+        self.demands.append(structured)
+        return OutputSpec(mode="text", grammar=repr(structured))
 
     def _fitting(self, ids: list[int], param: str) -> list[int]:
         assert not isinstance(self.info, BackendError)
