@@ -99,18 +99,6 @@ def check_schema(schema: Node) -> None:
     _checked(schema)
 
 
-def check_answer_schema(schema: Node) -> None:
-    """Check a schema as `check_schema` does, and that Python accepts its patterns: answers are checked in Python."""
-    document = _checked(schema)
-    # For additionalProperties, jsonschema joins all patterns of a patternProperties to one.
-    together = {"|".join(names) for names in document.names_by_pattern}
-    patterns = document.patterns | together
-    _check_size(patterns)
-    for pattern in patterns:
-        if not _compiles(pattern):
-            raise ValidationError(f"must have patterns in the syntax of Python's re, but has {_shortened(pattern)!r}.")
-
-
 def standalone(schema: Node) -> Node:
     """Return ``schema``, which was checked, without the keywords that give a part of it an address or another draft."""
     if not any(_identity(node, schema) for node in _Document(schema).nodes):
@@ -208,7 +196,6 @@ class _Document:
         self.nodes: list[Node] = []
         self.targets: list[Node] = []
         self.patterns: set[str] = set()
-        self.names_by_pattern: list[list[str]] = []
         self._visit(root)
         # The list grows during the loop: the target of a reference may have references itself.
         for node, keyword, target in self._references:
@@ -235,7 +222,6 @@ class _Document:
                     inner = list(value.values())
                     if keyword == "patternProperties":
                         self.patterns.update(value)
-                        self.names_by_pattern.append(list(value))
                 else:
                     self._note(node, keyword, value, moved)
                     continue

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,13 +14,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from glm_api.api.json_schema import KEYWORDS, MAX_DEPTH, check_answer_schema, check_schema, standalone
-from glm_api.pipeline.worker import structured_output
-from glm_api.pipeline.worker.structured_output import ConstraintNotMet, json_answer
+from glm_api.api.json_schema import KEYWORDS, MAX_DEPTH, check_schema, standalone
+from glm_api.api.response_format import to_json_output
+from glm_api.backend.errors import PromptError
+from glm_api.pipeline import formats
+from glm_api.pipeline.conversation import Conversation, JsonOutput, Message, Tool
+from glm_api.pipeline.formats.answer_grammar import structured_grammar
 from tests.support.client import CHAT, HELLO, refused
 from tests.support.fake_pipeline import FakePipeline
 from tests.support.listener import Listener
-from tests.support.processes import PATIENCE
+from tests.support.model_files.fixtures import OpenModel
 
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
@@ -181,43 +184,26 @@ def test_a_schema_that_cannot_be_evaluated_is_refused_with_its_param(
 
 
 @pytest.mark.parametrize("schema", WORK, ids=itertools.count())
-def test_an_accepted_schema_can_be_evaluated(client: FlaskClient, fake: FakePipeline, schema: dict[str, Any]) -> None:
+def test_an_accepted_schema_is_enforced_or_refused_with_the_reason(
+    client: FlaskClient, fake: FakePipeline, open_demo: OpenModel, schema: dict[str, Any]
+) -> None:
     format = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
     response = client.post(CHAT, json={"messages": HELLO, "response_format": format})
     assert response.status_code == 200, response.text
-    demanded = fake.jobs[-1].output.json_schema
-    assert demanded is not None
-    for answer in ('{"a": {"b": "c", "next": {}}}', '{"a": "2020-02"}', "{}"):
-        assert can_check(answer, json.loads(demanded))
+    demanded = fake.conversations[-1].structured
+    assert isinstance(demanded, JsonOutput)
+    is_judged(demanded, open_demo)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def a_patient_check() -> Iterator[None]:
-    """How busy the machine is decides nothing here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(structured_output, "CHECK_SECONDS", PATIENCE)
-        yield
-
-
-def can_check(answer: str, schema: dict[str, Any]) -> bool:
-    """Whether ``answer`` can be checked against ``schema``; it need not fit."""
-    try:
-        json_answer(answer, schema)
-    except ConstraintNotMet as unmet:
-        return "could not be checked" not in str(unmet)
-    return True
+def is_judged(demanded: JsonOutput, model: OpenModel) -> None:
+    """Find that there is a grammar for a demand, or a reason why there is none; nothing else may be raised."""
+    with contextlib.suppress(PromptError):
+        structured_grammar(model.tokenizer, demanded)
 
 
 @pytest.mark.parametrize("pattern", [r"\p{L}+", r"(?<year>\d+)", r"(?<=a*)b", r"\u{1F600}", r"\cJ"])
-def test_ecma_262_patterns_that_python_does_not_know_are_accepted_in_tools_only(pattern: str) -> None:
+def test_ecma_262_patterns_that_python_does_not_know_are_accepted(pattern: str) -> None:
     check_schema(with_pattern(pattern))
-    with pytest.raises(ValidationError):
-        check_answer_schema(with_pattern(pattern))
-
-
-def test_patterns_of_properties_are_also_checked_together() -> None:
-    with pytest.raises(ValidationError):
-        check_answer_schema({"patternProperties": {"(?i)a": {}, "(?i)b": {}}, "additionalProperties": False})
 
 
 def test_addresses_and_inner_drafts_are_removed() -> None:
@@ -307,13 +293,15 @@ def schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 SCHEMAS = st.recursive(st.sampled_from([{}, True, {"type": "string"}]), schemas, max_leaves=12)
 
 
-@settings(max_examples=400, deadline=None)
-@given(schemas(SCHEMAS), _DATA)
-@example({"dependencies": {"a": {}, "b": ["a"]}, "$ref": "#a", "$schema": DRAFT_7}, {})
-def test_any_schema_is_refused_or_can_be_evaluated(schema: dict[str, Any], value: Any) -> None:
+@settings(max_examples=200, deadline=None)
+@given(schema=schemas(SCHEMAS))
+@example(schema={"dependencies": {"a": {}, "b": ["a"]}, "$ref": "#a", "$schema": DRAFT_7})
+def test_any_schema_is_refused_or_can_be_judged(schema: dict[str, Any], open_demo: OpenModel) -> None:
     try:
-        check_answer_schema(schema)
+        check_schema(schema)
     except ValidationError:
         return
-    for answer in (value, {"a": value, "b": {"a": value}}, [value, [value]]):
-        assert can_check(json.dumps(answer), standalone(schema))
+    is_judged(to_json_output(schema, "p"), open_demo)
+    arguments = Tool("f", parameters=json.dumps(schema))
+    for family in ("ChatGLM3", "ChatGLM4"):
+        formats.format_for(family, open_demo.tokenizer).render(Conversation((Message("user", "hi"),), (arguments,)))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from glm_api.pipeline.conversation import ChoiceOutput, JsonOutput, RegexOutput, StructuredOutput
 from glm_api.pipeline.job import Job, Sampling
 from tests.support.client import CHAT, HELLO, MakeApp, refused
 from tests.support.fake_pipeline import FakePipeline
@@ -30,7 +31,7 @@ def test_defaults(client: FlaskClient, fake: FakePipeline) -> None:
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.repetition_penalty) == (0.95, 0.7, 0, 1.0)
     assert sampling == Sampling()
     assert (made.max_tokens, made.stop, made.image, made.progress, len(made.prompts)) == (2048, (), None, False, 1)
-    assert made.output.json_schema is None
+    assert fake.conversations[-1].structured is None
 
 
 @pytest.mark.parametrize(
@@ -280,23 +281,95 @@ def test_unknown_parameters_are_ignored(client: FlaskClient, fake: FakePipeline)
 
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {}}}
+ANY_OBJECT = '{"type": "object"}'
+
+
+def demand(client: FlaskClient, fake: FakePipeline, **parameters: Any) -> StructuredOutput | None:
+    """What the answer to a request with ``parameters`` must be."""
+    assert job(client, fake, **parameters)
+    return fake.conversations[-1].structured
+
+
+class TestStructuredOutputs:
+    @pytest.mark.parametrize(
+        ("parameters", "demanded"),
+        [
+            ({"json_schema": SCHEMA}, JsonOutput(json.dumps(SCHEMA), "json_schema")),
+            ({"json_schema": {}}, JsonOutput(ANY_OBJECT, "json_schema")),
+            ({"structured_outputs": {"json": SCHEMA}}, JsonOutput(json.dumps(SCHEMA), "structured_outputs.json")),
+            ({"structured_outputs": {"json_object": True}}, JsonOutput(ANY_OBJECT, "structured_outputs.json")),
+            ({"structured_outputs": {"regex": "a+"}}, RegexOutput("a+", "structured_outputs.regex")),
+            ({"structured_outputs": {"choice": ["a", "b"]}}, ChoiceOutput(("a", "b"), "structured_outputs.choice")),
+            ({"structured_outputs": None, "json_schema": None}, None),
+        ],
+    )
+    def test_each_form_reaches_the_model(
+        self, client: FlaskClient, fake: FakePipeline, parameters: dict[str, Any], demanded: StructuredOutput | None
+    ) -> None:
+        assert demand(client, fake, **parameters) == demanded
+        told = fake.conversations[-1].messages[0].role == "system"
+        assert told == isinstance(demanded, JsonOutput)
+        response = client.post("/v1/responses", json={"input": "Hi", **parameters})
+        assert response.status_code == 200, response.text
+        assert fake.conversations[-1].structured == demanded
+        response = client.post("/v1/completions", json={"prompt": "Hi", **parameters})
+        assert response.status_code == 200, response.text
+        assert fake.demands == ([] if demanded is None else [demanded])
+        assert (fake.jobs[-1].output.grammar is None) == (demanded is None)
+
+    @pytest.mark.parametrize(
+        ("parameters", "param"),
+        [
+            ({"structured_outputs": {}}, "structured_outputs"),
+            ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs"),
+            ({"structured_outputs": {"json": SCHEMA, "regex": "a"}}, "structured_outputs"),
+            ({"structured_outputs": {"regex": 5}}, "structured_outputs.regex"),
+            ({"structured_outputs": {"regex": ""}}, "structured_outputs.regex"),
+            ({"structured_outputs": {"regex": "a" * 5000}}, "structured_outputs.regex"),
+            ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+            ({"structured_outputs": {"choice": ["a", ""]}}, "structured_outputs.choice.1"),
+            ({"structured_outputs": {"choice": ["a"] * 1001}}, "structured_outputs.choice"),
+            ({"structured_outputs": {"json": {"type": 5}}}, "structured_outputs.json"),
+            ({"structured_outputs": {"grammar": "root ::= x"}}, "structured_outputs.grammar"),
+            ({"structured_outputs": "a"}, "structured_outputs"),
+            ({"json_schema": {"type": 5}}, "json_schema"),
+            ({"json_schema": "{}"}, "json_schema"),
+            ({"json_schema": {}, "structured_outputs": {"regex": "a"}}, "structured_outputs"),
+            ({"json_schema": {}, "response_format": {"type": "json_object"}}, "json_schema"),
+            ({"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}}, "structured_outputs"),
+        ],
+    )
+    def test_a_wrong_or_a_second_demand_is_refused(
+        self, client: FlaskClient, fake: FakePipeline, parameters: dict[str, Any], param: str
+    ) -> None:
+        response = refusal(client, **parameters)
+        assert response.status_code == 400
+        assert response.get_json()["error"]["param"] == param
+        assert fake.jobs == []
 
 
 class TestResponseFormat:
     def test_text_has_no_schema(self, client: FlaskClient, fake: FakePipeline) -> None:
-        assert job(client, fake, response_format={"type": "text"}).output.json_schema is None
+        assert demand(client, fake, response_format={"type": "text"}) is None
         assert len(fake.conversations[0].messages) == 1
 
-    def test_json_object_is_checked_and_told_to_the_model(self, client: FlaskClient, fake: FakePipeline) -> None:
-        assert job(client, fake, response_format={"type": "json_object"}).output.json_schema == "{}"
+    def test_json_object_is_demanded_and_told_to_the_model(self, client: FlaskClient, fake: FakePipeline) -> None:
+        demanded = demand(client, fake, response_format={"type": "json_object"})
+        assert isinstance(demanded, JsonOutput)
+        assert demanded.schema == ANY_OBJECT
         first, second = fake.conversations[0].messages
         assert (first.role, second.role) == ("system", "user")
         assert "JSON object" in first.content
 
-    def test_a_schema_is_checked_and_shown_to_the_model(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_json_object_may_have_a_schema(self, client: FlaskClient, fake: FakePipeline) -> None:
+        demanded = demand(client, fake, response_format={"type": "json_object", "schema": SCHEMA})
+        assert demanded == JsonOutput(json.dumps(SCHEMA), "response_format.schema")
+        assert '"$ref": "#/$defs/b"' in fake.conversations[0].messages[0].content
+
+    def test_a_schema_is_demanded_and_shown_to_the_model(self, client: FlaskClient, fake: FakePipeline) -> None:
         named = {"name": "answer", "schema": SCHEMA, "description": "Ein Tier", "strict": True}
-        format = {"type": "json_schema", "json_schema": named}
-        assert job(client, fake, response_format=format).output.json_schema == json.dumps(SCHEMA)
+        demanded = demand(client, fake, response_format={"type": "json_schema", "json_schema": named})
+        assert demanded == JsonOutput(json.dumps(SCHEMA), "response_format.json_schema.schema")
         system = fake.conversations[0].messages[0].content
         assert '"$ref": "#/$defs/b"' in system
         assert "Ein Tier" in system
@@ -331,7 +404,9 @@ class TestResponseFormat:
     def test_older_drafts_are_accepted(self, client: FlaskClient, fake: FakePipeline) -> None:
         schema = {"$schema": "http://json-schema.org/draft-04/schema#", "minimum": 5, "exclusiveMinimum": True}
         format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-        assert job(client, fake, response_format=format).output.json_schema == json.dumps(schema)
+        demanded = demand(client, fake, response_format=format)
+        assert isinstance(demanded, JsonOutput)
+        assert demanded.schema == json.dumps(schema)
 
     def test_a_schema_that_is_too_deep_is_refused(self, client: FlaskClient) -> None:
         schema: dict[str, Any] = {}

@@ -32,7 +32,10 @@ def refusal(client: FlaskClient, **parameters: Any) -> Any:
 def test_declared_tools_reach_the_model(client: FlaskClient, fake: FakePipeline) -> None:
     tools = [tool("f", description="Does f", parameters=PARAMETERS, strict=True), tool("g")]
     got = conversation(client, fake, tools=tools)
-    assert got.tools == (Tool("f", "Does f", json.dumps(PARAMETERS, ensure_ascii=False)), Tool("g"))
+    assert got.tools == (
+        Tool("f", "Does f", json.dumps(PARAMETERS, ensure_ascii=False), True, "tools.0.function.parameters"),
+        Tool("g", param="tools.1.function.parameters"),
+    )
     assert got.tool_choice == ToolChoice("auto")
 
 
@@ -53,15 +56,30 @@ def test_the_tool_choice_reaches_the_model(
     assert got.tool_choice == expected
 
 
+@pytest.mark.parametrize("choice", ["auto", "required"])
+@pytest.mark.parametrize("parallel", [True, False])
+def test_whether_calls_may_be_parallel_reaches_the_model(
+    client: FlaskClient, fake: FakePipeline, choice: str, parallel: bool
+) -> None:
+    got = conversation(client, fake, tools=[tool("f")], tool_choice=choice, parallel_tool_calls=parallel)
+    assert got.tool_choice.parallel is parallel
+    assert conversation(client, fake, tools=[tool("f")], tool_choice=choice).tool_choice.parallel is True
+
+
 @pytest.mark.parametrize(
     ("call", "expected"),
-    [(None, ToolChoice()), ("none", ToolChoice("none")), ({"name": "f"}, ToolChoice("required", "f"))],
+    [
+        (None, ToolChoice(parallel=False)),
+        ("none", ToolChoice("none")),
+        ({"name": "f"}, ToolChoice("required", "f")),
+    ],
 )
 def test_the_legacy_form_means_the_same(
     client: FlaskClient, fake: FakePipeline, call: Any, expected: ToolChoice
 ) -> None:
     got = conversation(client, fake, functions=[{"name": "f", "parameters": PARAMETERS}], function_call=call)
-    assert got.tools == (Tool("f", None, json.dumps(PARAMETERS, ensure_ascii=False)),)
+    parameters = json.dumps(PARAMETERS, ensure_ascii=False)
+    assert got.tools == (Tool("f", None, parameters, param="functions.0.parameters"),)
     assert got.tool_choice == expected
 
 

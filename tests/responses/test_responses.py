@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from openai import OpenAI
 
 from glm_api.backend.errors import EngineError
-from glm_api.pipeline.conversation import Message, Tool, ToolCall, ToolChoice
+from glm_api.pipeline.conversation import JsonOutput, Message, Tool, ToolCall, ToolChoice
 from glm_api.pipeline.frames import Finished, Text
 from tests.support.client import MakeApp, events, refused
 from tests.support.fake_pipeline import FakePipeline, Script, call, text
@@ -111,7 +111,7 @@ class TestParameters:
         assert response.status_code == 200
         job = fake.jobs[0]
         assert (job.sampling.temperature, job.sampling.top_p, job.max_tokens, job.stop) == (0.5, 0.5, 7, ("x",))
-        assert fake.conversations[0].tools == (Tool("f", None, '{"type": "object"}'),)
+        assert fake.conversations[0].tools == (Tool("f", None, '{"type": "object"}', param="tools.0.parameters"),)
 
     def test_a_named_tool(self, client: FlaskClient, fake: FakePipeline) -> None:
         assert refusal(client, tools=[TOOL], tool_choice={"type": "function", "name": "f"}).status_code == 200
@@ -121,7 +121,7 @@ class TestParameters:
         schema = {"type": "object", "required": ["a"]}
         format = {"type": "json_schema", "name": "x", "schema": schema, "strict": True}
         body = refusal(client, text={"format": format}).get_json()
-        assert fake.jobs[0].output.json_schema == json.dumps(schema)
+        assert fake.conversations[0].structured == JsonOutput(json.dumps(schema), "text.format.schema")
         assert fake.conversations[0].messages[0].role == "system"
         assert body["text"]["format"] == format
 
