@@ -12,6 +12,8 @@ from glm_api.pipeline.worker.constraints import Constraint
 NAMES = ("city", "days", "unit", "max-count", "Notion-Version", "温度", "is_ok", "from", "x", "$filter", "tags", "note")
 WORDS = ("celsius", "fahrenheit", "北京", "a b", "it's", 'say "hi"', "1", "ünï", "😀")
 PATTERNS = ("^[a-z]{2,5}$", "^[0-9]{3}-[0-9]{4}$", "^(red|green|blue)$", "^#[0-9a-f]{6}$", "^[\\u4e00-\\u9fff]{1,4}$")
+DRAFT_4 = "http://json-schema.org/draft-04/schema#"
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 FORMATS = ("date", "time", "date-time", "email", "uuid", "ipv4", "uri")
 
 
@@ -82,6 +84,180 @@ def random_parameters(seed: int) -> dict[str, Any]:
         ]
     )
     return {**random_object(chance), "$defs": {"shared": shared}}
+
+
+# Schemas of the kinds that the JSON Schema Test Suite and JSONSchemaBench have, each with what it is about.
+KINDS: dict[str, Any] = {
+    "nested objects": {
+        "type": "object",
+        "properties": {
+            "person": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0, "maximum": 150}},
+                "required": ["name", "age"],
+                "additionalProperties": False,
+            }
+        },
+        "required": ["person"],
+    },
+    "references": {
+        "$ref": "#/$defs/node",
+        "$defs": {
+            "node": {
+                "type": "object",
+                "properties": {
+                    "value": {"type": "integer"},
+                    "next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]},
+                },
+                "required": ["value", "next"],
+            }
+        },
+    },
+    "a reference to the root": {
+        "type": "object",
+        "properties": {"children": {"type": "array", "items": {"$ref": "#"}, "maxItems": 2}, "n": {"type": "number"}},
+    },
+    "a reference to an anchor": {"$ref": "#name", "$defs": {"a": {"$anchor": "name", "type": "boolean"}}},
+    "a pointer with escapes": {"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"enum": [1, "one"]}}},
+    "a reference with neighbours": {
+        "$ref": "#/$defs/a",
+        "required": ["b"],
+        "$defs": {"a": {"type": "object", "properties": {"b": {"type": "integer"}, "c": {"type": "null"}}}},
+    },
+    "anyOf of objects": {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {"kind": {"const": "cat"}, "lives": {"type": "integer"}},
+                "required": ["kind"],
+            },
+            {"type": "object", "properties": {"kind": {"const": "dog"}, "good": {"const": True}}, "required": ["kind"]},
+        ]
+    },
+    "anyOf of types": {"anyOf": [{"type": "string", "maxLength": 3}, {"type": "integer"}, {"type": "null"}]},
+    "oneOf that excludes itself": {"oneOf": [{"type": "string"}, {"type": "integer"}]},
+    "oneOf by a constant": {
+        "oneOf": [
+            {"type": "object", "properties": {"t": {"const": name}, "v": {"type": kind}}, "required": ["t", "v"]}
+            for name, kind in (("s", "string"), ("b", "boolean"))
+        ]
+    },
+    "allOf of objects": {
+        "allOf": [
+            {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
+            {"properties": {"b": {"type": "string", "maxLength": 4}}, "required": ["b"]},
+        ],
+        "maxProperties": 3,
+    },
+    "allOf of bounds": {"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 30}]},
+    "neighbours of anyOf": {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}},
+        "required": ["a"],
+        "anyOf": [{"properties": {"b": {"type": "null"}}, "required": ["b"]}, {"properties": {"c": {"const": 1}}}],
+    },
+    "enum of everything": {"enum": [None, True, 0, -1.5, "", 'a"b\\c', "北京", [1, [2]], {"a": {"b": None}}]},
+    "const of an object": {"const": {"z": 1, "a": ["x", {"y": "é😀"}]}},
+    "no type": {"properties": {"a": {"type": "integer"}}, "required": ["a"]},
+    "types": {"type": ["array", "null"], "items": {"type": "boolean"}, "maxItems": 2},
+    "anything": {"properties": {"a": True}, "type": "object", "required": ["a"]},
+    "an empty object": {"type": "object", "additionalProperties": False},
+    "a forbidden property": {"type": "object", "properties": {"a": {"const": 1}, "b": False}, "required": ["a"]},
+    "a required property that is not declared": {
+        "type": "object",
+        "required": ["a", "b"],
+        "properties": {"b": {"type": "null"}},
+    },
+    "dictionary": {"type": "object", "additionalProperties": {"type": "integer"}, "maxProperties": 3},
+    "dictionary with one key at least": {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": {"type": "boolean"},
+    },
+    "dictionary with names by pattern": {
+        "type": "object",
+        "patternProperties": {"^x-": {"type": "integer"}, "^y\\d$": {"type": "boolean"}},
+        "additionalProperties": False,
+    },
+    "names of all kinds": {
+        "type": "object",
+        "properties": {
+            name: {"type": "null"}
+            for name in ("", " ", "a b", "$ref", "温度", "it's", '"', "\\", "\n", "😀", "x-guidance")
+        },
+        "required": ["", "温度", '"', "\\", "\n", "x-guidance"],
+    },
+    "array of unique kinds": {"type": "array", "prefixItems": [{"const": "a"}, {"type": "integer"}], "items": False},
+    "array with a rest": {
+        "type": "array",
+        "prefixItems": [{"type": "null"}],
+        "items": {"type": "boolean"},
+        "minItems": 2,
+        "maxItems": 4,
+    },
+    "array of arrays": {
+        "type": "array",
+        "items": {"type": "array", "items": {"enum": [1, 2]}, "maxItems": 2},
+        "maxItems": 3,
+    },
+    "array of an older draft": {
+        "$schema": DRAFT_7,
+        "type": "array",
+        "items": [{"type": "integer"}],
+        "additionalItems": False,
+    },
+    "exclusive bounds": {"type": "integer", "exclusiveMinimum": 3, "exclusiveMaximum": 6},
+    "exclusive bounds of an older draft": {
+        "$schema": DRAFT_4,
+        "type": "integer",
+        "minimum": 3,
+        "exclusiveMinimum": True,
+        "maximum": 5,
+    },
+    "a number between numbers": {"type": "number", "minimum": -0.5, "maximum": 0.25},
+    "a negative range": {"type": "integer", "minimum": -120, "maximum": -7},
+    "huge bounds": {"type": "integer", "minimum": -(10**15), "maximum": 10**15},
+    "multiples": {"type": "integer", "multipleOf": 7, "minimum": 0, "maximum": 1000},
+    "multiples of a fraction": {"type": "number", "multipleOf": 0.25, "minimum": 0, "maximum": 100},
+    "length in characters": {"type": "string", "minLength": 2, "maxLength": 2},
+    "pattern without anchors": {"type": "string", "pattern": "[0-9]{2}", "maxLength": 12},
+    "pattern with alternatives": {"type": "string", "pattern": "^(a|b+)c?$"},
+    "pattern of digits": {"type": "string", "pattern": "^\\d{3}-\\w{2}$"},
+    "pattern of Chinese": {"type": "string", "pattern": "^[\u4e00-\u9fff]{2,4}$"},
+    "pattern of quotes": {"type": "string", "pattern": "^[\"'\\\\]{1,3}$"},
+    "pattern with a slash": {"type": "string", "pattern": "^/[a-z]+/$"},
+    "unknown format": {"type": "string", "format": "phone", "maxLength": 5},
+    "unknown keywords": {"type": "integer", "nullable": True, "x-order": 1, "example": 5, "propertyOrdering": "a"},
+    "address": {
+        "$id": "https://example.com/s",
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/b"}},
+        "$defs": {"b": {"type": "null"}},
+    },
+    "definitions": {"$schema": DRAFT_7, "$ref": "#/definitions/a", "definitions": {"a": {"type": "boolean"}}},
+    "a tree of menus": {
+        "type": "object",
+        "properties": {
+            "菜单": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 3,
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "名称": {"type": "string", "minLength": 1, "maxLength": 6},
+                        "价格": {"type": "number", "minimum": 0, "maximum": 999},
+                        "辣": {"enum": ["不辣", "微辣", "特辣"]},
+                    },
+                    "required": ["名称", "价格", "辣"],
+                    "additionalProperties": False,
+                },
+            }
+        },
+        "required": ["菜单"],
+        "additionalProperties": False,
+    },
+}
 
 
 def random_ids(

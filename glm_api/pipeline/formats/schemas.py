@@ -113,9 +113,14 @@ def _is_void(key: str, value: Any) -> bool:
 
 def _closed(node: Schema) -> Schema:
     properties = node.get("properties")
-    if properties is None or {"additionalProperties", "patternProperties"} & node.keys():
+    if properties is None or {"enum", "const"} & node.keys():
         return node
-    return {**node, "additionalProperties": False} if set(node.get("required", [])) <= set(properties) else node
+    # Who declares properties means an object, though without a type anything else fits too.
+    node = {"type": "object", **node}
+    said = {"additionalProperties", "patternProperties"} & node.keys()
+    if said or not set(node.get("required", [])) <= set(properties):
+        return node
+    return {**node, "additionalProperties": False}
 
 
 def _rewritten(schema: Any, rewrite: Callable[[Schema], Schema]) -> Any:

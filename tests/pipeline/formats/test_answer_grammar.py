@@ -24,13 +24,13 @@ from glm_api.pipeline.conversation import (
     ToolChoice,
 )
 from glm_api.pipeline.formats.base import Format
-from glm_api.pipeline.formats.schemas import arguments
+from glm_api.pipeline.formats.schemas import arguments, prepared
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.vocabulary import read_vocabulary
 from tests.support.model_files.fixtures import DEMO_MODEL, OpenModel
 from tests.support.model_files.scripted_tokenizer import calls_of, ids_of, read, text_of
-from tests.support.schemas import random_ids, random_parameters
+from tests.support.schemas import KINDS, random_ids, random_parameters, random_schema
 
 PIECES = read_vocabulary(inspect(DEMO_MODEL)).pieces
 HI = (Message("user", "hi"),)
@@ -252,6 +252,25 @@ def test_a_header_that_is_cut_is_a_call_as_soon_as_it_must_be_one(model: Model) 
 # --- structured answers -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(5))
+def test_json_of_each_kind_fits_its_schema(open_demo: OpenModel, kind: str, seed: int) -> None:
+    model = Model(open_demo, "ChatGLM3" if seed % 2 else "ChatGLM4")
+    got = model.walk(model.output(text=JsonOutput(json.dumps(KINDS[kind]), "p")), seed)
+    if got is not None:
+        jsonschema.validate(json.loads(got.text), KINDS[kind])
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_json_fits_its_schema(open_demo: OpenModel, seed: int) -> None:
+    model = Model(open_demo, "ChatGLM3" if seed % 2 else "ChatGLM4")
+    schema = random_schema(random.Random(seed), 3)
+    schema = {**schema, "$defs": {"shared": {"type": "string", "maxLength": 8}}}
+    got = model.walk(model.output(text=JsonOutput(json.dumps(schema), "p")), seed)
+    if got is not None:
+        jsonschema.validate(json.loads(got.text), schema)
+
+
 @pytest.mark.parametrize("family", ["ChatGLM", "ChatGLM2", "ChatGLM3", "ChatGLM4"])
 @pytest.mark.parametrize(
     ("structured", "pattern"),
@@ -357,6 +376,26 @@ def test_a_tool_that_cannot_be_enforced_is_held_to_what_can(
     with pytest.raises(PromptError) as refused:
         model.output(CITY, strict)
     assert refused.value.param == "tools.1.function.parameters"
+
+
+def test_objects_are_closed_unless_another_schema_may_add_to_them() -> None:
+    plain = {"properties": {"a": {"type": "object", "properties": {"b": {"type": "null"}}}}}
+    closed = {"type": "object", "properties": {"b": {"type": "null"}}, "additionalProperties": False}
+    assert prepared(plain) == {"type": "object", "properties": {"a": closed}, "additionalProperties": False}
+    others: list[dict[str, Any]] = [
+        {"type": "object"},
+        {"type": "object", "properties": {}, "additionalProperties": True},
+        {"type": "object", "properties": {}, "required": ["a"]},
+        {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]},
+        {"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}}]},
+    ]
+    for schema in others:
+        assert prepared(schema) == schema
+
+
+def test_a_property_may_be_named_like_a_keyword() -> None:
+    schema = {"type": "object", "properties": {"format": {"enum": [{"format": "x"}]}, "$id": {"type": "null"}}}
+    assert prepared(schema) == {**schema, "additionalProperties": False}
 
 
 def test_arguments_are_objects() -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from glm_api.pipeline.conversation import Conversation, Message
+from glm_api.pipeline import formats
+from glm_api.pipeline.conversation import Conversation, JsonOutput, Message, Tool
+from glm_api.pipeline.formats.answer_grammar import TRIALS_SECONDS
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected
 from glm_api.pipeline.worker.connection import ParentGone
+from glm_api.pipeline.worker.constraints import TRIAL_CPU_SECONDS
 from glm_api.pipeline.worker.limited import LimitedTokenizer
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.tokenizer_service import TokenizerService
@@ -87,3 +94,31 @@ def test_an_error_costs_only_the_question_that_raised_it(
     with pytest.raises(ParentGone):
         service.serve()
     assert [type(answer) for answer in connection.sent[1:]] == [Encoded, Decoded]
+
+
+def test_a_schema_made_to_be_slow_is_refused_and_holds_up_nobody(
+    open_demo: OpenModel,
+) -> None:
+    multiples = {"allOf": [{"type": "integer", "multipleOf": prime} for prime in (7, 11, 13, 17, 19, 23)]}
+    slow = JsonOutput(json.dumps(multiples), "the.param")
+    tool = Tool("f", parameters=json.dumps({"type": "object", "properties": {"a": multiples}}))
+    connection = ScriptedConnection()
+    tokenizer = LimitedTokenizer(open_demo.pipeline, inspect(open_demo.path))
+    format = formats.format_for("ChatGLM3", tokenizer)
+    service = TokenizerService(connection, tokenizer, format)  # type: ignore[arg-type]
+    tools = tuple(replace(tool, name=f"f{number}") for number in range(128))
+    connection.incoming += [
+        EncodeChat(1, Conversation(CHAT.conversation.messages, structured=slow), 100),
+        EncodeText(2, "", False, 100, slow),
+        EncodeChat(3, Conversation(CHAT.conversation.messages, tools), 100_000),
+        CHAT,
+    ]
+    begun = time.process_time()
+    children = os.times()
+    with pytest.raises(ParentGone):
+        service.serve()
+    assert [type(answer) for answer in connection.sent] == [Rejected, Rejected, Encoded, Encoded]
+    assert all(answer.param == "the.param" for answer in connection.sent[:2] if isinstance(answer, Rejected))
+    # One trial for both demands, one for the tools together, and some for single ones.
+    assert os.times().children_user - children.children_user < 4 * TRIAL_CPU_SECONDS + TRIALS_SECONDS
+    assert time.process_time() - begun < 3
