@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema
@@ -28,14 +30,23 @@ from glm_api.pipeline.formats.schemas import arguments, prepared
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.vocabulary import read_vocabulary
-from tests.support.model_files.fixtures import DEMO_MODEL, OpenModel
+from tests.support.model_files import real_vocabularies
+from tests.support.model_files.fixtures import OpenModel
 from tests.support.model_files.scripted_tokenizer import calls_of, ids_of, read, text_of
+from tests.support.model_files.writer import Family
 from tests.support.schemas import KINDS, random_ids, random_parameters, random_schema
 
-PIECES = read_vocabulary(inspect(DEMO_MODEL)).pieces
 HI = (Message("user", "hi"),)
 NAMES = ["get", "get_weather", "Notion-search", "a.b/c", "x" * 64, "interpreter", "查天气"]
 CITY = Tool("get_weather", parameters='{"type": "object", "properties": {"city": {"type": "string"}}}')
+
+
+@functools.cache
+def pieces(path: Path) -> list[bytes]:
+    """Return the bytes of each token of a model; a model may have more ids than its tokenizer."""
+    file = inspect(path)
+    known = read_vocabulary(file).pieces
+    return known + [b""] * (file.vocabulary_size - len(known))
 
 
 class Read(NamedTuple):
@@ -48,11 +59,12 @@ class Read(NamedTuple):
 
 
 class Model:
-    """The demo model's vocabulary with the format of any family with special tokens for roles."""
+    """A vocabulary with the format of any family; that of the demo model has the special tokens of all roles."""
 
-    def __init__(self, demo: OpenModel, family: str) -> None:
-        self.tokenizer = demo.tokenizer
-        self.format: Format = formats.format_for(family, demo.tokenizer)
+    def __init__(self, opened: OpenModel, family: str) -> None:
+        self.tokenizer = opened.tokenizer
+        self.format: Format = formats.format_for(family, opened.tokenizer)
+        self._pieces = pieces(opened.path)
 
     def output(
         self, *tools: Tool, choice: ToolChoice | None = None, text: StructuredOutput | None = None
@@ -63,7 +75,7 @@ class Model:
         """Return an answer that the grammar admits, chosen at random; None if it came to no end."""
         assert output.grammar is not None
         constraint = self.tokenizer.constraints.compile(output.grammar)
-        ids = random_ids(constraint, PIECES, self.tokenizer.end_ids, seed, begin.encode())
+        ids = random_ids(constraint, self._pieces, self.tokenizer.end_ids, seed, begin.encode())
         if ids is None:
             return None
         reader = self.format.reader(output, ())
@@ -400,3 +412,35 @@ def test_a_property_may_be_named_like_a_keyword() -> None:
 
 def test_arguments_are_objects() -> None:
     assert arguments({"properties": {"a": {}}}) == {"type": "object", "properties": {"a": {}}}
+
+
+# --- real vocabularies --------------------------------------------------------------------------------------------
+
+
+@real_vocabularies.needed
+@pytest.mark.parametrize(
+    ("name", "family", "format"), [("chatglm3", "chatglm3", "ChatGLM3"), ("glm-4", "glm4", "ChatGLM4")]
+)
+def test_real_vocabularies_are_held_to_the_same(
+    open_model: Callable[..., OpenModel], name: str, family: Family, format: str
+) -> None:
+    model = Model(open_model(family, **real_vocabularies.fields(name, family)), format)
+    ended = 0
+    for seed in range(10):
+        functions = random_tools(seed)
+        for choice, head in (
+            (ToolChoice("required"), ""),
+            (ToolChoice("required", next(iter(functions))), ""),
+            (ToolChoice(), f"{next(iter(functions))}\n"),
+        ):
+            got = model.walk(model.output(*declared(functions), choice=choice), seed, head)
+            if got is not None:
+                assert got.calls
+                fit(got.calls, functions)
+                ended += 1
+    for kind, schema in KINDS.items():
+        got = model.walk(model.output(text=JsonOutput(json.dumps(schema), "p")), len(kind))
+        if got is not None:
+            jsonschema.validate(json.loads(got.text), schema)
+            ended += 1
+    assert ended > 60
