@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 from glm_api.pipeline.worker import white_space
 from glm_api.pipeline.worker.bridge import _C
-from glm_api.pipeline.worker.constraints import Constraints
 from glm_api.pipeline.worker.model_file import CHATGLM, CHATGLM4, CHATGLM4V, ModelFile
 from glm_api.pipeline.worker.vocabulary import read_vocabulary
+
+if TYPE_CHECKING:
+    from glm_api.pipeline.worker.constraints import Constraints
 
 # chatglm_cpp silently cuts off ids beyond this number.
 _UNCUT = 1 << 30
@@ -104,6 +107,9 @@ class PipelineTokenizer:
     @cached_property
     def constraints(self) -> Constraints:
         """The grammars of this vocabulary. Made at the first use: that takes half a second and 50 MB for GLM-4."""
+        # Imported here: numpy takes a tenth of a second, and a restart must be quick.
+        from glm_api.pipeline.worker.constraints import Constraints
+
         # Not encode of a subclass: that may limit the length of a prompt.
         encode = partial(PipelineTokenizer.encode, self)
         return Constraints(self._vocabulary, self._logits, self.end_ids, encode)
