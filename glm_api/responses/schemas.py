@@ -152,7 +152,7 @@ class IncludeField(Field[tuple[str, ...]]):
             raise ValidationError("must be an array of strings.")
         if not lenient and any(name not in self.NAMES for name in value):
             known = " and ".join(map(repr, self.NAMES))
-            message = f"it is not supported, except {known}: there is nothing more to include."
+            message = f"it is not supported, except {known}; there is nothing more to include."
             raise ValidationError([CodedMessage(message, "unsupported_parameter")])
         return tuple(name for name in value if name in self.NAMES)
 
