@@ -14,7 +14,6 @@ from flask import Flask, Response, current_app, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from glm_api.backend.errors import (
-    AnswerError,
     BackendError,
     Busy,
     ClientGone,
@@ -116,9 +115,6 @@ def from_backend(error: BackendError) -> ApiError:
             return ApiError(500, error.message, type=SERVER_ERROR, code="shutting_down")
         case DeadlineExceeded():
             return ApiError(504, error.message, type=SERVER_ERROR, code="timeout")
-        case AnswerError():
-            # The pipeline has already tried several times; another request would only cost the caller time.
-            return ApiError(400, error.message, code="invalid_answer", headers=NO_RETRY)
         case ClientGone():
             return ApiError(CLIENT_CLOSED_REQUEST, error.message, code="client_closed_request")
         case _:

@@ -8,7 +8,6 @@ import pytest
 from flask.testing import FlaskClient
 
 from glm_api.backend.errors import (
-    AnswerError,
     BackendError,
     ClientGone,
     DeadlineExceeded,
@@ -68,7 +67,6 @@ REFUSALS = [
     (ShuttingDown("Bye.", 5), 503, "unavailable_error", "shutting_down", {"Retry-After": "5"}),
     (Interrupted("Bye."), 500, "server_error", "shutting_down", {}),
     (DeadlineExceeded("Too long."), 504, "server_error", "timeout", {}),
-    (AnswerError("No JSON."), 400, "invalid_request_error", "invalid_answer", {"x-should-retry": "false"}),
     (EngineError("It died."), 500, "server_error", "engine_error", {"x-should-retry": "false"}),
 ]
 

@@ -95,10 +95,6 @@ class EngineError(BackendError):
     """The pipeline process died or failed while it worked on this request."""
 
 
-class AnswerError(BackendError):
-    """The model answered, but not as the request demands (no tool call, no valid JSON)."""
-
-
 class ClientGone(BackendError):
     """The client closed the connection; there is nobody to tell."""
 

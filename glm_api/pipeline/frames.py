@@ -258,9 +258,9 @@ class Finished(Event, frozen=True):
 
 
 class Failed(Event, frozen=True):
-    """The generation has failed. ``kind``: ``answer`` (`AnswerError`), ``prompt`` (`PromptError`) or ``engine``."""
+    """The generation has failed. ``kind``: ``prompt`` (`PromptError`) or ``engine`` (`EngineError`)."""
 
-    kind: Literal["answer", "prompt", "engine"]
+    kind: Literal["prompt", "engine"]
     message: str
 
 

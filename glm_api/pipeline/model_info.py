@@ -35,8 +35,6 @@ class OutputSpec:
     - ``tools``: the names of the tools that the model may call.
     - ``forced``: the tool whose call the prompt has already begun.
     - ``required``: the answer is nothing but calls.
-    - ``json_schema``: the text of the JSON schema that the answer must match, or None; ``{}`` admits any object. Here
-      too the pipeline process tries again.
     - ``grammar``: the Lark grammar (of llguidance) that holds the whole answer, from its first id; None: all is free.
     """
 
@@ -44,5 +42,4 @@ class OutputSpec:
     tools: tuple[str, ...] = ()
     forced: str | None = None
     required: bool = False
-    json_schema: str | None = None
     grammar: str | None = None

@@ -14,7 +14,6 @@ from typing import Any
 from glm_api.backend.admission import Admission, RequestStatus
 from glm_api.backend.base import Cause, ChildRole, Health, QueueDepth
 from glm_api.backend.errors import (
-    AnswerError,
     BackendError,
     ContextLengthExceeded,
     EngineError,
@@ -55,7 +54,6 @@ HUNG_AFTER = 30.0
 ASSUMED_DURATION = 2.0
 
 _FAILURES: Mapping[str, Callable[[str], BackendError]] = {
-    "answer": AnswerError,
     "prompt": PromptError,
     "engine": EngineError,
 }

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from openai import OpenAI
 from openai.types.chat import ChatCompletion
 
-from glm_api.backend.errors import AnswerError, ClientGone, DeadlineExceeded, EngineError, ShuttingDown
+from glm_api.backend.errors import ClientGone, DeadlineExceeded, EngineError, ShuttingDown
 from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text, TokenLogprob
 from tests.support.client import CHAT, HELLO, MakeApp, chunks, events
 from tests.support.fake_pipeline import FakePipeline, Script, call, logprob, text
@@ -311,7 +311,6 @@ class TestSilence:
 
 FAILURES = [
     (EngineError("It died."), "server_error", "engine_error"),
-    (AnswerError("No JSON."), "invalid_request_error", "invalid_answer"),
     (DeadlineExceeded("Too long."), "server_error", "timeout"),
     (ShuttingDown("Bye."), "unavailable_error", "shutting_down"),
 ]

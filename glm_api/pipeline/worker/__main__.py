@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from glm_api.log import faults
 
@@ -35,10 +35,6 @@ from glm_api.pipeline.worker.memory import longest_batch
 from glm_api.pipeline.worker.model_file import ModelFileError
 from glm_api.pipeline.worker.slots import SlotPool
 from glm_api.pipeline.worker.tokenizer_service import TokenizerService
-from glm_api.pipeline.worker.vocabulary import read_vocabulary
-
-if TYPE_CHECKING:
-    from glm_api.pipeline.worker.constraints import Constraint, Constraints
 
 F = TypeVar("F", bound=Frame)
 MakeService = Callable[[Connection[F], LoadModel, LoadedModel], Engine | TokenizerService]
@@ -87,25 +83,9 @@ def _engine(connection: Connection[ToPipeline], request: LoadModel, model: Loade
         evaluator,
         model.tokenizer,
         model.info.vocabulary_size,
-        _grammar_compiler(model),
+        lambda grammar: model.tokenizer.constraints.compile(grammar),
     )
     return Engine(connection, answerer)
-
-
-def _grammar_compiler(model: LoadedModel) -> Callable[[str], Constraint]:
-    """Return what compiles grammars for ``model``. It gets ready at the first grammar, for few answers need one."""
-    constraints: list[Constraints] = []
-
-    def compile_grammar(grammar: str) -> Constraint:
-        if not constraints:
-            from glm_api.pipeline.worker.constraints import Constraints
-
-            tokenizer = model.tokenizer
-            vocabulary, size = read_vocabulary(model.file), model.info.vocabulary_size
-            constraints.append(Constraints(vocabulary, size, tokenizer.end_ids, tokenizer.encode))
-        return constraints[0].compile(grammar)
-
-    return compile_grammar
 
 
 def _tokenizer_service(connection: Connection[ToTokenizer], request: LoadModel, model: LoadedModel) -> TokenizerService:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from glm_api.backend.errors import PromptError
@@ -33,17 +33,10 @@ from glm_api.pipeline.worker.connection import ParentGone
 from glm_api.pipeline.worker.evaluation import Cancelled, ChatglmPipeline, Evaluator, Plan, PromptImage
 from glm_api.pipeline.worker.images import decode_image
 from glm_api.pipeline.worker.slots import Slot, SlotPool
-from glm_api.pipeline.worker.structured_output import ConstraintNotMet, OutputGuard
 
 if TYPE_CHECKING:
     from glm_api.pipeline.worker.constraints import Constraint
     from glm_api.pipeline.worker.sampling import Logprobs
-
-
-# How often an answer that must meet a constraint (a tool call, JSON) is generated, in all.
-ATTEMPTS = 3
-# A greedy answer would be the same again, so further attempts sample at this temperature or above.
-RETRY_TEMPERATURE = 0.7
 
 
 class Vocabulary(Protocol):
@@ -291,8 +284,6 @@ class Answerer:
                     return
         except (ParentGone, FrameError):
             raise
-        except ConstraintNotMet as error:
-            self._fail("answer", f"The model was tried {ATTEMPTS} times, but {error}.")
         except PromptError as error:
             self._fail("prompt", error.message)
         except Exception as error:
@@ -300,7 +291,7 @@ class Answerer:
             print(f"A request failed: {describe(error)}", flush=True)
             self._fail("engine", "The model failed while it worked on this request. Try again.")
 
-    def _fail(self, kind: Literal["answer", "prompt", "engine"], message: str) -> None:
+    def _fail(self, kind: Literal["prompt", "engine"], message: str) -> None:
         # Text that the writer still holds belongs to this answer, not to the next one.
         self._writer.flush()
         self._end(over=True)
@@ -365,52 +356,29 @@ class Answerer:
         return None
 
     def _generate(self, task: Task, index: int) -> tuple[FinishReason, int]:
-        """Generate an answer, and again while it misses a constraint.
-
-        Return the finish reason and the number of tokens of all attempts. Raises `Cancelled`, and `ConstraintNotMet`
-        after the last attempt.
-        """
-        sampling = task.request.sampling
-        tokens = 0
-        for attempt in range(1, ATTEMPTS + 1):
-            reader = BoundedReader(
-                self._format.reader(task.request.output, task.request.stop),
-                task.limit,
-                sampling.stop_token_ids,
-                min(self._vocabulary.end_ids),
-            )
-            try:
-                self._attempt(task, sampling, reader, index)
-            except ConstraintNotMet:
-                if attempt == ATTEMPTS:
-                    raise
-            else:
-                return reader.reason or "length", tokens + reader.tokens
-            tokens += reader.tokens
-            sampling = replace(sampling, temperature=max(sampling.temperature, RETRY_TEMPERATURE))
-            task.cached = len(task.prompt) - 1 if self._format.reuses_prefix else 0
-            task.plan = self._evaluator.plan(len(task.prompt) + task.image_tokens, task.cached + task.image_tokens)
-        raise AssertionError("unreachable")
-
-    def _attempt(self, task: Task, sampling: Sampling, reader: BoundedReader, index: int) -> None:
-        """Evaluate the prompt and generate until the answer is over. Raises `ConstraintNotMet` and `Cancelled`."""
-        grammar = task.request.output.grammar
-        constraint = None if grammar is None else self._compile_grammar(grammar)
-        if not Chooser.is_needed(sampling, constraint):
+        """Evaluate the prompt and generate until the answer is over; return why, and its tokens. Raises `Cancelled`."""
+        request, sampling = task.request, task.request.sampling
+        reader = BoundedReader(
+            self._format.reader(request.output, request.stop),
+            task.limit,
+            sampling.stop_token_ids,
+            min(self._vocabulary.end_ids),
+        )
+        constraint = None if request.output.grammar is None else self._compile_grammar(request.output.grammar)
+        if Chooser.is_needed(sampling, constraint):
+            chooser = Chooser(sampling, task.prompt, self._vocabulary, self._size, index, constraint)
+            with self._evaluator.choosing(chooser.choose):
+                self._generate_with(task, reader, chooser)
+        else:
             self._generate_with(task, reader, None)
-            return
-        chooser = Chooser(sampling, task.prompt, self._vocabulary, self._size, index, constraint)
-        with self._evaluator.choosing(chooser.choose):
-            self._generate_with(task, reader, chooser)
+        return reader.reason or "length", reader.tokens
 
     def _generate_with(self, task: Task, reader: BoundedReader, chooser: Chooser | None) -> None:
-        guard = OutputGuard(task.request.output)
-
         def put(events: list[Event]) -> None:
-            self._writer.put(guard.filter(events if chooser is None else chooser.with_logprobs(events)))
+            self._writer.put(events if chooser is None else chooser.with_logprobs(events))
 
         token = self._prefill(task)
-        task.prefilled = task.prefilled or time.perf_counter()
+        task.prefilled = time.perf_counter()
         length = len(task.prompt)
         while task.limit:
             if chooser is not None and chooser.over:
@@ -424,7 +392,6 @@ class Answerer:
                 break
             token = self._evaluator.next(task.slot, token, length, task.image_tokens)
         put(reader.finish())
-        self._writer.put(guard.finish())
         if chooser is not None and task.request.output.mode == "text":
             self._writer.put(chooser.rest())
 
