@@ -192,4 +192,4 @@ def _structured(rules: Rules, structured: StructuredOutput, *, stripped: bool) -
 
 
 def _message(reason: str) -> str:
-    return f"No answer can be held to this by the server: {reason}."
+    return f"The server cannot hold an answer to this ({reason}). Change or remove what is named."
