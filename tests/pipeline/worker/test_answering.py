@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import io
 import re
 from collections.abc import Callable, Iterator
@@ -80,6 +81,7 @@ def close_pipelines() -> Iterator[None]:
     """Close the models: ggml has room for some, which tests of other modules need."""
     yield
     pipelines_of.cache_clear()
+    gc.collect()
 
 
 class Bench:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,8 +66,9 @@ def open_model(model_file: Callable[..., Path]) -> Iterator[Callable[..., OpenMo
         return opened[path]
 
     yield make
-    # Hypothesis keeps the arguments of its last test.
+    # Hypothesis keeps the arguments of its last test; and a tokenizer and its grammars refer to each other.
     opened.clear()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
