@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from glm_api.pipeline.worker import white_space
@@ -110,8 +111,13 @@ class PipelineTokenizer:
         # Imported here: numpy takes a tenth of a second, and a restart must be quick.
         from glm_api.pipeline.worker.constraints import Constraints
 
-        # Not encode of a subclass: that may limit the length of a prompt.
-        encode = partial(PipelineTokenizer.encode, self)
+        # llguidance keeps what it is given for ever if that leads back to it, and with this tokenizer the whole model.
+        tokenizer = weakref.proxy(self)
+
+        def encode(text: str) -> list[int]:
+            # Not encode of a subclass: that may limit the length of a prompt.
+            return PipelineTokenizer.encode(tokenizer, text)
+
         return Constraints(self._vocabulary, self._logits, self.end_ids, encode)
 
     def refusal(self, grammar: str) -> str | None:

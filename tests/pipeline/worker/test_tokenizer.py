@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 from glm_api.pipeline.formats.punctuation import ChinesePunctuation
 from glm_api.pipeline.worker import white_space
 from glm_api.pipeline.worker.bridge import _C
+from glm_api.pipeline.worker.model_file import inspect
+from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 from tests.support.model_files import tiktoken_reference, tokenizers
 from tests.support.model_files.fixtures import OpenModel
 from tests.support.model_files.writer import FAMILIES, Family, vocabulary_size
@@ -148,3 +152,12 @@ def test_very_long_runs_are_encoded_in_pieces(run: str, open_model: OpenModelFac
     assert model.tokenizer.show(ids) == text
     ordinary = f"hello {run * 300} 你好"
     assert model.tokenizer.encode(ordinary) == tiktoken_reference.encode(ordinary, TINY_RANKS)
+
+
+def test_the_grammars_of_a_tokenizer_do_not_keep_it(open_demo: OpenModel) -> None:
+    tokenizer = PipelineTokenizer(open_demo.pipeline, inspect(open_demo.path))
+    tokenizer.constraints.compile('start: "hello"')
+    kept = weakref.ref(tokenizer)
+    del tokenizer
+    gc.collect()
+    assert kept() is None
