@@ -49,7 +49,7 @@ class Sampler:
         # A string, because Python seeds 3 and -3 alike. Without a seed the system's randomness is taken.
         self._random = random.Random(None if sampling.seed is None else f"{sampling.seed}/{index}")
         self._forbidden = self._all_but(sampling.allowed_token_ids)
-        self._repeated = set(prompt)
+        self._repeated = set(prompt) if sampling.repetition_penalty != 1 else set()
         self._shift = self._biases(sampling)
         self._came: set[int] = set()
 
