@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,12 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("shapes") / "nano.bin"
     write_model(path, NANO)
     return path
+
+
+def test_models_are_written_without_the_packages_of_the_tests() -> None:
+    """``make bench`` does not install them."""
+    without = "import sys; sys.modules.update(dict.fromkeys(('hypothesis', 'pytest'))); import benchmarks.shapes"
+    subprocess.run([sys.executable, "-c", without], check=True)
 
 
 def test_the_file_is_whole(path: Path) -> None:

@@ -15,7 +15,7 @@ from glm_api.pipeline.worker import white_space
 from glm_api.pipeline.worker.bridge import _C
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
-from tests.support.model_files import tiktoken_reference, tokenizers
+from tests.support.model_files import texts, tiktoken_reference, tokenizers
 from tests.support.model_files.fixtures import OpenModel
 from tests.support.model_files.writer import FAMILIES, Family, vocabulary_size
 
@@ -28,7 +28,7 @@ SPELLED_OUT = "<|user|><|assistant|><|observation|><|system|>[gMASK][MASK]sop<so
 
 @every
 @settings(deadline=None)
-@given(text=tokenizers.TEXTS)
+@given(text=texts.TEXTS)
 def test_text_survives_encoding(family: Family, text: str, open_model: OpenModelFactory) -> None:
     tokenizer = open_model(family).tokenizer
     ids = tokenizer.encode(text)
@@ -40,7 +40,7 @@ def test_text_survives_encoding(family: Family, text: str, open_model: OpenModel
 
 @every
 @settings(deadline=None)
-@given(text=tokenizers.TEXTS)
+@given(text=texts.TEXTS)
 def test_ids_and_text_are_chatglm_cpps(family: Family, text: str, open_model: OpenModelFactory) -> None:
     model = open_model(family)
     cpp = model.pipeline.tokenizer

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 
-from tests.support.model_files import real_vocabularies, tiktoken_reference, tokenizers
+from tests.support.model_files import real_vocabularies, texts, tiktoken_reference, tokenizers
 from tests.support.model_files.fixtures import OpenModel
 from tests.support.model_files.writer import Family
 
@@ -36,7 +36,7 @@ def test_chatglms_unigram_model_encodes_the_text_that_its_normalizer_makes(open_
 
 
 @settings(deadline=None)
-@given(text=tokenizers.TEXTS)
+@given(text=texts.TEXTS)
 def test_a_tokenizer_that_adds_no_space_shows_text_unchanged(text: str, open_model: OpenModelFactory) -> None:
     model = tokenizers.without_dummy_prefix(tokenizers.sentencepiece_model(tokenizers.sentencepiece_pieces()))
     tokenizer = open_model("chatglm2", tokenizer=model).tokenizer

@@ -12,8 +12,6 @@ import string
 import struct
 from collections.abc import Iterable, Mapping
 
-from hypothesis import strategies as st
-
 WORDS = (
     "▁the ▁of ▁to ▁and ▁hello ▁weather ▁you ▁is ▁in ▁tool ▁get_weather get_weather ▁Answer ▁question name description "
     "parameters ing tion 你好 天气 北京 今天 一个 人工智能 助手 模型"
@@ -38,12 +36,6 @@ CHARACTERS = (
     "用主行方又如前所本见经头面公同三已老从动两长知民样现分将外但身些与高意进把法此实回二理美点月明其种声全工己话儿者向情部正名定女问力机给等几很业最间新什打便位因重被走电四第门相次东政海口使"
     "教西再平真听世气信北京市晴温度今答助智能型言语"
 )
-
-# SentencePiece writes a space as "▁", and cannot distinguish the two. ChatGLM-6B writes white space in a similar way.
-TEXTS = st.one_of(
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"), max_size=30),
-    st.text("a \n\t你，,<n>"),
-).filter(lambda text: "<|tab|>" not in text and "<|blank_" not in text)
 
 # sentencepiece_model.proto: ModelProto.SentencePiece.Type
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
