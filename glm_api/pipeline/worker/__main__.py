@@ -74,7 +74,11 @@ def _serve(connection: Connection[F], make_service: MakeService[F], *, evaluates
 def _engine(connection: Connection[ToPipeline], request: LoadModel, model: LoadedModel) -> Engine:
     pool = SlotPool(model.slots, model.open_pipeline, model.pipeline)
     evaluator = Evaluator(
-        request.prefill, longest_batch(model.file), request.threads, whole_prompts=not model.format.reuses_prefix
+        request.prefill,
+        longest_batch(model.file),
+        request.threads,
+        model.info.context_length,
+        whole_prompts=not model.format.reuses_prefix,
     )
     answerer = Answerer(
         connection,

@@ -21,7 +21,11 @@ static bool (*real_reserve)(void *, void *, const int *, const int *);
 static void *(*save_thread)(void);
 static void (*restore_thread)(void *);
 
+/* ggml's status for a computation that its abort callback has ended. */
+enum { ABORTED = 1 };
+
 static bool reserving;
+static bool only_allocating;
 static logits_hook hook;
 static int threads;
 static atomic_bool aborting;
@@ -52,6 +56,9 @@ void bridge_set_threads(int count) { threads = count; }
 /* While it is set, a computation ends at its next node, and each further one at its first. */
 void bridge_abort(bool wanted) { atomic_store(&aborting, wanted); }
 
+/* While it is set, an evaluation allocates the memory of its graph and computes nothing. */
+void bridge_only_allocate(bool wanted) { only_allocating = wanted; }
+
 unsigned bridge_nodes(void) { return atomic_load(&nodes); }
 unsigned bridge_computations(void) { return atomic_load(&computations); }
 unsigned bridge_thread_settings(void) { return atomic_load(&thread_settings); }
@@ -73,6 +80,8 @@ void ggml_backend_cpu_set_n_threads(void *backend, int wanted) {
 
 /* All of the time is spent here; without Python's lock the other threads of the process go on. */
 int ggml_backend_graph_compute(void *backend, void *graph) {
+    if (only_allocating)
+        return ABORTED;
     atomic_fetch_add_explicit(&computations, 1, memory_order_relaxed);
     void *state = save_thread();
     int status = real_compute(backend, graph);

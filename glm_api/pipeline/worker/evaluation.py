@@ -98,14 +98,17 @@ def _smooth(old: float | None, new: float) -> float:
 
 
 class Evaluator:
-    """Runs the model, with ``threads`` threads at most. ``longest_batch`` is the most tokens that memory admits in one
-    call.
+    """Runs the model, with ``threads`` threads at most.
 
-    With ``whole_prompts`` each prompt is evaluated in one call.
+    ``longest_batch`` is the most tokens that memory admits in one call, ``context`` the most that a slot holds. With
+    ``whole_prompts`` each prompt is evaluated in one call.
     """
 
-    def __init__(self, mode: PrefillMode, longest_batch: int, threads: int, *, whole_prompts: bool) -> None:
+    def __init__(
+        self, mode: PrefillMode, longest_batch: int, threads: int, context: int, *, whole_prompts: bool
+    ) -> None:
         self._mode = mode
+        self._context = context
         self._longest_batch = longest_batch
         self._whole_prompts = whole_prompts
         self.rates = Rates()
@@ -277,6 +280,12 @@ class Evaluator:
     ) -> int:
         if self.cancelled:
             raise Cancelled
+        if past == 0:
+            # The graph has other shapes than those behind it.
+            slot.allocated = 0
+        elif past >= slot.allocated:
+            bridge.allocate(slot.pipeline.model, self._context)
+            slot.allocated = self._context
         bridge.set_threads(threads.count)
         try:
             token = slot.pipeline.model.generate_next_token(ids, image, choice, past, length)

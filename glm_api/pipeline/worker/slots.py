@@ -16,12 +16,16 @@ P = TypeVar("P")
 
 @dataclass(slots=True)
 class Slot(Generic[P]):
-    """One KV cache. ``cached_ids`` are the token ids whose keys and values are in it, in order."""
+    """One KV cache. ``cached_ids`` are the token ids whose keys and values are in it, in order.
+
+    ``allocated`` is the number of its places for which the graph's memory is laid out.
+    """
 
     index: int
     pipeline: P
     cached_ids: list[int] = field(default_factory=list)
     last_used: int = 0
+    allocated: int = 0
 
 
 class SlotPool(Generic[P]):

@@ -53,16 +53,24 @@ class Recorder:
 
 
 class CountingPipeline:
-    """Passes evaluations on to ``pipeline``, and calls ``after`` when it has done ``count`` of them."""
+    """Passes evaluations on to ``pipeline``, and calls ``after`` when it has done ``count`` of them.
+
+    ``layouts`` counts how often ggml has laid out memory for them.
+    """
 
     def __init__(self, pipeline: _C.Pipeline) -> None:
         self._pipeline = pipeline
         self.model = self
         self.count: int | None = None
         self.after: Callable[[], None] = lambda: None
+        self.layouts = 0
 
     def generate_next_token(self, *arguments: object) -> int:
-        token: int = self._pipeline.model.generate_next_token(*arguments)
+        before = bridge.reservations()
+        try:
+            token: int = self._pipeline.model.generate_next_token(*arguments)
+        finally:
+            self.layouts += bridge.reservations() - before
         if self.count is not None:
             self.count -= 1
             if self.count == 0:
@@ -94,7 +102,13 @@ class Bench:
         *used, self.reference = pipelines_of(model, slots + 1)
         self.pipelines = [CountingPipeline(pipeline) for pipeline in used]
         spare = iter(self.pipelines[1:])
-        self.evaluator = Evaluator(mode, longest_batch, 1, whole_prompts=not model.format.reuses_prefix)
+        self.evaluator = Evaluator(
+            mode,
+            longest_batch,
+            1,
+            self.reference.model.config.max_length,
+            whole_prompts=not model.format.reuses_prefix,
+        )
         pool: SlotPool[ChatglmPipeline] = SlotPool(slots, lambda: next(spare), self.pipelines[0])
         self.size = self.reference.model.config.vocab_size
         self.answerer = Answerer(
@@ -205,6 +219,14 @@ def test_the_second_turn_evaluates_only_new_tokens(open_demo: OpenModel) -> None
     assert isinstance(started, Started)
     # The last token of the first answer was chosen, but never evaluated.
     assert started.cached_tokens == len(prompt) + 7
+
+
+@pytest.mark.parametrize("mode", ["step", "batch"])
+def test_ggml_does_not_lay_out_memory_for_each_token(open_demo: OpenModel, mode: PrefillMode) -> None:
+    bench = Bench(open_demo, mode)
+    bench.run([5, 9, 14, 3], 50, sampling=Sampling(temperature=0, ignore_eos=True))
+    # One for the prompt that is evaluated in one call, and one for all tokens that follow.
+    assert sum(pipeline.layouts for pipeline in bench.pipelines) <= 2
 
 
 def test_the_cache_of_a_cancelled_prefill_is_reused(open_demo: OpenModel) -> None:

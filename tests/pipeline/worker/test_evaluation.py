@@ -10,7 +10,7 @@ from glm_api.pipeline.worker.evaluation import Evaluator
 
 
 def evaluator(mode: PrefillMode = "auto", longest: int = 1000, step: float = 0.0, batch: float = 0.0) -> Evaluator:
-    made = Evaluator(mode, longest, 1, whole_prompts=False)
+    made = Evaluator(mode, longest, 1, 100, whole_prompts=False)
     if step:
         made.rates.note_step(step)
     if batch:
@@ -44,7 +44,7 @@ def test_the_cheaper_way_is_chosen(made: Evaluator, total: int, cached: int, bat
 
 
 def test_a_family_that_reuses_no_prefix_evaluates_whole_prompts() -> None:
-    made = Evaluator("step", 10, 1, whole_prompts=True)
+    made = Evaluator("step", 10, 1, 100, whole_prompts=True)
     assert made.plan(100, 0).batch == 100
 
 
