@@ -27,7 +27,7 @@ from glm_api.pipeline.frames import (
 from glm_api.pipeline.worker import bridge
 from glm_api.pipeline.worker.coalescing import EventWriter, Sender
 from glm_api.pipeline.worker.connection import ParentGone
-from glm_api.pipeline.worker.evaluation import Cancelled, ChatglmPipeline, Evaluator, Plan, PromptImage
+from glm_api.pipeline.worker.evaluation import Cancelled, ChatglmPipeline, Evaluator, PromptImage
 from glm_api.pipeline.worker.images import decode_image
 from glm_api.pipeline.worker.slots import Slot, SlotPool
 
@@ -71,7 +71,7 @@ class BoundedReader:
 
 @dataclass(slots=True)
 class Task:
-    """One prompt on its slot, whose cache holds the first ``cached`` ids of it.
+    """One prompt on its slot, whose cache holds the first ``cached`` ids of it. ``batch`` are evaluated in one call.
 
     ``image_tokens`` is what the image takes of the context beyond its ids. Times are those of ``perf_counter``;
     ``prefilled`` is None until the prompt has been evaluated.
@@ -84,7 +84,7 @@ class Task:
     limit: int
     slot: Slot[ChatglmPipeline]
     cached: int
-    plan: Plan
+    batch: int
     begun: float
     prefilled: float | None = None
 
@@ -155,8 +155,14 @@ class Answerer:
     # --- for the main thread ---
 
     def warm_up(self) -> None:
-        """Import what chooses ids, which takes a tenth of a second. The model has been told to be ready before."""
+        """Import what chooses ids, which takes a tenth of a second, and measure evaluations.
+
+        The web process has been told before that the model is ready.
+        """
         import glm_api.pipeline.worker.choosing  # noqa: F401
+
+        slot, _ = self._pool.choose([0])
+        self._evaluator.measure(slot, lambda: not self.busy)
 
     def answer(self, request: Generate) -> None:
         """Answer all prompts of ``request``. Raises `ParentGone` and `FrameError`."""
@@ -193,11 +199,12 @@ class Answerer:
         reuses_cache = self._format.reuses_prefix and image is None
         if not reuses_cache or request.sampling.prompt_logprobs:
             cached = 0
-        plan = self._evaluator.plan(size, cached, 0 if image is None else image.end + image_tokens)
         if request.sampling.prompt_logprobs:
-            plan = self._step_by_step(plan)
-        self._connection.send(Started(size, 0 if plan.batch else cached))
-        task = Task(request, prompt, image, image_tokens, limit, slot, cached, plan, time.perf_counter())
+            batch = self._no_batch()
+        else:
+            batch = self._evaluator.plan(size, cached, 0 if image is None else image.end + image_tokens)
+        self._connection.send(Started(size, 0 if batch else cached))
+        task = Task(request, prompt, image, image_tokens, limit, slot, cached, batch, time.perf_counter())
         self._task = task
         tokens = 0
         reason: FinishReason = "length"
@@ -221,11 +228,11 @@ class Answerer:
         )
         return reason
 
-    def _step_by_step(self, plan: Plan) -> Plan:
-        """Return the plan for a prompt of which each token's logits are wanted: one call gives the last ones only."""
+    def _no_batch(self) -> int:
+        """Return 0: one call gives the logits behind its last token only. Raises `PromptError`."""
         if not self._format.reuses_prefix:
             raise PromptError("This model gives no log-probabilities for the tokens of a prompt.")
-        return Plan(0)
+        return 0
 
     def _image_in(self, prompt: list[int], request: Generate) -> PromptImage | None:
         """Return the image that ``prompt`` shows. Raises `PromptError`."""
@@ -289,7 +296,7 @@ class Answerer:
             task.slot,
             task.prompt,
             task.cached,
-            task.plan,
+            task.batch,
             lambda processed: self._report(task, processed),
             task.image,
             task.image_tokens,
@@ -316,7 +323,7 @@ class Answerer:
                     task.slot,
                     prompt[:-1],
                     0,
-                    task.plan,
+                    task.batch,
                     lambda processed: self._report(task, processed),
                     choose_each=True,
                 )

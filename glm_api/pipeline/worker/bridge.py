@@ -29,7 +29,7 @@ _ADDRESSES = (
     "ggml_backend_cpu_set_n_threads",
     "ggml_backend_buffer_get_size",
     "ggml_gallocr_reserve_n",
-    "ggml_backend_cpu_set_abort_callback",
+    "ggml_graph_compute",
 )
 _HOOK = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_float), ctypes.c_size_t)
 
@@ -56,6 +56,8 @@ def _open() -> ctypes.CDLL:
     except OSError:
         raise BridgeError(f"{LIBRARY.name} is missing or cannot be opened. `make setup` builds it.") from None
     library.bridge_connect.argtypes = [ctypes.c_void_p] * 7
+    library.bridge_set_threads.argtypes = [ctypes.c_int, ctypes.c_double, ctypes.c_double]
+    library.bridge_late.restype = ctypes.c_bool
     library.bridge_abort.argtypes = library.bridge_only_allocate.argtypes = [ctypes.c_bool]
     for name in ("nodes", "computations", "thread_settings", "reservations"):
         getattr(library, f"bridge_{name}").restype = ctypes.c_uint
@@ -68,7 +70,7 @@ def _connect(library: ctypes.CDLL) -> None:
     dlsym.restype, dlsym.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
     extension = ctypes.CDLL(_C.__file__)
     real = [dlsym(extension._handle, name.encode()) for name in _ADDRESSES]
-    if None in real[:4]:
+    if None in real:
         raise BridgeError("This build of chatglm-cpp hides its functions. Install it with `make setup`.")
     lock = (ctypes.pythonapi.PyEval_SaveThread, ctypes.pythonapi.PyEval_RestoreThread)
     library.bridge_connect(*real, *(ctypes.cast(function, ctypes.c_void_p) for function in lock))
@@ -100,13 +102,23 @@ def _bridge() -> ctypes.CDLL:
     return _library
 
 
-def set_threads(count: int) -> None:
-    """Compute with ``count`` threads from the next evaluation on. Raises `BridgeError` if there is no bridge."""
-    _bridge().bridge_set_threads(count)
+def set_threads(count: int, expected: float = 0.0, most: float = 0.0) -> None:
+    """Compute with ``count`` threads from the next evaluation on. Raises `BridgeError` if there is no bridge.
+
+    The next evaluation should take ``expected`` seconds (0: unknown). If it takes more than ``most`` (0: never), it
+    raises RuntimeError, as with `abort`.
+    """
+    _bridge().bridge_set_threads(count, expected, most)
+
+
+def gave_up() -> bool:
+    """Return whether the last evaluation has ended because it took longer than `set_threads` allowed."""
+    late: bool = _bridge().bridge_late()
+    return late
 
 
 def abort(wanted: bool = True) -> None:
-    """End the computation that runs at its next node, and each further one at its first, until called with False.
+    """End the computation that runs within some hundredths of a second, and each further one, until called with False.
 
     From any thread. The evaluation raises RuntimeError; its cache may hold anything behind the ids that were there
     before.

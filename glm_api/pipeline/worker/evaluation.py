@@ -35,6 +35,10 @@ STEP_BONUS = 1.15
 UNMEASURED_BATCH = 2
 # How much the newest measurement counts.
 SMOOTHING = 0.3
+# Seconds that an evaluation may take beyond what was expected of it, so that no hiccup of the machine ends it.
+PATIENCE = 0.1
+# Seconds for measuring evaluations before the first request.
+MEASURING = 1.0
 
 
 class ChatglmModel(Protocol):
@@ -68,13 +72,6 @@ class PromptImage:
 
 class Cancelled(Exception):
     """The generation was cancelled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Evaluate the first ``batch`` tokens in one call and the rest one by one."""
-
-    batch: int
 
 
 @dataclass(slots=True)
@@ -129,13 +126,14 @@ class Evaluator:
         self._raise_failure: Callable[[], None] = lambda: None
         self._nodes = 0
 
-    def plan(self, total: int, cached: int, least: int = 0) -> Plan:
-        """Return how to evaluate a prompt of ``total`` tokens of which ``cached`` are in the slot.
+    def plan(self, total: int, cached: int, least: int = 0) -> int:
+        """Return how many first tokens of a prompt to evaluate in one call; the rest is for steps.
 
-        The first ``least`` tokens must be evaluated in one call. Raises `PromptError` when memory does not admit that.
+        ``cached`` of its ``total`` tokens are in the slot. At least ``least`` must be evaluated in one call. Raises
+        `PromptError` when memory does not admit that.
         """
         if self._whole_prompts:
-            return Plan(total)
+            return total
         fresh = total - cached
         longest = min(total, self._longest_batch)
         if least > cached:
@@ -145,17 +143,30 @@ class Evaluator:
                     f"{self._longest_batch} at once. Shorten the text before the image.",
                     "messages",
                 )
-            return Plan(least if self._mode == "step" else longest)
+            return least if self._mode == "step" else longest
         if self._mode == "step" or (cached and fresh == 1) or longest < UNMEASURED_BATCH:
-            return Plan(0)
+            return 0
         if self._mode == "batch":
-            return Plan(longest)
+            return longest
         step, batch = self.rates.step_ms, self.rates.batch_ms
         if step is None or batch is None:
-            return Plan(0 if cached else longest)
+            return 0 if cached else longest
         by_steps = fresh * step
         by_batch = longest * batch + (total - longest) * step
-        return Plan(0 if by_steps <= STEP_BONUS * by_batch else longest)
+        return 0 if by_steps <= STEP_BONUS * by_batch else longest
+
+    def measure(self, slot: Slot[ChatglmPipeline], wanted: Callable[[], bool]) -> None:
+        """Find the best number of threads on the empty ``slot``, for `MEASURING` seconds, or while it is ``wanted``.
+
+        So the first request need not, and an evaluation that takes much too long is known from the beginning.
+        """
+        until = time.perf_counter() + MEASURING
+        # A model of which nothing can be evaluated is found out by the first request.
+        with contextlib.suppress(Cancelled, RuntimeError):
+            while wanted() and not self.step_threads.settled and time.perf_counter() < until:
+                self._step(slot, 0, self._likeliest, 0, 1)
+        slot.cached_ids.clear()
+        self.batch_threads.longest = self.step_threads.expected
 
     @contextlib.contextmanager
     def choosing(self, hook: Callable[[bridge.Logits], None]) -> Iterator[None]:
@@ -190,7 +201,7 @@ class Evaluator:
         slot: Slot[ChatglmPipeline],
         prompt: list[int],
         cached: int,
-        plan: Plan,
+        batch: int,
         on_progress: Callable[[int], None],
         image: PromptImage | None = None,
         image_tokens: int = 0,
@@ -199,16 +210,17 @@ class Evaluator:
     ) -> int:
         """Evaluate ``prompt`` on ``slot``, which holds its first ``cached`` tokens, and return the answer's first id.
 
-        ``on_progress`` is called from time to time with the number of evaluated tokens. ``choose_each``: the hook of
-        `choosing` sees the logits behind every token. Raises `Cancelled`; the slot keeps what it holds.
+        The first ``batch`` tokens are evaluated in one call, which discards what the slot holds. ``on_progress`` is
+        called from time to time with the number of evaluated tokens. ``choose_each``: the hook of `choosing` sees the
+        logits behind every token. Raises `Cancelled`; the slot keeps what it holds.
         """
         cached_ids = slot.cached_ids
         del cached_ids[cached:]
         total = len(prompt)
         token = -1
         try:
-            if plan.batch:
-                token = self._evaluate_batch(slot, prompt, plan.batch, image, image_tokens)
+            if batch:
+                token = self._evaluate_batch(slot, prompt, batch, image, image_tokens)
                 if len(cached_ids) == total:
                     return token
                 on_progress(len(cached_ids) + image_tokens)
@@ -239,18 +251,14 @@ class Evaluator:
         head = prompt[: tokens - image_tokens]
         pixels = None if image is None else image.image
         choice = self._choice if len(head) == len(prompt) else self._likeliest
-        nodes, begun = bridge.nodes(), time.perf_counter()
-        self._batch = (tokens, nodes)
         try:
-            token = self._evaluate(slot, head, pixels, choice, 0, len(prompt), self.batch_threads)
+            token, seconds = self._evaluate(slot, head, pixels, choice, 0, len(prompt), batch=tokens)
         finally:
             self._batch = None
-        taken = time.perf_counter() - begun
-        self._nodes_a_call = bridge.nodes() - nodes
         if image is None:
             # A call with an image takes longer, because the model looks at its patches first.
-            self.rates.note_batch(len(head), taken * 1000)
-            self.batch_threads.note(taken / len(head))
+            self.rates.note_batch(len(head), seconds * 1000)
+            self.batch_threads.note(seconds / len(head))
         slot.cached_ids.extend(head)
         return token
 
@@ -258,14 +266,13 @@ class Evaluator:
         cached_ids = slot.cached_ids
         past = len(cached_ids) + image_tokens
         cached_ids.append(token)
-        begun = time.perf_counter()
         try:
-            following = self._evaluate(slot, cached_ids, None, choice, past, length, self.step_threads)
+            following, seconds = self._evaluate(slot, cached_ids, None, choice, past, length)
         except BaseException:
             # Its place in the cache may be half written.
             cached_ids.pop()
             raise
-        self.step_threads.note(time.perf_counter() - begun)
+        self.step_threads.note(seconds)
         return following
 
     def _evaluate(
@@ -276,23 +283,43 @@ class Evaluator:
         choice: object,
         past: int,
         length: int,
-        threads: ThreadChooser,
-    ) -> int:
-        if self.cancelled:
-            raise Cancelled
+        batch: int = 0,
+    ) -> tuple[int, float]:
+        """Evaluate and return the id that follows, and the seconds that it took with the number of threads in force.
+
+        ``batch`` is the number of tokens, 0 for a step. Raises `Cancelled`.
+        """
         if past == 0:
             # The graph has other shapes than those behind it.
             slot.allocated = 0
         elif past >= slot.allocated:
             bridge.allocate(slot.pipeline.model, self._context)
             slot.allocated = self._context
-        bridge.set_threads(threads.count)
-        try:
-            token = slot.pipeline.model.generate_next_token(ids, image, choice, past, length)
-        except RuntimeError:
+        threads, tokens = (self.batch_threads, batch) if batch else (self.step_threads, 1)
+        while True:
             if self.cancelled:
-                raise Cancelled from None
-            raise
+                raise Cancelled
+            nodes = bridge.nodes()
+            if batch:
+                self._batch = (batch, nodes)
+            # What an image takes is not known.
+            limit = threads.limit if image is None else 0.0
+            expected = (threads.expected or threads.longest or 0.0) * tokens
+            bridge.set_threads(threads.count, expected, limit and limit * tokens + PATIENCE)
+            begun = time.perf_counter()
+            try:
+                token = slot.pipeline.model.generate_next_token(ids, image, choice, past, length)
+            except RuntimeError:
+                if self.cancelled:
+                    raise Cancelled from None
+                if not bridge.gave_up():
+                    raise
+                threads.note_late()
+            else:
+                break
+        seconds = time.perf_counter() - begun
+        if batch:
+            self._nodes_a_call = bridge.nodes() - nodes
         if choice is self._hooked:
             self._raise_failure()
-        return token
+        return token, seconds

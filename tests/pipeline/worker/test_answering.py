@@ -27,7 +27,7 @@ from glm_api.pipeline.frames import (
 )
 from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import OutputSpec
-from glm_api.pipeline.worker import bridge, coalescing
+from glm_api.pipeline.worker import bridge, coalescing, evaluation
 from glm_api.pipeline.worker.answering import Answerer
 from glm_api.pipeline.worker.bridge import _C
 from glm_api.pipeline.worker.connection import ParentGone
@@ -36,6 +36,7 @@ from glm_api.pipeline.worker.evaluation import ChatglmPipeline, Evaluator
 from glm_api.pipeline.worker.images import decode_image
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.slots import SlotPool
+from glm_api.pipeline.worker.threads import ThreadChooser
 from glm_api.pipeline.worker.vocabulary import read_vocabulary
 from tests.support.model_files.fixtures import OpenModel
 
@@ -227,6 +228,41 @@ def test_ggml_does_not_lay_out_memory_for_each_token(open_demo: OpenModel, mode:
     bench.run([5, 9, 14, 3], 50, sampling=Sampling(temperature=0, ignore_eos=True))
     # One for the prompt that is evaluated in one call, and one for all tokens that follow.
     assert sum(pipeline.layouts for pipeline in bench.pipelines) <= 2
+
+
+@pytest.mark.parametrize("mode", ["step", "batch"])
+def test_an_evaluation_that_takes_too_long_is_done_again_with_fewer_threads(
+    open_demo: OpenModel, mode: PrefillMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "PATIENCE", 0.0)
+    bench = Bench(open_demo, mode)
+    chooser = ThreadChooser(2)
+    chooser.longest = 1e-9
+    setattr(bench.evaluator, f"{mode}_threads", chooser)
+    prompt = [300 + index for index in range(100)]
+    assert ids_of(bench.run(prompt, 5)) == bench.expected(prompt, 5)
+    assert chooser.count == 1
+
+
+def test_the_number_of_threads_is_measured_before_the_first_request(
+    open_demo: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "MEASURING", 60.0)
+    bench = Bench(open_demo, "auto")
+    chooser = bench.evaluator.step_threads = ThreadChooser(2)
+    bench.answerer.warm_up()
+    assert chooser.settled
+    assert bench.evaluator.batch_threads.longest == chooser.expected
+    prompt = [5, 9, 14, 3]
+    assert ids_of(bench.run(prompt, 5)) == bench.expected(prompt, 5)
+
+
+def test_a_request_does_not_wait_until_the_measurement_is_over(open_demo: OpenModel) -> None:
+    bench = Bench(open_demo, "auto")
+    chooser = bench.evaluator.step_threads = ThreadChooser(2)
+    bench.answerer.prepare()
+    bench.answerer.warm_up()
+    assert not chooser.settled
 
 
 def test_the_cache_of_a_cancelled_prefill_is_reused(open_demo: OpenModel) -> None:

@@ -93,7 +93,8 @@ def test_other_threads_run_while_the_model_computes(open_demo: OpenModel) -> Non
     assert counts[1] - counts[0] >= 20
 
 
-def test_a_computation_ends_when_it_is_told_to_and_the_next_one_is_right(open_demo: OpenModel) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_computation_ends_when_it_is_told_to_and_the_next_one_is_right(open_demo: OpenModel, threads: int) -> None:
     expected = evaluate(open_demo, LONG)
     before = bridge.nodes()
     evaluate(open_demo, LONG)
@@ -106,17 +107,48 @@ def test_a_computation_ends_when_it_is_told_to_and_the_next_one_is_right(open_de
         except RuntimeError as error:
             failures.append(error)
 
-    computing = threading.Thread(target=compute)
-    before = bridge.nodes()
-    computing.start()
-    while bridge.nodes() - before < 5:
-        pass
-    bridge.abort()
-    computing.join()
-    bridge.abort(False)
-    assert len(failures) == 1
-    assert bridge.nodes() - before < whole
+    # Again and again: with more than one thread, an end must find all of them at the same place.
+    try:
+        for _ in range(5):
+            bridge.set_threads(threads)
+            computing = threading.Thread(target=compute)
+            before = bridge.nodes()
+            computing.start()
+            while bridge.nodes() - before < 5:
+                pass
+            bridge.abort()
+            computing.join()
+            bridge.abort(False)
+            assert bridge.nodes() - before < whole
+    finally:
+        bridge.set_threads(1)
+    assert len(failures) == 5
     assert evaluate(open_demo, LONG) == expected
+
+
+def test_a_computation_that_takes_too_long_is_given_up(open_demo: OpenModel) -> None:
+    expected = evaluate(open_demo, LONG)
+    assert not bridge.gave_up()
+    bridge.set_threads(1, most=1e-9)
+    with pytest.raises(RuntimeError):
+        evaluate(open_demo, LONG)
+    assert bridge.gave_up()
+    bridge.set_threads(1)
+    assert evaluate(open_demo, LONG) == expected
+    assert not bridge.gave_up()
+
+
+def test_the_parts_of_a_computation_give_what_the_whole_gives(open_demo: OpenModel) -> None:
+    def logits(expected: float) -> bridge.Logits:
+        seen = []
+        bridge.set_threads(1, expected)
+        with bridge.logits_hook(lambda logits: seen.append(logits.copy())):
+            evaluate(open_demo, LONG)
+        bridge.set_threads(1)
+        return seen[0]
+
+    # Very long: each node is a part. Very short: all of them are one.
+    np.testing.assert_array_equal(logits(1e9), logits(1e-9))
 
 
 def test_the_number_of_threads_is_the_one_that_was_set(open_demo: OpenModel) -> None:

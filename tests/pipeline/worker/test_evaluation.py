@@ -24,7 +24,7 @@ def evaluator(mode: PrefillMode = "auto", longest: int = 1000, step: float = 0.0
         # Before a measurement a prompt without a cached prefix is evaluated in one call, and one with it step by step.
         (evaluator(), 100, 0, 100),
         (evaluator(), 100, 50, 0),
-        # A batch that is hardly faster than steps is not worth it, because nothing can interrupt it.
+        # A batch that is hardly faster than steps is not worth it: nothing is left of one that is interrupted.
         (evaluator(step=10, batch=9.5), 100, 0, 0),
         # With many cores it is much faster.
         (evaluator(step=10, batch=1), 100, 0, 100),
@@ -40,12 +40,12 @@ def evaluator(mode: PrefillMode = "auto", longest: int = 1000, step: float = 0.0
     ],
 )
 def test_the_cheaper_way_is_chosen(made: Evaluator, total: int, cached: int, batch: int) -> None:
-    assert made.plan(total, cached).batch == batch
+    assert made.plan(total, cached) == batch
 
 
 def test_a_family_that_reuses_no_prefix_evaluates_whole_prompts() -> None:
     made = Evaluator("step", 10, 1, 100, whole_prompts=True)
-    assert made.plan(100, 0).batch == 100
+    assert made.plan(100, 0) == 100
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_a_family_that_reuses_no_prefix_evaluates_whole_prompts() -> None:
     ],
 )
 def test_an_image_is_evaluated_in_one_call(made: Evaluator, batch: int) -> None:
-    assert made.plan(100, 0, least=30).batch == batch
+    assert made.plan(100, 0, least=30) == batch
     # It is not evaluated again when the slot holds it.
-    assert made.plan(100, 99, least=30).batch == 0
+    assert made.plan(100, 99, least=30) == 0
 
 
 def test_an_image_that_memory_does_not_admit_is_refused() -> None:

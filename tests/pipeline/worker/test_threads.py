@@ -30,7 +30,11 @@ class Machine:
         """Evaluate for ``seconds``; the part of them that the best number would take, and how many evaluations."""
         until, count, best = self.now + seconds, 0, 0.0
         while self.now < until:
-            took = self.takes(chooser.count)
+            took, limit = self.takes(chooser.count), chooser.limit
+            if 0 < limit < took:
+                self.now += limit
+                chooser.note_late()
+                continue
             self.now += took
             chooser.note(took)
             best += min(self.takes(threads) for threads in range(1, self.cpus + 1))
@@ -69,6 +73,31 @@ def test_the_number_falls_when_others_come_and_rises_when_they_go() -> None:
     machine.busy = 0
     machine.run(chooser, 600)
     assert chooser.count == 4
+
+
+@pytest.mark.parametrize("cpus", [2, 4, 8])
+def test_an_evaluation_that_others_slow_down_is_given_up_and_done_with_fewer_threads(cpus: int) -> None:
+    machine = Machine(cpus)
+    chooser = chooser_on(machine)
+    machine.run(chooser, 30)
+    machine.busy = cpus - 1
+    began = machine.now
+    while chooser.count > 1:
+        machine.run(chooser, 1e-6)
+    # One thread is the best then; with all of them an evaluation takes fifty times as long as before.
+    assert machine.now - began < 4 * machine.seconds
+    machine.run(chooser, 1)
+    assert chooser.home == 1
+
+
+def test_one_thread_is_never_given_up() -> None:
+    chooser = ThreadChooser(2)
+    for _ in range(10):
+        chooser.note(0.01)
+    assert chooser.count == 2
+    assert chooser.limit > 0
+    chooser.note_late()
+    assert (chooser.count, chooser.limit) == (1, 0.0)
 
 
 def test_it_is_never_more_than_the_most() -> None:
