@@ -64,6 +64,8 @@ def log_fields(record: RequestRecord) -> dict[str, Any]:
         "queue_ms": _rounded(record.queue_ms),
         "first_token_ms": _rounded(None if started is None else (started - record.began_at) * 1000),
         "total_ms": _rounded(record.total_ms),
+        "step_threads": record.step_threads,
+        "batch_threads": record.batch_threads,
         "finish_reason": ",".join(record.finish_reasons) or None,
         "error": None if record.error is None else record.error.code or record.error.type,
         "param": None if record.error is None else _names_of(record.error.param),

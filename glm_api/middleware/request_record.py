@@ -52,6 +52,8 @@ class RequestRecord:
     queue_ms: float | None = None
     prompt_ms: float | None = None
     predicted_ms: float | None = None
+    step_threads: int | None = None
+    batch_threads: int | None = None
     finish_reasons: list[str] = field(default_factory=list)
     error: ApiError | None = None
     body: bytes | None = None
@@ -93,6 +95,7 @@ class RequestRecord:
         self.completion_tokens = (self.completion_tokens or 0) + event.completion_tokens
         self.prompt_ms = (self.prompt_ms or 0) + event.prompt_ms
         self.predicted_ms = (self.predicted_ms or 0) + event.predicted_ms
+        self.step_threads, self.batch_threads = event.step_threads, event.batch_threads
         self.finish_reasons.append(event.reason)
 
     @property

@@ -16,6 +16,7 @@ def server_props() -> dict[str, Any]:
         "model_path": settings.model.name,
         "family": info.family,
         "total_slots": info.slots,
+        "threads": pipeline.threads,
         "default_generation_settings": {
             "n_ctx": info.context_length,
             "temperature": DEFAULTS.temperature,

@@ -124,6 +124,14 @@ class GenerationDefaultsSchema(Schema):
     n_predict = fields.Integer(required=True)
 
 
+class ThreadsSchema(Schema):
+    """How many threads compute. The server changes the numbers by what evaluations take."""
+
+    most = fields.Integer(required=True)
+    step = fields.Integer(required=True, metadata={"description": "For one token."})
+    batch = fields.Integer(required=True, metadata={"description": "For a prompt that is evaluated in one call."})
+
+
 class PropsSchema(Schema):
     """The model and the default parameters."""
 
@@ -133,6 +141,7 @@ class PropsSchema(Schema):
     )
     family = fields.String(required=True)
     total_slots = fields.Integer(required=True)
+    threads = fields.Nested(ThreadsSchema, required=True)
     default_generation_settings = fields.Nested(GenerationDefaultsSchema, required=True)
     modalities = fields.Dict(keys=fields.String(), values=fields.Boolean(), required=True)
     build_info = fields.String(required=True, metadata={"description": "Name and version of this server."})
@@ -165,8 +174,9 @@ class SlotSchema(Schema):
 
 
 class SlotsSchema(Schema):
-    """The running request, the waiting requests and the contents of the cache slots."""
+    """The running request, the waiting requests, the contents of the cache slots and the numbers of threads."""
 
     running = fields.Nested(RunningSchema, required=True, allow_none=True)
     waiting = fields.List(fields.Nested(WaitingSchema), required=True)
     slots = fields.List(fields.Nested(SlotSchema), required=True)
+    threads = fields.Nested(ThreadsSchema, required=True)

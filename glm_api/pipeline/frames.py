@@ -45,8 +45,8 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 class LoadModel(Frame, frozen=True):
     """Load the model file; the first frame that a child gets. It answers with `Ready` or `LoadFailed`.
 
-    ``max_length`` is the length of the context in tokens, None for the model's own. The child computes with ``threads``
-    threads.
+    ``max_length`` is the length of the context in tokens, None for the model's own. The child computes with at most
+    ``threads`` threads.
     """
 
     model: str
@@ -247,7 +247,10 @@ class ToolArguments(Event, frozen=True):
 
 
 class Finished(Event, frozen=True):
-    """One prompt is answered. Times are in milliseconds; ``slot_tokens`` is what the cache ``slot`` holds now."""
+    """One prompt is answered. Times are in milliseconds; ``slot_tokens`` is what the cache ``slot`` holds now.
+
+    ``step_threads`` and ``batch_threads`` are the numbers of threads that compute one token, and a prompt in one call.
+    """
 
     reason: FinishReason
     completion_tokens: int
@@ -255,6 +258,8 @@ class Finished(Event, frozen=True):
     predicted_ms: float
     slot: int
     slot_tokens: int
+    step_threads: int = 1
+    batch_threads: int = 1
 
 
 class Failed(Event, frozen=True):

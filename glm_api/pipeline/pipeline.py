@@ -94,6 +94,7 @@ class Pipeline:
         self._running: Generation | None = None
         self._slots: dict[int, dict[str, int]] = {}
         self._progress: Progress | None = None
+        self._threads = dict.fromkeys(("most", "step", "batch"), settings.threads)
         load_model = LoadModel(
             settings.model, settings.max_length, settings.cache_slots, settings.prefill, settings.threads
         )
@@ -167,6 +168,11 @@ class Pipeline:
         """Return the numbers of running and of waiting requests."""
         return QueueDepth(int(self._running is not None), self._semaphore.waiting)
 
+    @property
+    def threads(self) -> dict[str, int]:
+        """The ``most`` threads that compute, and how many compute one token (``step``) and a prompt (``batch``)."""
+        return dict(self._threads)
+
     def snapshot(self) -> dict[str, Any]:
         """Return running and waiting requests and the cache slots, for ``/slots``. Times are in milliseconds."""
         running = self._running
@@ -192,6 +198,7 @@ class Pipeline:
                 for position, generation in self._admission.waiting()
             ],
             "slots": [{"id": slot, **held} for slot, held in sorted(self._slots.items())],
+            "threads": self.threads,
         }
 
     # --- tokens ---
@@ -288,11 +295,12 @@ class Pipeline:
     def on_ready(self, info: ModelInfo) -> None:
         """The pipeline process has opened the model."""
         logger.info(
-            "The model is ready: %s, a context of %d tokens, up to %d cache slots of %.0f MiB each.",
+            "The model is ready: %s, a context of %d tokens, up to %d cache slots of %.0f MiB each, up to %d threads.",
             info.family,
             info.context_length,
             info.slots,
             info.slot_bytes / 2**20,
+            self._threads["most"],
         )
         self._model = info
         self._failure = ""
@@ -321,6 +329,7 @@ class Pipeline:
                     generation.put(frame)
             case Finished():
                 self._slots[frame.slot] = {"tokens": frame.slot_tokens}
+                self._threads |= {"step": frame.step_threads, "batch": frame.batch_threads}
                 generation.put(frame)
                 if generation.ends_with(frame):
                     self._end(generation)

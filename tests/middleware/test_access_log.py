@@ -43,6 +43,7 @@ def test_a_line_has_the_fields_of_the_request(make_client: MakeClient, caplog: p
     make_client().post(CHAT, json=BODY, headers={"x-request-id": "abc-1"}, buffered=True)
     facts = only_line(caplog).__dict__
     told = {name: facts[name] for name in ("request_id", "method", "route", "status", "model", "finish_reason")}
+    assert (facts["step_threads"], facts["batch_threads"]) == (1, 1)
     assert told == {
         "request_id": "abc-1",
         "method": "POST",

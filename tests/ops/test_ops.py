@@ -96,6 +96,7 @@ def test_props(client: FlaskClient, fake: FakePipeline) -> None:
     assert (defaults["min_p"], defaults["presence_penalty"], defaults["frequency_penalty"]) == (0, 0, 0)
     assert (defaults["seed"], defaults["min_tokens"], defaults["ignore_eos"]) == (None, 0, False)
     assert got["total_slots"] == 4
+    assert got["threads"] == {"most": 4, "step": 2, "batch": 3}
     assert got["modalities"] == {"vision": False, "audio": False}
     # A path tells a stranger about the machine.
     assert "/" not in got["model_path"]
@@ -114,4 +115,9 @@ def test_version(make_app: MakeApp, fake: FakePipeline, settings: dict[str, Any]
 
 
 def test_slots(client: FlaskClient) -> None:
-    assert client.get("/slots").get_json() == {"running": None, "waiting": [], "slots": [{"id": 0, "tokens": 12}]}
+    assert client.get("/slots").get_json() == {
+        "running": None,
+        "waiting": [],
+        "slots": [{"id": 0, "tokens": 12}],
+        "threads": {"most": 4, "step": 2, "batch": 3},
+    }

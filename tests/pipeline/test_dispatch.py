@@ -22,7 +22,7 @@ from tests.support.processes import PATIENCE
 
 from .conftest import collect
 
-ANSWERED = Finished("stop", 1, 0.0, 0.0, 0, 3)
+ANSWERED = Finished("stop", 1, 0.0, 0.0, 0, 3, step_threads=1, batch_threads=2)
 CANCELLED = Finished("cancelled", 0, 0.0, 0.0, 0, 3)
 
 
@@ -250,3 +250,11 @@ def test_slots_show_who_runs_and_who_waits(pipeline: Pipeline) -> None:
     assert all(entry["waiting_ms"] > 0 for entry in snapshot["waiting"])
     say(pipeline, ANSWERED)
     assert pipeline.snapshot()["slots"] == [{"id": 0, "tokens": 3}]
+
+
+def test_the_numbers_of_threads_are_those_of_the_last_answer(pipeline: Pipeline) -> None:
+    ask(pipeline)
+    most = pipeline.threads["most"]
+    assert pipeline.threads == {"most": most, "step": most, "batch": most}
+    say(pipeline, Started(3, 0), ANSWERED)
+    assert pipeline.threads == pipeline.snapshot()["threads"] == {"most": most, "step": 1, "batch": 2}

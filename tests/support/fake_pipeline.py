@@ -208,5 +208,9 @@ class FakePipeline:
         self.generations.append(FakeGeneration(job, scripts))
         return self.generations[-1]
 
+    @property
+    def threads(self) -> dict[str, int]:
+        return {"most": 4, "step": 2, "batch": 3}
+
     def snapshot(self) -> dict[str, Any]:
-        return {"running": None, "waiting": [], "slots": [{"id": 0, "tokens": 12}]}
+        return {"running": None, "waiting": [], "slots": [{"id": 0, "tokens": 12}], "threads": self.threads}

@@ -224,7 +224,16 @@ class Answerer:
         self._writer.flush()
         self._end(over=index == len(request.prompts) - 1 or reason == "cancelled")
         self._connection.send(
-            Finished(reason, tokens, task.prompt_ms(now), task.predicted_ms(now), slot.index, len(slot.cached_ids))
+            Finished(
+                reason,
+                tokens,
+                task.prompt_ms(now),
+                task.predicted_ms(now),
+                slot.index,
+                len(slot.cached_ids),
+                self._evaluator.step_threads.home,
+                self._evaluator.batch_threads.home,
+            )
         )
         return reason
 
