@@ -199,10 +199,14 @@ class Answerer:
         reuses_cache = self._format.reuses_prefix and image is None
         if not reuses_cache or request.sampling.prompt_logprobs:
             cached = 0
+        repeatable = request.sampling.seed is not None and not request.sampling.greedy
+        if repeatable:
+            cached = self._evaluator.repeatable(slot, cached)
         if request.sampling.prompt_logprobs:
             batch = self._no_batch()
         else:
-            batch = self._evaluator.plan(size, cached, 0 if image is None else image.end + image_tokens)
+            least = 0 if image is None else image.end + image_tokens
+            batch = self._evaluator.plan(size, cached, least, repeatable=repeatable)
         self._connection.send(Started(size, 0 if batch else cached))
         task = Task(request, prompt, image, image_tokens, limit, slot, cached, batch, time.perf_counter())
         self._task = task

@@ -6,8 +6,11 @@ Both ways of evaluating a prompt (*prefill*) give the same cache.
   it is cancelled, and its attention scores take memory that grows with the square of the prompt's length.
 - Token by token (*step*). It continues whatever the slot holds.
 
-Which is cheaper for a prompt is decided from the rates measured on this machine. An image, and the text before it, can
-only be evaluated in one call; the text after it, either way.
+The caches are the same but for rounding, which is enough to change an answer that is chosen by chance. So *repeatable*
+answers rest on steps only, whatever is cached.
+
+Which is cheaper for any other prompt is decided from the rates measured on this machine. An image, and the text before
+it, can only be evaluated in one call; the text after it, either way.
 
 An image takes more places in the cache than it has ids. Sizes and places are counted in tokens and include those of the
 image; ``image_tokens`` is the difference between these and the ids.
@@ -126,14 +129,20 @@ class Evaluator:
         self._raise_failure: Callable[[], None] = lambda: None
         self._nodes = 0
 
-    def plan(self, total: int, cached: int, least: int = 0) -> int:
+    def repeatable(self, slot: Slot[ChatglmPipeline], cached: int) -> int:
+        """Return how many of the ``cached`` first tokens of a prompt a repeatable answer may rest on: all or none."""
+        return cached if slot.stepped and self._mode != "batch" else 0
+
+    def plan(self, total: int, cached: int, least: int = 0, *, repeatable: bool = False) -> int:
         """Return how many first tokens of a prompt to evaluate in one call; the rest is for steps.
 
-        ``cached`` of its ``total`` tokens are in the slot. At least ``least`` must be evaluated in one call. Raises
-        `PromptError` when memory does not admit that.
+        ``cached`` of its ``total`` tokens are in the slot. At least ``least`` must be evaluated in one call. Neither
+        what is cached nor the rates change how a ``repeatable`` answer is evaluated. Raises `PromptError` when memory
+        does not admit ``least``.
         """
         if self._whole_prompts:
             return total
+        mode = "step" if repeatable and self._mode == "auto" else self._mode
         fresh = total - cached
         longest = min(total, self._longest_batch)
         if least > cached:
@@ -143,10 +152,10 @@ class Evaluator:
                     f"{self._longest_batch} at once. Shorten the text before the image.",
                     "messages",
                 )
-            return least if self._mode == "step" else longest
-        if self._mode == "step" or (cached and fresh == 1) or longest < UNMEASURED_BATCH:
+            return least if mode == "step" else longest
+        if mode == "step" or (cached and fresh == 1) or longest < UNMEASURED_BATCH:
             return 0
-        if self._mode == "batch":
+        if mode == "batch":
             return longest
         step, batch = self.rates.step_ms, self.rates.batch_ms
         if step is None or batch is None:
@@ -216,6 +225,7 @@ class Evaluator:
         """
         cached_ids = slot.cached_ids
         del cached_ids[cached:]
+        slot.stepped = slot.stepped or not cached_ids
         total = len(prompt)
         token = -1
         try:
@@ -248,6 +258,7 @@ class Evaluator:
     ) -> int:
         """Evaluate the first ``tokens`` of ``prompt`` in one call and return the id that follows them."""
         slot.cached_ids.clear()
+        slot.stepped = False
         head = prompt[: tokens - image_tokens]
         pixels = None if image is None else image.image
         choice = self._choice if len(head) == len(prompt) else self._likeliest

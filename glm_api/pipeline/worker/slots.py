@@ -18,7 +18,8 @@ P = TypeVar("P")
 class Slot(Generic[P]):
     """One KV cache. ``cached_ids`` are the token ids whose keys and values are in it, in order.
 
-    ``allocated`` is the number of its places for which the graph's memory is laid out.
+    ``allocated`` is the number of its places for which the graph's memory is laid out. ``stepped``: each of the ids was
+    evaluated by itself.
     """
 
     index: int
@@ -26,6 +27,7 @@ class Slot(Generic[P]):
     cached_ids: list[int] = field(default_factory=list)
     last_used: int = 0
     allocated: int = 0
+    stepped: bool = True
 
 
 class SlotPool(Generic[P]):

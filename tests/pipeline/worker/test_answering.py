@@ -265,6 +265,33 @@ def test_a_request_does_not_wait_until_the_measurement_is_over(open_demo: OpenMo
     assert not chooser.settled
 
 
+@pytest.mark.parametrize("mode", ["step", "batch", "auto"])
+def test_an_answer_with_a_seed_does_not_depend_on_the_cache(open_demo: OpenModel, mode: PrefillMode) -> None:
+    bench = Bench(open_demo, mode)
+    prompt = [300 + index for index in range(40)]
+
+    def answer(prompt: list[int], seed: int) -> list[int]:
+        # At such a temperature many ids are about as likely, so a small difference changes what is chosen.
+        return ids_of(bench.run(prompt, 100, sampling=Sampling(temperature=2.0, top_p=1.0, seed=seed, ignore_eos=True)))
+
+    for seed in range(8):
+        # What others have left, evaluated in one call if that is the mode.
+        bench.run([300 + seed] * 20, 3)
+        bench.run(prompt[:-1], 3)
+        first = answer(prompt, seed)
+        assert answer(prompt, seed) == first
+        # The second turn of a chat, with what the first one has left, and without.
+        turn = [*prompt, *first, 50, 51, 52]
+        second = answer(turn, seed)
+        for other in range(3):
+            bench.run([400 + other] * 20, 3)
+        # By now it is known which way is quicker.
+        bench.evaluator.rates.note_step(10)
+        bench.evaluator.rates.note_batch(1, 1)
+        assert answer(turn, seed) == second
+        assert answer(prompt, seed) == first
+
+
 def test_the_cache_of_a_cancelled_prefill_is_reused(open_demo: OpenModel) -> None:
     bench = Bench(open_demo, "step")
     prompt = [*open_demo.tokenizer.prefix, *range(400, 440)]
