@@ -173,6 +173,7 @@ class Evaluator:
         # A model of which nothing can be evaluated is found out by the first request.
         with contextlib.suppress(Cancelled, RuntimeError):
             while wanted() and not self.step_threads.settled and time.perf_counter() < until:
+                slot.cached_ids.clear()
                 self._step(slot, 0, self._likeliest, 0, 1)
         slot.cached_ids.clear()
         self.batch_threads.longest = self.step_threads.expected
