@@ -135,6 +135,9 @@ class Rejected(Frame, frozen=True):
 class Generate(Frame, frozen=True):
     """Answer each prompt, one after the other.
 
+    When a process has died at this work, ``answered`` of the prompts are answered, and ``fed`` are the ids that the
+    answer to the next one begins with: the web process has all events that they complete.
+
     There is one of ``sizes`` for each prompt, the tokens that it takes of the context (more than it has ids when it
     shows an image), and one of ``limits``, the most new tokens. The rest is the same for all prompts. ``image`` is the
     undecoded PNG or JPEG file that the prompt shows.
@@ -149,6 +152,8 @@ class Generate(Frame, frozen=True):
     output: OutputSpec
     image: bytes | None
     progress: bool
+    answered: int = 0
+    fed: list[int] = []
 
 
 class Cancel(Frame, frozen=True):
@@ -178,7 +183,11 @@ class LoadFailed(Frame, frozen=True):
 
 
 class Event(Frame, frozen=True):
-    """Base of the events of a generation. ``ids``, where an event has them, are the generated tokens it stands for."""
+    """Base of the events of a generation.
+
+    ``ids``, where an event has them, are the generated tokens that it stands for. ``fed`` are all tokens that have been
+    generated since the last event that had some: these events, and those before, are all that they complete.
+    """
 
 
 class Started(Event, frozen=True):
@@ -227,6 +236,7 @@ class Text(Event, frozen=True):
     text: str
     ids: list[int]
     logprobs: list[TokenLogprob] = []
+    fed: list[int] = []
 
 
 class ToolCallStarted(Event, frozen=True):
@@ -236,6 +246,7 @@ class ToolCallStarted(Event, frozen=True):
     call_id: str
     name: str
     ids: list[int]
+    fed: list[int] = []
 
 
 class ToolArguments(Event, frozen=True):
@@ -244,6 +255,7 @@ class ToolArguments(Event, frozen=True):
     index: int
     text: str
     ids: list[int]
+    fed: list[int] = []
 
 
 class Finished(Event, frozen=True):

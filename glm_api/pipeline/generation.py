@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from glm_api.backend.admission import Admission, QueuedRequest
-from glm_api.pipeline.frames import Event, Finished, Generate
+from glm_api.pipeline.frames import (
+    Event,
+    Finished,
+    Generate,
+    PromptLogprobs,
+    Started,
+    Text,
+    ToolArguments,
+    ToolCallStarted,
+)
+
+# So many processes may die one after the other at the same place of a request.
+DEATHS = 2
 
 
 class Generation(QueuedRequest[Event]):
@@ -25,7 +39,16 @@ class Generation(QueuedRequest[Event]):
         super().__init__(admission)
         self.id = work.id
         self.work = work
-        self._unanswered = len(work.prompts)
+        # How far the work is: prompts answered; and of the next one, whether its events have begun, the ids that its
+        # answer begins with, and whether there were events since that `fed` does not count.
+        self._answered = 0
+        self._started = False
+        self._fed: list[int] = []
+        self._uncounted = False
+        # How far it was when a pipeline process began with it (prompts answered, ids); and how many have died in a row
+        # before they got further.
+        self._began_with = (0, 0)
+        self._deaths = 0
         self._dispatch = dispatch
         self._cancel_work = cancel_work
 
@@ -34,10 +57,40 @@ class Generation(QueuedRequest[Event]):
         """Tokens of the longest prompt of this job, those of an image included."""
         return max(self.work.sizes)
 
-    def ends_with(self, event: Finished) -> bool:
-        """Take note that a prompt is answered; return whether no event follows."""
-        self._unanswered = 0 if event.reason == "cancelled" else self._unanswered - 1
-        return self._unanswered == 0
+    def work_left(self) -> Generate:
+        """Return the work that a pipeline process has to do, the first or another one after that has died."""
+        self._began_with = (self._answered, len(self._fed))
+        return msgspec.structs.replace(self.work, answered=self._answered, fed=self._fed)
+
+    def can_go_on(self) -> bool:
+        """The process that worked on it has died: return whether another one can go on, and shall try.
+
+        It shall not when `DEATHS` processes in a row have died before they got further: the request may be the reason.
+        """
+        further = self._began_with != (self._answered, len(self._fed))
+        self._deaths = 1 if further else self._deaths + 1
+        # The log-probabilities of ids that were held back are lost.
+        lost = self._uncounted or (self._fed and self.work.sampling.top_logprobs is not None)
+        return not lost and self._deaths < DEATHS
+
+    def take(self, event: Event) -> bool:
+        """Give ``event`` to the consumer, unless it has it already; return whether no event follows."""
+        match event:
+            case Text() | ToolCallStarted() | ToolArguments():
+                self._fed += event.fed
+                self._uncounted = not event.fed
+            case Started():
+                if self._started:
+                    return False
+                self._started = True
+            case PromptLogprobs():
+                self._uncounted = True
+            case Finished():
+                self._answered = len(self.work.prompts) if event.reason == "cancelled" else self._answered + 1
+                self._started = self._uncounted = False
+                self._fed = []
+        self.put(event)
+        return self._answered == len(self.work.prompts)
 
     def _on_turn(self) -> None:
         self._dispatch(self)

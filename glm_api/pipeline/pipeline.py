@@ -82,6 +82,7 @@ class Pipeline:
         self._ids = itertools.count(1)
         # Held while work is sent: when `on_down` has had it, nothing is on its way to the child that is gone.
         self._dispatching = threading.Lock()
+        self._claiming = threading.Lock()
 
     def configure(self, settings: PipelineSettings) -> None:
         """Set up for ``settings``; `start` starts the children."""
@@ -270,15 +271,30 @@ class Pipeline:
             if not self._pipeline_ready or not generation.begin():
                 return
             self._running = generation
-            self._process.expect_within(HUNG_AFTER)
-            self._process.send(generation.work)
+            self._send_work(generation)
         if generation.status is RequestStatus.FINISHED:
             # Closed while the work was on its way: the Cancel may have overtaken it.
             self._process.send(Cancel(generation.id))
 
+    def _send_work(self, generation: Generation) -> None:
+        self._process.expect_within(HUNG_AFTER)
+        self._process.send(generation.work_left())
+
     def _cancel(self, generation: Generation) -> None:
-        """Tell the pipeline process to stop the work; `_end` follows when it says that it has."""
-        self._process.send(Cancel(generation.id))
+        """Tell the pipeline process to stop the work; `_end` follows when it says that it has, or is gone."""
+        if self._pipeline_ready:
+            self._process.send(Cancel(generation.id))
+        elif self._claim(generation):
+            # The work waits for another process.
+            generation.finish()
+
+    def _claim(self, generation: Generation) -> bool:
+        """Return whether the caller is the one to finish ``generation``, on which no process works."""
+        with self._claiming:
+            claimed = self._running is generation
+            if claimed:
+                self._running = None
+        return claimed
 
     def _end(self, generation: Generation, error: BackendError | None = None) -> None:
         """The pipeline process has ended its work on ``generation``, or failed at it with ``error``."""
@@ -305,7 +321,19 @@ class Pipeline:
         self._model = info
         self._failure = ""
         self._slots = {}
-        self._pipeline_ready = self._was_ready = True
+        with self._dispatching:
+            self._pipeline_ready = self._was_ready = True
+            running = self._running
+            # One that was closed is left out: `_cancel` may have seen that there is no process.
+            left = running is not None and running.status is not RequestStatus.FINISHED
+            if running is not None and left:
+                self._send_work(running)
+        if running is not None and running.status is RequestStatus.FINISHED:
+            if left:
+                # Closed while the work was on its way.
+                self._process.send(Cancel(running.id))
+            elif self._claim(running):
+                running.finish()
         for generation in self._admission.with_turn():
             self._dispatch(generation)
 
@@ -319,7 +347,7 @@ class Pipeline:
         match frame:
             case Text():
                 # First, because nearly every event is one.
-                generation.put(frame)
+                generation.take(frame)
             case Alive():
                 pass
             case Progress():
@@ -330,23 +358,26 @@ class Pipeline:
             case Finished():
                 self._slots[frame.slot] = {"tokens": frame.slot_tokens}
                 self._threads |= {"step": frame.step_threads, "batch": frame.batch_threads}
-                generation.put(frame)
-                if generation.ends_with(frame):
+                if generation.take(frame):
                     self._end(generation)
             case Failed():
                 self._end(generation, _FAILURES[frame.kind](frame.message))
             case _:
-                generation.put(frame)
+                generation.take(frame)
 
     def on_down(self, cause: Cause, message: str) -> None:
-        """The pipeline process is gone. Only what it worked on is lost; the queue waits for its successor."""
+        """The pipeline process is gone. Its successor goes on with its work, and the queue waits."""
         with self._dispatching:
             self._pipeline_ready = False
-        if self._running is not None:
-            self._end(
-                self._running,
-                EngineError("The model process stopped while it worked on this request. It is being restarted."),
-            )
+        self._progress = None
+        self._process.expect_within(None)
+        running = self._running
+        if running is not None and (
+            running.status is RequestStatus.FINISHED or cause == "load_failed" or not running.can_go_on()
+        ):
+            error = EngineError("The model process stopped while it worked on this request. It is being restarted.")
+            if self._claim(running):
+                running.finish(error)
         if cause == "load_failed":
             self._failure = message
             self._admission.fail_all(

@@ -9,13 +9,25 @@ from typing import Any
 import pytest
 
 from glm_api.backend.admission import RequestStatus
-from glm_api.backend.base import Cause
+from glm_api.backend.base import Cause, QueueDepth
 from glm_api.backend.errors import ClientGone, EngineError, Interrupted, ModelLoading, ShuttingDown
 from glm_api.backend.semaphore import FairSemaphore
 from glm_api.pipeline import pipeline as pipeline_module
-from glm_api.pipeline.frames import Cancel, Event, Failed, Finished, Frame, Generate, Progress, Started, Text
+from glm_api.pipeline.frames import (
+    Cancel,
+    Event,
+    Failed,
+    Finished,
+    Frame,
+    Generate,
+    Progress,
+    PromptLogprobs,
+    Started,
+    Text,
+    ToolCallStarted,
+)
 from glm_api.pipeline.generation import Generation
-from glm_api.pipeline.job import Job
+from glm_api.pipeline.job import Job, Sampling
 from glm_api.pipeline.pipeline import Pipeline, PipelineSettings
 from tests.support.fake_pipeline import MODEL
 from tests.support.processes import PATIENCE
@@ -157,7 +169,7 @@ def test_a_cancel_that_overtakes_the_work_is_sent_again(
     assert generation.status is RequestStatus.FINISHED
 
 
-def test_a_process_that_dies_while_work_is_sent_loses_one_request(pipeline: Pipeline, process: FakeProcess) -> None:
+def test_work_goes_on_when_its_process_dies_while_it_is_sent(pipeline: Pipeline, process: FakeProcess) -> None:
     downs: list[threading.Thread] = []
 
     def die(_: Frame) -> None:
@@ -171,14 +183,84 @@ def test_a_process_that_dies_while_work_is_sent_loses_one_request(pipeline: Pipe
     process.during_send = die
     first, second = ask(pipeline), ask(pipeline)
     downs[0].join()
-    assert generated(process) == [first.id]
-    with pytest.raises(EngineError):
-        collect(first)
     assert second.status is RequestStatus.WAITING
     pipeline.on_ready(MODEL)
-    assert generated(process) == [first.id, second.id]
+    assert generated(process) == [first.id, first.id]
     say(pipeline, ANSWERED)
-    assert collect(second) == [ANSWERED]
+    assert collect(first) == [ANSWERED]
+    assert generated(process) == [first.id, first.id, second.id]
+
+
+def test_another_process_goes_on_where_one_has_died(pipeline: Pipeline, process: FakeProcess) -> None:
+    request = pipeline.generate(Job([[1, 2], [3]], 10))
+    begun = [Started(2, 0), Text("a", [5], fed=[5]), ANSWERED, Started(1, 0), Text("b", [7], fed=[6, 7])]
+    say(pipeline, *begun, Text("c", [8], fed=[8, 9]))
+    pipeline.on_down("died", "It died.")
+    assert pipeline.queue_depth() == QueueDepth(1, 0)
+    pipeline.on_ready(MODEL)
+    work = process.sent[-1]
+    assert isinstance(work, Generate)
+    assert (work.answered, work.fed) == (1, [6, 7, 8, 9])
+    # The consumer has been told that this answer has begun.
+    say(pipeline, Started(1, 0), Text("d", [10], fed=[10]), ANSWERED)
+    assert collect(request) == [*begun, Text("c", [8], fed=[8, 9]), Text("d", [10], fed=[10]), ANSWERED]
+
+
+def test_a_request_is_given_up_when_a_second_process_dies_at_the_same_place(
+    pipeline: Pipeline, process: FakeProcess
+) -> None:
+    request, waiting = ask(pipeline), ask(pipeline)
+    for token in range(3):
+        # As long as it gets further, it goes on.
+        say(pipeline, Text("a", [token], fed=[token]))
+        pipeline.on_down("died", "It died.")
+        pipeline.on_ready(MODEL)
+    pipeline.on_down("died", "It died.")
+    with pytest.raises(EngineError):
+        collect(request)
+    pipeline.on_ready(MODEL)
+    assert generated(process) == [request.id] * 4 + [waiting.id]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "events"),
+    [
+        # How much of the next answer the consumer has is not known.
+        (Sampling(), [Text("a", [5], fed=[5]), ToolCallStarted(0, "call", "f", [6])]),
+        (Sampling(top_logprobs=0), [Text("a", [5], fed=[5, 6])]),
+        (Sampling(top_logprobs=0, prompt_logprobs=True), [PromptLogprobs([])]),
+    ],
+)
+def test_what_cannot_be_continued_fails(pipeline: Pipeline, sampling: Sampling, events: list[Event]) -> None:
+    request = pipeline.generate(Job([[1, 2]], 10, sampling))
+    say(pipeline, Started(2, 0), *events)
+    pipeline.on_down("died", "It died.")
+    with pytest.raises(EngineError):
+        collect(request)
+
+
+@pytest.mark.parametrize("when", ["between", "while it is sent"])
+def test_a_request_that_is_closed_between_two_processes_makes_way(
+    pipeline: Pipeline, process: FakeProcess, when: str
+) -> None:
+    first, second = ask(pipeline), ask(pipeline)
+    pipeline.on_down("died", "It died.")
+
+    def close(frame: Frame) -> None:
+        process.during_send = lambda frame: None
+        first.cancel()
+
+    if when == "between":
+        first.cancel()
+        pipeline.on_ready(MODEL)
+    else:
+        process.during_send = close
+        pipeline.on_ready(MODEL)
+        assert process.sent[-1] == Cancel(first.id)
+        say(pipeline, CANCELLED)
+    with pytest.raises(ClientGone):
+        collect(first)
+    assert generated(process)[-1] == second.id
 
 
 def test_a_cancelled_request_makes_way_when_its_process_dies(pipeline: Pipeline, process: FakeProcess) -> None:

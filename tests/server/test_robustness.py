@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -54,37 +55,38 @@ def test_a_model_process_killed_while_idle_is_replaced(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_model_process_killed_while_working_costs_one_request(stream: bool, slow_reader: Server) -> None:
+def test_a_model_process_killed_while_working_costs_no_request(stream: bool, slow_reader: Server) -> None:
     server = slow_reader
     body = chat("hello", max_tokens=8)
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(server.http.post, COMPLETIONS, json=chat(LONG_PROMPT, stream=stream))
+        running = pool.submit(server.http.post, COMPLETIONS, json=chat(LONG_PROMPT, stream=stream, max_tokens=4))
         until(lambda: server.http.get("/slots").json()["running"] is not None)
         queued = [pool.submit(server.http.post, COMPLETIONS, json=body) for _ in range(3)]
         until(lambda: len(server.http.get("/slots").json()["waiting"]) == 3)
         os.kill(server.children()["pipeline"], signal.SIGKILL)
-        failed = running.result()
+        answered = running.result()
         answers = {text(future.result()) for future in queued}
-    if failed.status_code == 200:
-        assert stream
-        assert '"code":"engine_error"' in failed.text.replace(" ", "")
-        assert failed.text.endswith("data: [DONE]\n\n")
+    assert answered.status_code == 200
+    assert '"error"' not in answered.text
+    if stream:
+        assert answered.text.endswith("data: [DONE]\n\n")
     else:
-        assert failed.status_code == 500
-        assert failed.json()["error"]["code"] == "engine_error"
-        assert failed.headers["x-should-retry"] == "false"
+        assert answered.json()["usage"]["completion_tokens"] > 0
     assert len(answers) == 1
     until(lambda: server.health() == 200)
 
 
-def test_a_model_process_killed_while_it_writes_ends_the_stream_with_an_error(serve: Serve) -> None:
+def test_a_stream_goes_on_where_a_killed_model_process_has_stopped(serve: Serve) -> None:
     server = serve()
-    with server.http.stream("POST", COMPLETIONS, json=chat("count from 1 to 60", stream=True)) as stream:
+    question = chat("count from 1 to 60")
+    expected = text(server.http.post(COMPLETIONS, json=question))
+    with server.http.stream("POST", COMPLETIONS, json={**question, "stream": True}) as stream:
         lines = stream.iter_lines()
-        next(lines)
+        first = next(lines)
         os.kill(server.children()["pipeline"], signal.SIGKILL)
         rest = list(lines)
-    assert any('"engine_error"' in line for line in rest)
+    chunks = [json.loads(line.removeprefix("data: ")) for line in [first, *rest] if line.startswith("data: {")]
+    assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == expected
     assert "data: [DONE]" in rest
 
 
@@ -99,8 +101,7 @@ def test_a_process_that_is_stopped_is_replaced_and_health_tells_the_truth(role: 
         until(lambda: server.health() == 503)
         until(lambda: server.health() == 200)
         assert server.children()[role] != stopped
-        # Only the process that does the work can lose it.
-        assert running.result().status_code == (500 if role == "pipeline" else 200)
+        assert running.result().status_code == 200
     assert server.http.post(COMPLETIONS, json=chat("hello", max_tokens=2)).status_code == 200
 
 

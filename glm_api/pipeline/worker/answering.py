@@ -73,12 +73,15 @@ class BoundedReader:
 class Task:
     """One prompt on its slot, whose cache holds the first ``cached`` ids of it. ``batch`` are evaluated in one call.
 
+    ``fed`` are ids that the answer has begun with, in a process that has died.
+
     ``image_tokens`` is what the image takes of the context beyond its ids. Times are those of ``perf_counter``;
     ``prefilled`` is None until the prompt has been evaluated.
     """
 
     request: Generate
     prompt: list[int]
+    fed: list[int]
     image: PromptImage | None
     image_tokens: int
     limit: int
@@ -169,7 +172,10 @@ class Answerer:
         try:
             prompts = zip(request.prompts, request.sizes, request.limits, strict=True)
             for index, (prompt, size, limit) in enumerate(prompts):
-                if self._answer(request, index, prompt, size, limit) == "cancelled":
+                if index < request.answered:
+                    continue
+                fed = request.fed if index == request.answered else []
+                if self._answer(request, index, prompt, fed, size, limit) == "cancelled":
                     return
         except (ParentGone, FrameError):
             raise
@@ -192,10 +198,13 @@ class Answerer:
             self._task = None
             self.busy = not over
 
-    def _answer(self, request: Generate, index: int, prompt: list[int], size: int, limit: int) -> FinishReason:
+    def _answer(
+        self, request: Generate, index: int, prompt: list[int], fed: list[int], size: int, limit: int
+    ) -> FinishReason:
         image = self._image_in(prompt, request)
         image_tokens = size - len(prompt)
-        slot, cached = self._pool.choose(prompt)
+        self._writer.begin()
+        slot, cached = self._pool.choose([*prompt, *fed])
         reuses_cache = self._format.reuses_prefix and image is None
         if not reuses_cache or request.sampling.prompt_logprobs:
             cached = 0
@@ -206,9 +215,10 @@ class Answerer:
             batch = self._no_batch()
         else:
             least = 0 if image is None else image.end + image_tokens
-            batch = self._evaluator.plan(size, cached, least, repeatable=repeatable)
+            total = size + len(fed) if self._format.reuses_prefix else size
+            batch = self._evaluator.plan(total, cached, least, repeatable=repeatable)
         self._connection.send(Started(size, 0 if batch else cached))
-        task = Task(request, prompt, image, image_tokens, limit, slot, cached, batch, time.perf_counter())
+        task = Task(request, prompt, fed, image, image_tokens, limit, slot, cached, batch, time.perf_counter())
         self._task = task
         tokens = 0
         reason: FinishReason = "length"
@@ -273,6 +283,7 @@ class Answerer:
 
         if Chooser.is_needed(sampling, constraint):
             chooser = Chooser(sampling, task.prompt, self._vocabulary, self._size, index, constraint)
+            chooser.resume(task.fed)
             with self._evaluator.choosing(chooser.choose):
                 self._generate_with(task, reader, chooser)
         else:
@@ -283,6 +294,9 @@ class Answerer:
         def put(events: list[Event]) -> None:
             self._writer.put(events if chooser is None else chooser.with_logprobs(events))
 
+        for fed in task.fed:
+            # What it completes is told already.
+            reader.feed(fed)
         token = self._prefill(task)
         task.prefilled = time.perf_counter()
         length = len(task.prompt)
@@ -291,6 +305,7 @@ class Answerer:
                 put(reader.end())
                 break
             events = reader.feed(token)
+            self._writer.feed(token)
             if reader.reason is None and chooser is not None and chooser.must_end():
                 events += reader.end()
             put(events)
@@ -313,6 +328,7 @@ class Answerer:
             lambda processed: self._report(task, processed),
             task.image,
             task.image_tokens,
+            fed=task.fed,
         )
         if task.request.progress:
             self._report(task, len(task.prompt) + task.image_tokens)

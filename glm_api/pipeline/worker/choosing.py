@@ -56,6 +56,14 @@ class Chooser:
         self._logprobs: deque[TokenLogprob] = deque()
         self.over = False
 
+    def resume(self, fed: list[int]) -> None:
+        """Go on behind ``fed``, the ids that were chosen before. Raises `GrammarError`."""
+        for token in fed:
+            self._sampler.resume(token)
+            if self._constraint is not None:
+                self._constraint.consume(token)
+        self._chosen = len(fed)
+
     @staticmethod
     def is_needed(sampling: Sampling, constraint: Constraint | None) -> bool:
         """Return whether chatglm_cpp's own choice of the likeliest id will not do."""

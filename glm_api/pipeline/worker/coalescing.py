@@ -7,10 +7,12 @@ than the tokens. A large model's tokens are further apart than `HOLD_SECONDS`, s
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol
 
-from glm_api.pipeline.frames import Event, Frame, Text, TokenLogprob
+import msgspec
+
+from glm_api.pipeline.frames import Event, Frame, Text, TokenLogprob, ToolArguments, ToolCallStarted
 
 HOLD_SECONDS = 0.005
 
@@ -31,16 +33,29 @@ class EventWriter:
         self._ids: list[int] = []
         self._logprobs: list[TokenLogprob] = []
         self._sent_at = 0.0
+        # What has been generated since the last event that told so.
+        self._fed: list[int] = []
 
-    def put(self, events: Iterable[Event]) -> None:
+    def feed(self, token: int) -> None:
+        """Take note that ``token`` has been generated; `put` gets what it completes."""
+        self._fed.append(token)
+
+    def begin(self) -> None:
+        """An answer begins."""
+        self._fed = []
+
+    def put(self, events: Sequence[Event]) -> None:
         """Send ``events``, or hold their text for a moment. Raises `ParentGone`."""
+        last = events[-1] if events else None
         for event in events:
             if isinstance(event, Text):
                 self._texts.append(event.text)
                 self._ids += event.ids
                 self._logprobs += event.logprobs
             else:
-                self.flush()
+                self._flush([])
+                if event is last and isinstance(event, ToolCallStarted | ToolArguments):
+                    event = msgspec.structs.replace(event, fed=self._taken())
                 self._connection.send(event)
         if self._texts and time.perf_counter() - self._sent_at >= HOLD_SECONDS:
             self.flush()
@@ -48,7 +63,15 @@ class EventWriter:
     def flush(self) -> None:
         """Send the text that was held. Raises `ParentGone`."""
         if self._texts:
-            joined = Text("".join(self._texts), self._ids, self._logprobs)
+            self._flush(self._taken())
+
+    def _taken(self) -> list[int]:
+        fed, self._fed = self._fed, []
+        return fed
+
+    def _flush(self, fed: list[int]) -> None:
+        if self._texts:
+            joined = Text("".join(self._texts), self._ids, self._logprobs, fed)
             # Cleared before it is sent, so that text that cannot be sent is not sent again.
             self._texts = []
             self._ids = []

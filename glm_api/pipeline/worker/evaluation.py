@@ -216,22 +216,26 @@ class Evaluator:
         image: PromptImage | None = None,
         image_tokens: int = 0,
         *,
+        fed: list[int] | None = None,
         choose_each: bool = False,
     ) -> int:
         """Evaluate ``prompt`` on ``slot``, which holds its first ``cached`` tokens, and return the answer's first id.
 
-        The first ``batch`` tokens are evaluated in one call, which discards what the slot holds. ``on_progress`` is
-        called from time to time with the number of evaluated tokens. ``choose_each``: the hook of `choosing` sees the
-        logits behind every token. Raises `Cancelled`; the slot keeps what it holds.
+        With ``fed``, the ids that the answer has begun with, evaluate these too, and return the id behind them. The
+        first ``batch`` tokens are evaluated in one call, which discards what the slot holds. ``on_progress`` is called
+        from time to time with the number of evaluated tokens. ``choose_each``: the hook of `choosing` sees the logits
+        behind every token. Raises `Cancelled`; the slot keeps what it holds.
         """
         cached_ids = slot.cached_ids
         del cached_ids[cached:]
         slot.stepped = slot.stepped or not cached_ids
-        total = len(prompt)
+        length = len(prompt)
+        ids = [*prompt, *(fed or ())]
+        total = len(ids)
         token = -1
         try:
             if batch:
-                token = self._evaluate_batch(slot, prompt, batch, image, image_tokens)
+                token = self._evaluate_batch(slot, ids, length, batch, image, image_tokens)
                 if len(cached_ids) == total:
                     return token
                 on_progress(len(cached_ids) + image_tokens)
@@ -240,7 +244,7 @@ class Evaluator:
             for position in range(first, total):
                 self._processed = position + image_tokens
                 choice = self._choice if choose_each or position == total - 1 else self._likeliest
-                token = self._step(slot, prompt[position], choice, image_tokens, total)
+                token = self._step(slot, ids[position], choice, image_tokens, length)
                 now = time.perf_counter()
                 if now - last_report >= PROGRESS_SECONDS:
                     last_report = now
@@ -255,16 +259,25 @@ class Evaluator:
         return self._step(slot, token, self._choice, image_tokens, prompt_length)
 
     def _evaluate_batch(
-        self, slot: Slot[ChatglmPipeline], prompt: list[int], tokens: int, image: PromptImage | None, image_tokens: int
+        self,
+        slot: Slot[ChatglmPipeline],
+        ids: list[int],
+        length: int,
+        tokens: int,
+        image: PromptImage | None,
+        image_tokens: int,
     ) -> int:
-        """Evaluate the first ``tokens`` of ``prompt`` in one call and return the id that follows them."""
+        """Evaluate the first ``tokens`` of ``ids`` in one call and return the id that follows them.
+
+        The prompt is the first ``length`` of ``ids``.
+        """
         slot.cached_ids.clear()
         slot.stepped = False
-        head = prompt[: tokens - image_tokens]
+        head = ids[: tokens - image_tokens]
         pixels = None if image is None else image.image
-        choice = self._choice if len(head) == len(prompt) else self._likeliest
+        choice = self._choice if len(head) == len(ids) else self._likeliest
         try:
-            token, seconds = self._evaluate(slot, head, pixels, choice, 0, len(prompt), batch=tokens)
+            token, seconds = self._evaluate(slot, head, pixels, choice, 0, length, batch=tokens)
         finally:
             self._batch = None
         if image is None:

@@ -67,6 +67,12 @@ class Sampler:
             and not sampling.prompt_logprobs
         )
 
+    def resume(self, token: int) -> None:
+        """Take note that ``token`` was chosen before."""
+        if not self._sampling.greedy:
+            self._random.random()
+        self._note(token)
+
     def choose(self, logits: Logits, forbidden: NDArray[np.bool_] | None = None) -> tuple[int, Logprobs | None]:
         """Choose an id and make it the likeliest of ``logits``, which are changed. Raises `NothingAllowed`.
 

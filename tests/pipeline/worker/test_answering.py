@@ -131,6 +131,7 @@ class Bench:
         image: bytes | None = None,
         sampling: Sampling = GREEDY,
         count: int = 1,
+        fed: list[int] | None = None,
     ) -> list[Event]:
         """Answer ``prompt``, ``count`` times; the client leaves before the evaluation number ``cancel_after``."""
         self.number += 1
@@ -144,7 +145,18 @@ class Bench:
         spec = output or OutputSpec(mode="text")
         size = self._size(prompt, image)
         self.answerer.answer(
-            Generate(self.number, [prompt] * count, [size] * count, [limit] * count, sampling, (), spec, image, False)
+            Generate(
+                self.number,
+                [prompt] * count,
+                [size] * count,
+                [limit] * count,
+                sampling,
+                (),
+                spec,
+                image,
+                False,
+                fed=fed or [],
+            )
         )
         bridge.abort(False)
         return [frame for frame in self.connection.sent if isinstance(frame, Event)]
@@ -290,6 +302,40 @@ def test_an_answer_with_a_seed_does_not_depend_on_the_cache(open_demo: OpenModel
         bench.evaluator.rates.note_batch(1, 1)
         assert answer(turn, seed) == second
         assert answer(prompt, seed) == first
+
+
+@pytest.mark.parametrize("family", ["chatglm", "chatglm3"])
+@pytest.mark.parametrize(
+    "sampling",
+    [GREEDY, Sampling(temperature=1.0, seed=3, frequency_penalty=0.5, repetition_penalty=1.2, min_tokens=20)],
+    ids=["greedy", "sampled"],
+)
+def test_an_answer_goes_on_behind_what_it_has_begun_with(
+    open_model: Callable[[str], OpenModel], family: str, sampling: Sampling
+) -> None:
+    bench = Bench(open_model(family), "step")
+    prompt = [10 + index for index in range(30)]
+    events = bench.run(prompt, 40, sampling=sampling)
+    texts = [event for event in events if isinstance(event, Text)]
+    fed = [token for event in texts for token in event.fed]
+    whole = "".join(event.text for event in texts)
+    for count in (1, 7, len(fed) - 1):
+        begun = reader_text(bench, fed[:count])
+        bench.run([100 + count] * 20, 2)
+        rest = bench.run(prompt, 40, sampling=sampling, fed=fed[:count])
+        assert begun + "".join(event.text for event in rest if isinstance(event, Text)) == whole
+        assert finished(rest).completion_tokens == finished(events).completion_tokens
+
+
+def reader_text(bench: Bench, ids: list[int]) -> str:
+    """The text that the answer ``ids`` completes."""
+    reader = bench.model.format.reader(OutputSpec(mode="text"), ())
+    return "".join(event.text for token in ids for event in reader.feed(token) if isinstance(event, Text))
+
+
+def finished(events: list[Event]) -> Finished:
+    assert isinstance(events[-1], Finished)
+    return events[-1]
 
 
 def test_the_cache_of_a_cancelled_prefill_is_reused(open_demo: OpenModel) -> None:
