@@ -216,6 +216,8 @@ def test_ctrl_c_ends_it_in_one_line(complete: Checkout, step: str) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # Where the tests run in the background, SIGINT may be ignored, and make would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as make:
         until((complete.path / "begun").exists)
         # As a terminal does: to all of them at once.
