@@ -20,8 +20,9 @@ FORMATS = ("date", "time", "date-time", "email", "uuid", "ipv4", "uri")
 def random_schema(chance: random.Random, depth: int = 2) -> dict[str, Any]:
     """A schema of any value."""
     kinds = ["string", "pattern", "format", "integer", "number", "range", "boolean", "null", "enum", "const", "types"]
+    kinds += ["exclusive", "multiple"]
     if depth:
-        kinds += ["array", "object", "object", "anyOf", "$ref", "dictionary"]
+        kinds += ["array", "tuple", "object", "object", "anyOf", "$ref", "dictionary"]
     match chance.choice(kinds):
         case "string":
             least = chance.randrange(4)
@@ -38,19 +39,29 @@ def random_schema(chance: random.Random, depth: int = 2) -> dict[str, Any]:
             least = chance.randrange(-50, 50)
             kind = chance.choice(["integer", "number"])
             return {"type": kind, "minimum": least, "maximum": least + chance.randrange(1, 100)}
+        case "exclusive":
+            least = chance.randrange(-50, 50)
+            bounds = {"exclusiveMinimum": least, "exclusiveMaximum": least + chance.randrange(2, 100)}
+            return {"type": chance.choice(["integer", "number"]), **bounds}
+        case "multiple":
+            return {"type": "integer", "multipleOf": chance.randrange(2, 10), "minimum": 0, "maximum": 1000}
         case "boolean" | "null" as kind:
             return {"type": kind}
         case "enum":
             values: list[Any] = chance.sample(WORDS, 3)
             return {"enum": values + chance.choice([[], [1, None, True]])}
         case "const":
-            return {"const": chance.choice(WORDS)}
+            word: Any = chance.choice(WORDS)
+            return {"const": chance.choice([word, word, [word, 1.5], {word: {"a": None}}])}
         case "types":
             return {"type": chance.sample(["string", "integer", "boolean", "null"], 2)}
         case "array":
             least = chance.randrange(3)
             bounds = chance.choice([{}, {"minItems": least, "maxItems": least + chance.randrange(1, 4)}])
             return {"type": "array", "items": random_schema(chance, depth - 1)} | bounds
+        case "tuple":
+            items = [random_schema(chance, depth - 1) for _ in range(chance.randrange(1, 3))]
+            return {"type": "array", "prefixItems": items, "items": False, "minItems": chance.randrange(len(items) + 1)}
         case "anyOf":
             return {"anyOf": [random_schema(chance, depth - 1) for _ in range(chance.randrange(1, 4))]}
         case "dictionary":
@@ -84,6 +95,37 @@ def random_parameters(seed: int) -> dict[str, Any]:
         ]
     )
     return {**random_object(chance), "$defs": {"shared": shared}}
+
+
+def bounded(schema: Any) -> Any:
+    """Return ``schema`` with a bound for each string, array, number and dictionary that has none.
+
+    A small model that repeats itself comes to an end then.
+    """
+    if isinstance(schema, list):
+        return [bounded(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: _bounded_under(key, value) for key, value in schema.items()}
+    kinds = schema.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if "string" in kinds and "pattern" not in schema and schema.get("format", "email") in ("email", "uri"):
+        schema.setdefault("maxLength", schema.get("minLength", 0) + 12)
+    if "array" in kinds and "prefixItems" not in schema:
+        schema.setdefault("maxItems", schema.get("minItems", 0) + 2)
+    if {"integer", "number"} & set(kinds) and not {"minimum", "exclusiveMinimum"} & schema.keys():
+        schema |= {"minimum": -1000, "maximum": 1000}
+    if "number" in kinds:
+        schema.setdefault("multipleOf", 0.25)
+    if isinstance(schema.get("additionalProperties"), dict):
+        schema.setdefault("maxProperties", 2)
+    return schema
+
+
+def _bounded_under(key: str, value: Any) -> Any:
+    if key in ("properties", "$defs"):
+        return {name: bounded(inner) for name, inner in value.items()}
+    return bounded(value) if key in ("items", "prefixItems", "anyOf", "additionalProperties") else value
 
 
 # Schemas of the kinds that the JSON Schema Test Suite and JSONSchemaBench have, each with what it is about.
@@ -235,6 +277,156 @@ KINDS: dict[str, Any] = {
         "$defs": {"b": {"type": "null"}},
     },
     "definitions": {"$schema": DRAFT_7, "$ref": "#/definitions/a", "definitions": {"a": {"type": "boolean"}}},
+    "bounds in a reference": {
+        "type": "array",
+        "items": {"$ref": "#/definitions/percent"},
+        "minItems": 2,
+        "maxItems": 3,
+        "definitions": {"percent": {"type": "integer", "minimum": 0, "maximum": 100}},
+    },
+    "references in references": {
+        "$ref": "#/$defs/a",
+        "$defs": {
+            "a": {"type": "object", "properties": {"b": {"$ref": "#/$defs/b"}}, "required": ["b"]},
+            "b": {"type": "array", "items": {"$ref": "#/$defs/c"}, "maxItems": 2},
+            "c": {"anyOf": [{"type": "null"}, {"type": "boolean"}]},
+        },
+    },
+    "an optional value that may be null": {
+        "type": "object",
+        "properties": {"a": {"type": ["integer", "null"], "minimum": 1, "maximum": 9}, "b": {"type": ["null"]}},
+        "required": ["a"],
+        "additionalProperties": False,
+    },
+    "many optional properties": {
+        "type": "object",
+        "properties": {f"p{number}": {"type": "boolean"} for number in range(12)},
+        "additionalProperties": False,
+    },
+    "anyOf in anyOf": {
+        "anyOf": [
+            {"anyOf": [{"const": "a"}, {"type": "integer", "minimum": 10, "maximum": 20}]},
+            {"type": "array", "items": {"anyOf": [{"type": "null"}, {"const": "b"}]}, "maxItems": 2},
+        ]
+    },
+    "enum of numbers": {"type": "number", "enum": [0, 1, 1.5, -2e3]},
+    "enum with a type that narrows it": {"type": "string", "enum": ["a", 1, None, "é"]},
+    "an exact length": {"type": "string", "minLength": 5, "maxLength": 5},
+    "a time": {"type": "object", "properties": {"at": {"type": "string", "format": "date-time"}}, "required": ["at"]},
+    "identifiers": {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "format": "uuid"},
+            "host": {"type": "string", "format": "ipv4"},
+            "day": {"type": "string", "format": "date"},
+        },
+        "required": ["id", "host", "day"],
+        "additionalProperties": False,
+    },
+    "a package": {
+        "$schema": DRAFT_7,
+        "title": "A package",
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "pattern": "^[a-z][a-z0-9-]{0,15}$"},
+            "version": {"type": "string", "pattern": "^\\d{1,2}\\.\\d{1,2}\\.\\d{1,2}$", "default": "1.0.0"},
+            "private": {"type": "boolean", "default": False},
+            "scripts": {
+                "type": "object",
+                "properties": {name: {"$ref": "#/definitions/script"} for name in ("build", "test")},
+                "additionalProperties": False,
+            },
+            "license": {"anyOf": [{"enum": ["MIT", "Apache-2.0"]}, {"type": "null"}]},
+        },
+        "required": ["name", "version"],
+        "additionalProperties": False,
+        "definitions": {"script": {"type": "string", "minLength": 1, "maxLength": 20}},
+    },
+    "a deployment": {
+        "type": "object",
+        "properties": {
+            "apiVersion": {"const": "apps/v1"},
+            "kind": {"const": "Deployment"},
+            "spec": {
+                "type": "object",
+                "properties": {
+                    "replicas": {"type": "integer", "minimum": 0, "maximum": 20},
+                    "containers": {
+                        "type": "array",
+                        "minItems": 1,
+                        "maxItems": 2,
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                "image": {"type": "string", "pattern": "^[a-z]{1,8}:[0-9]{1,3}$"},
+                                "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+                                "pull": {"enum": ["Always", "Never"]},
+                            },
+                            "required": ["image"],
+                            "additionalProperties": False,
+                        },
+                    },
+                },
+                "required": ["replicas", "containers"],
+                "additionalProperties": False,
+            },
+        },
+        "required": ["apiVersion", "kind", "spec"],
+        "additionalProperties": False,
+    },
+    "an event": {
+        "description": "A click",
+        "type": "object",
+        "properties": {
+            "event": {"enum": ["click", "scroll"]},
+            "x": {"type": "integer", "minimum": 0, "maximum": 4096},
+            "y": {"type": "integer", "minimum": 0, "maximum": 4096},
+            "target": {"type": ["string", "null"], "maxLength": 10},
+        },
+        "required": ["event", "x", "y"],
+        "additionalProperties": False,
+    },
+    "a place on a map": {
+        "type": "object",
+        "properties": {
+            "type": {"const": "Point"},
+            "coordinates": {
+                "type": "array",
+                "prefixItems": [
+                    {"type": "integer", "minimum": -180, "maximum": 180},
+                    {"type": "integer", "minimum": -90, "maximum": 90},
+                ],
+                "items": False,
+                "minItems": 2,
+            },
+        },
+        "required": ["type", "coordinates"],
+        "additionalProperties": False,
+    },
+    "an order": {
+        "type": "object",
+        "properties": {
+            "订单号": {"type": "string", "pattern": "^[A-Z]{2}[0-9]{6}$"},
+            "状态": {"enum": ["待付款", "已发货", "已完成"]},
+            "商品": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 2,
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "名": {"type": "string", "pattern": "^[\u4e00-\u9fff]{2,4}$"},
+                        "数量": {"type": "integer", "minimum": 1, "maximum": 99},
+                    },
+                    "required": ["名", "数量"],
+                    "additionalProperties": False,
+                },
+            },
+            "备注": {"type": ["string", "null"], "maxLength": 8},
+        },
+        "required": ["订单号", "状态", "商品"],
+        "additionalProperties": False,
+    },
     "a tree of menus": {
         "type": "object",
         "properties": {
