@@ -31,13 +31,10 @@ from glm_api.pipeline.worker import bridge, coalescing, evaluation
 from glm_api.pipeline.worker.answering import Answerer
 from glm_api.pipeline.worker.bridge import _C
 from glm_api.pipeline.worker.connection import ParentGone
-from glm_api.pipeline.worker.constraints import Constraint, Constraints
 from glm_api.pipeline.worker.evaluation import ChatglmPipeline, Evaluator
 from glm_api.pipeline.worker.images import decode_image
-from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.slots import SlotPool
 from glm_api.pipeline.worker.threads import ThreadChooser
-from glm_api.pipeline.worker.vocabulary import read_vocabulary
 from tests.support.model_files.fixtures import OpenModel
 
 GREEDY = Sampling(temperature=0.0)
@@ -112,15 +109,12 @@ class Bench:
         )
         pool: SlotPool[ChatglmPipeline] = SlotPool(slots, lambda: next(spare), self.pipelines[0])
         self.size = self.reference.model.config.vocab_size
+        tokenizer = model.tokenizer
+        compile_grammar = tokenizer.constraints.compile
         self.answerer = Answerer(
-            self.connection, model.format, pool, self.evaluator, model.tokenizer, self.size, self.compile_grammar
+            self.connection, model.format, pool, self.evaluator, tokenizer, self.size, compile_grammar
         )
         self.number = 0
-
-    def compile_grammar(self, grammar: str) -> Constraint:
-        vocabulary = read_vocabulary(inspect(self.model.path))
-        tokenizer = self.model.tokenizer
-        return Constraints(vocabulary, self.size, tokenizer.end_ids, tokenizer.encode).compile(grammar)
 
     def run(
         self,

@@ -1,22 +1,17 @@
-"""Answers of the real model whose ids are chosen by sampling parameters and grammars."""
+"""Answers of the real model whose ids are chosen by sampling parameters."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 
-from glm_api.pipeline.formats.call_grammar import Rules, json_value
-from glm_api.pipeline.frames import Event, Failed, Finished, PromptLogprobs, Text, TokenLogprob
+from glm_api.pipeline.frames import Event, Finished, PromptLogprobs, Text, TokenLogprob
 from glm_api.pipeline.job import Sampling
-from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker import bridge
 from glm_api.pipeline.worker.bridge import _C
 from tests.support.model_files.fixtures import OpenModel
-from tests.support.schemas import random_parameters
 
 from .test_answering import Bench, ids_of
 
@@ -125,21 +120,3 @@ def test_a_mask_that_leaves_nothing_ends_the_answer_and_is_logged(
     events = bench.run(prompt, 10, sampling=greedy(allowed_token_ids=(end,), min_tokens=3))
     assert last(events).reason == "stop"
     assert capfd.readouterr().out == "An answer ended early: no token may follow.\n"
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0])
-@pytest.mark.parametrize("seed", range(20))
-def test_json_that_came_to_its_end_fits_its_schema(bench: Bench, seed: int, temperature: float) -> None:
-    schema = random_parameters(seed)
-    rules = Rules()
-    grammar = rules.text(rules.rule(json_value(schema)))
-    tokenizer = bench.model.tokenizer
-    prompt = [*tokenizer.prefix, tokenizer.role("user"), *tokenizer.encode("\nhello"), tokenizer.role("assistant")]
-    sampling = Sampling(temperature=temperature, top_p=1.0, seed=seed)
-    events = bench.run(prompt, 300, sampling=sampling, output=OutputSpec(mode="text", grammar=grammar))
-    assert not any(isinstance(event, Failed) for event in events)
-    text = "".join(event.text for event in events if isinstance(event, Text))
-    if last(events).reason == "stop":
-        jsonschema.validate(json.loads(text), schema)
-    else:
-        assert last(events).completion_tokens == 300
