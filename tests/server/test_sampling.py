@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
 
-from tests.support.server import Server
+from tests.support.processes import until
+from tests.support.server import Serve, Server
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -35,6 +38,58 @@ def test_a_seed_makes_answers_repeatable(demo: Server) -> None:
     assert texts(demo, 42) == first
     assert texts(demo, 43) != first
     assert texts(demo) != first
+
+
+QUESTIONS = (
+    "Tell me a story about a robot.",
+    "What is the capital of France?",
+    "讲个笑话",
+    "How do I bake bread?",
+    "Count from 1 to 10.",
+)
+
+
+def seeded(number: int) -> tuple[str, dict[str, Any]]:
+    """One of fifty sampled requests: its path and its body. Ten are completions, twenty go on with a chat."""
+    question = QUESTIONS[number % 5]
+    sampling = {"seed": number, "temperature": (1, 1.25, 1.5, 1.75, 2)[number // 10], "top_p": (1, 0.95)[number % 2]}
+    if number % 5 == 4:
+        # Ids in no order, and many of them: there a small difference changes the answer most often.
+        prompt = [300 + (place * place + 17 * number) % 2700 for place in range(200 + number)]
+        return TEXT, {"prompt": prompt, "max_tokens": 20, **sampling}
+    messages = [{"role": "user", "content": question}]
+    if number // 5 % 2:
+        messages += [{"role": "assistant", "content": "我不知道。"}, {"role": "user", "content": "Say more."}]
+    return CHAT, {"messages": messages, "max_tokens": 20, **sampling}
+
+
+def answer(server: Server, number: int) -> tuple[str, int]:
+    """The answer to this request, and how many tokens of the prompt the cache did not have."""
+    path, body = seeded(number)
+    given = ask(server, path, **body)
+    [choice], usage = given["choices"], given["usage"]
+    text = choice["text"] if path == TEXT else choice["message"]["content"]
+    return text, usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"]
+
+
+def test_a_seed_holds_with_and_without_the_cache_and_over_a_restart(serve: Serve) -> None:
+    server = serve(cache_slots="1")
+    texts = []
+    for number in range(50):
+        fresh, evaluated = answer(server, number)
+        assert evaluated > 1
+        assert answer(server, number) == (fresh, 1)
+        texts.append(fresh)
+    assert len(set(texts)) >= 25
+    os.kill(server.children()["pipeline"], signal.SIGKILL)
+    until(lambda: server.health() == 503)
+    until(lambda: server.health() == 200)
+    for number, text in enumerate(texts):
+        path, body = seeded(number)
+        if path == TEXT:
+            # A cache that was made in two parts.
+            ask(server, path, prompt=body["prompt"][:100], max_tokens=1)
+        assert answer(server, number)[0] == text
 
 
 @pytest.mark.parametrize("stream", [False, True])
