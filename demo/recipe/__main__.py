@@ -1,4 +1,4 @@
-"""Make the demo model: tokenizer, training, export, parity fixture. Run from the repository's root."""
+"""Make the demo model: tokenizer, training, export, parity fixtures. Run from the repository's root."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from .export import write_ggml
-from .parity import write_fixture
+from .parity import write_fixtures
 from .tokenizer import train_tokenizer
 from .train import train
 
@@ -32,7 +32,7 @@ def main() -> None:
     model, record = train(tokenizer, arguments.minutes, checkpoint, arguments.workers)
     (arguments.build / "training.json").write_text(json.dumps(record, indent=2) + "\n")
     write_ggml(arguments.output, model, tokenizer)
-    write_fixture(arguments.output, arguments.output.with_name("parity.json"))
+    write_fixtures(arguments.output, arguments.output.parent)
     print(f"{arguments.output}: {arguments.output.stat().st_size:,} bytes")
 
 
