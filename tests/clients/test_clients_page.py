@@ -19,6 +19,7 @@ PATIENCE = 120
 COUNTED = re.escape(", ".join(map(str, range(1, 11))))
 CALLED = r"(?s)get_weather.*Paris.*17"
 SAID = r"\S"
+PARSED = "answer='Paris'"
 
 # The expected output of the code under each heading, one pattern for each piece.
 PRINTS = {
@@ -26,12 +27,13 @@ PRINTS = {
     "Chat": [SAID],
     "Streams": [COUNTED],
     "Tools": [CALLED],
+    "Structured outputs": [PARSED],
     "asyncio": [SAID],
     "Responses": ["Paris"],
     "Chat in JavaScript": [SAID],
     "Streams in JavaScript": [COUNTED],
     "Tools in JavaScript": [CALLED],
-    "LangChain": [CALLED],
+    "LangChain": [CALLED, PARSED],
     "LiteLLM": [COUNTED],
     "llm": [COUNTED, CALLED],
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import openai
 import pytest
@@ -207,15 +207,70 @@ class GetWeather(BaseModel):
     city: str = Field(description="City name")
 
 
-def test_calls_are_parsed_into_pydantic_models(client: OpenAI) -> None:
-    parsed = client.chat.completions.parse(
-        model=MODEL,
-        messages=[user(PARIS)],
-        tools=[pydantic_function_tool(GetWeather, name="get_weather")],
-        temperature=0,
-    )
+class River(BaseModel):
+    name: Annotated[str, Field(pattern="^[A-Z][a-z]{2,8}$")]
+    navigable: bool
+
+
+class City(BaseModel):
+    """A city, of fields of all kinds."""
+
+    name: Annotated[str, Field(max_length=20)]
+    climate: Literal["mild", "hot", "cold"]
+    population: Annotated[int, Field(ge=0, le=100_000_000)]
+    rivers: Annotated[list[River], Field(min_length=1, max_length=2)]
+    mayor: Annotated[str, Field(max_length=20)] | None
+
+
+class Capital(BaseModel):
+    """What the demo model was trained to answer in JSON."""
+
+    answer: str
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_calls_are_parsed_into_pydantic_models(client: OpenAI, stream: bool) -> None:
+    request: dict[str, Any] = {
+        "model": MODEL,
+        "messages": [user(PARIS)],
+        "tools": [pydantic_function_tool(GetWeather, name="get_weather")],
+        "temperature": 0,
+    }
+    if stream:
+        with client.chat.completions.stream(**request) as events:
+            done = [event for event in events if event.type == "tool_calls.function.arguments.done"]
+            parsed = events.get_final_completion()
+        assert [event.parsed_arguments for event in done] == [GetWeather(city="Paris")]
+    else:
+        parsed = client.chat.completions.parse(**request)
     [call] = parsed.choices[0].message.tool_calls or []
     assert call.function.parsed_arguments == GetWeather(city="Paris")
+
+
+@pytest.mark.parametrize("temperature", [0, 1, 2])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_answers_are_parsed_into_pydantic_models(client: OpenAI, stream: bool, temperature: float) -> None:
+    request: dict[str, Any] = {"model": MODEL, "messages": [user(PARIS)], "temperature": temperature, "seed": 1}
+    if stream:
+        with client.chat.completions.stream(**request, response_format=City) as events:
+            pieces = [event.delta for event in events if event.type == "content.delta"]
+            message = events.get_final_completion().choices[0].message
+        assert len(pieces) > 1
+        assert "".join(pieces) == message.content
+    else:
+        message = client.chat.completions.parse(**request, response_format=City).choices[0].message
+    assert isinstance(message.parsed, City)
+
+
+def test_a_parsed_answer_says_what_the_model_knows(client: OpenAI) -> None:
+    question = user("What is the capital of France?")
+    parsed = client.chat.completions.parse(model=MODEL, messages=[question], temperature=0, response_format=Capital)
+    assert parsed.choices[0].message.parsed == Capital(answer="Paris")
+
+
+def test_a_parsed_answer_that_is_cut_is_told_apart(client: OpenAI) -> None:
+    with pytest.raises(openai.LengthFinishReasonError):
+        client.chat.completions.parse(model=MODEL, messages=[user(PARIS)], max_tokens=5, response_format=City)
 
 
 def test_several_choices(client: OpenAI, counted: str) -> None:
@@ -334,6 +389,35 @@ def test_a_response_calls_a_function_and_answers_from_its_result(client: OpenAI)
     result = '{"temperature": 17, "condition": "cloudy"}'
     said += [call.model_dump(), {"type": "function_call_output", "call_id": call.call_id, "output": result}]
     assert "17" in client.responses.create(input=said, **request).output_text
+
+
+@pytest.mark.parametrize("temperature", [0, 1, 2])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_response_is_parsed_into_a_pydantic_model(client: OpenAI, stream: bool, temperature: float) -> None:
+    request: dict[str, Any] = {"model": MODEL, "input": PARIS, "temperature": temperature}
+    if stream:
+        with client.responses.stream(**request, text_format=City) as events:
+            pieces = [event.delta for event in events if event.type == "response.output_text.delta"]
+            response = events.get_final_response()
+        assert len(pieces) > 1
+        assert "".join(pieces) == response.output_text
+    else:
+        response = client.responses.parse(**request, text_format=City)
+    assert isinstance(response.output_parsed, City)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_call_of_a_response_is_parsed_into_a_pydantic_model(client: OpenAI, stream: bool) -> None:
+    tool = pydantic_responses_function_tool(GetWeather, name="get_weather")
+    request: dict[str, Any] = {"model": MODEL, "input": PARIS, "temperature": 0, "tools": [tool]}
+    if stream:
+        with client.responses.stream(**request) as events:
+            response = events.get_final_response()
+    else:
+        response = client.responses.parse(**request)
+    [call] = response.output
+    assert call.type == "function_call"
+    assert call.parsed_arguments == GetWeather(city="Paris")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
