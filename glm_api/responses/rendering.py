@@ -132,8 +132,11 @@ def to_json(response: ResponseObject, answer: Answer) -> dict[str, Any]:
     status = final_status(answer)
     calls = [call_item("completed", call.id, call.name, call.arguments) for call in answer.calls]
     part = text_part(answer.text, answer.logprobs)
-    message = [message_item(status, [part])] if answer.text or not calls else []
-    return response.to_json(status, [*message, *calls], answer)
+    message = [message_item("completed", [part])] if answer.text or not calls else []
+    output = [*message, *calls]
+    # Only the last item can be cut.
+    output[-1]["status"] = status
+    return response.to_json(status, output, answer)
 
 
 class ResponseStream:

@@ -277,6 +277,17 @@ def test_a_truncated_answer_is_incomplete(sdk: OpenAI, fake: FakePipeline) -> No
     assert last.type == "response.incomplete"
 
 
+def test_only_the_last_item_of_a_truncated_answer_is_incomplete(sdk: OpenAI, fake: FakePipeline) -> None:
+    fake.scripts = [[*text("Let me see."), *call("f", '{"a"'), Finished("length", 4, 1.0, 1.0, 0, 10)]]
+    tools: Any = [TOOL]
+    body = sdk.responses.create(model="x", input="Hi", tools=tools)
+    last = list(sdk.responses.create(model="x", input="Hi", tools=tools, stream=True))[-1]
+    assert last.type == "response.incomplete"
+    for response in (body, last.response):
+        statuses = [getattr(item, "status", None) for item in response.output]
+        assert statuses == ["completed", "incomplete"]
+
+
 def test_a_stream_that_fails_ends_with_a_failed_response(sdk: OpenAI, fake: FakePipeline) -> None:
     fake.scripts = [[*text("Once"), EngineError("It died.")]]
     last = list(sdk.responses.create(model="x", input="Hi", stream=True))[-1]

@@ -46,6 +46,42 @@ def test_calls_fit_or_are_cut(demo: Server, seed: int) -> None:
             jsonschema.validate(json.loads(call["function"]["arguments"]), functions[call["function"]["name"]])
 
 
+WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+@pytest.mark.parametrize("tool_choice", ["auto", "required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_a_call_that_is_cut_shows_none_of_its_syntax(demo: Server, tool_choice: Any) -> None:
+    tools = [{"type": "function", "function": {"name": n, "parameters": WEATHER}} for n in ("get_weather", "get_time")]
+    lengths = []
+    for most in range(1, 14):
+        asked = chat("What is the weather in Paris?", max_tokens=most, tools=tools, tool_choice=tool_choice)
+        (choice,) = demo.http.post("/v1/chat/completions", json=asked).json()["choices"]
+        message = choice["message"]
+        assert not message["content"]
+        calls = [call["function"] for call in message.get("tool_calls", [])]
+        assert [call["name"] for call in calls] in ([], ["get_weather"])
+        lengths.append(sum(len(call["arguments"]) for call in calls))
+        if choice["finish_reason"] != "length":
+            assert choice["finish_reason"] == "tool_calls"
+            assert json.loads(calls[0]["arguments"]) == {"city": "Paris"}
+            assert most > 3
+            break
+        deltas = [choice["delta"] for choice in streamed(demo, asked)]
+        assert not any(delta.get("content") for delta in deltas)
+        parts = [call["function"] for delta in deltas for call in delta.get("tool_calls", [])]
+        assert "".join(part["arguments"] for part in parts) == "".join(call["arguments"] for call in calls)
+        assert [part["name"] for part in parts if "name" in part] == [call["name"] for call in calls]
+    assert lengths == sorted(lengths)
+    assert lengths[-1] == len('{"city": "Paris"}')
+
+
+def streamed(server: Server, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """The choices of all chunks of a chat completion."""
+    answer = server.http.post("/v1/chat/completions", json={**asked, "stream": True})
+    events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: {")]
+    return [choice for event in events for choice in json.loads(event)["choices"]]
+
+
 @pytest.mark.parametrize(
     ("demand", "answers"),
     [({"choice": ["yes", "no"]}, ("yes", "no")), ({"regex": "[ab]{2}"}, ("aa", "ab", "ba", "bb"))],

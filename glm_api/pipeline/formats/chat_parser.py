@@ -7,7 +7,8 @@ A segment begins with a line of metadata (the header), which is empty for text a
     header -> call                     the line names a tool, and the body begins like a call
     call   -> text                     the body is not that of a call, and no part of it has been sent
 
-Text is sent at once. Only a header that may still become a tool's name waits.
+Text is sent at once. Only a header that may still become a tool's name waits. If the answer is cut meanwhile, such a
+header is neither text nor a call: nothing of it is sent.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class ChatParser:
         if self.reason is not None:
             return []
         if token in self._end_ids:
-            events = self.finish()
+            events = self._finish(cut=False)
             self.reason = self.reason or ("tool_calls" if self._calls else "stop")
             return events
         self._ids.append(token)
@@ -74,9 +75,12 @@ class ChatParser:
         return self._take_events(over=self.reason is not None)
 
     def finish(self) -> list[Event]:
+        return self._finish(cut=True)
+
+    def _finish(self, cut: bool) -> list[Event]:
         if self.reason is None and not self._finished:
             self._finished = True
-            self._close_segment()
+            self._close_segment(cut)
             self._show(self._filter.flush())
             if self._filter.stopped or (self._body is not None and self._body.complete):
                 self._stop()
@@ -152,8 +156,8 @@ class ChatParser:
         if arguments:
             self._events.append(ToolArguments(self._calls - 1, arguments, self._take_ids()))
 
-    def _close_segment(self) -> None:
-        """End the segment: by a role id, by an end id, or because the answer was cut."""
+    def _close_segment(self, cut: bool = False) -> None:
+        """End the segment: by a role id, by an end id, or because the answer was ``cut``."""
         if self.reason is not None:
             return
         if self._in_header and self._header.strip():
@@ -161,7 +165,7 @@ class ChatParser:
             if self._held and newline and line.strip() in self._names:
                 self._open_call(line.strip())
                 self._give_arguments("")
-            elif not self._only_calls:
+            elif not (self._only_calls or (cut and not newline)):
                 self._begin_text()
         elif self._body is not None:
             arguments = self._body.close()

@@ -186,8 +186,18 @@ def test_an_incomplete_character_is_replaced_when_text_follows(family: str) -> N
 
 
 @both
-def test_a_cut_header_is_text(family: str) -> None:
-    assert Answer(family, ["get_wea"]).text == "get_wea"
+@pytest.mark.parametrize("before", [[], ["\n", "Let me see.", "<|assistant|>"]])
+@pytest.mark.parametrize("cut", ["g", "get", " get_wea", "get_weather", "get_weather \t"])
+def test_a_header_that_is_cut_while_it_may_name_a_tool_is_not_shown(family: str, before: list[str], cut: str) -> None:
+    answer = Answer(family, [*before, cut])
+    assert (answer.text, answer.calls, answer.reason) == ("Let me see." if before else "", [], None)
+    assert ids_of(answer.events) == answer.ids
+
+
+@both
+def test_a_header_that_is_cut_when_it_cannot_name_a_tool_is_text(family: str) -> None:
+    assert Answer(family, ["got_wea"]).text == "got_wea"
+    assert Answer(family, ["get_weather\n"]).text == "get_weather\n"
 
 
 @both
