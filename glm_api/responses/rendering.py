@@ -159,6 +159,9 @@ class ResponseStream:
 
     def _one(self, event: Event) -> str:
         match event:
+            case Text(text="") if not self._is_text_open:
+                # White space in front of a text, or what follows a call, makes no message.
+                return ""
             case Text():
                 opened = self._open_text()
                 return opened + (self._told_delta(event) if event.logprobs else self._delta(event.text))
@@ -215,8 +218,12 @@ class ResponseStream:
         place = {"item_id": item["id"], "output_index": self._index}
         return {**place, "content_index": 0} if item["type"] == "message" else place
 
+    @property
+    def _is_text_open(self) -> bool:
+        return self._open is not None and self._open["type"] == "message"
+
     def _open_text(self) -> str:
-        if self._open is not None and self._open["type"] == "message":
+        if self._is_text_open:
             return ""
         closed = self._close("completed")
         item = message_item("in_progress", [])

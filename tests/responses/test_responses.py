@@ -185,6 +185,7 @@ SCRIPTS: list[Script] = [
     call("f", '{"a"', ": 1}"),
     [*text("Let me see."), *call("f", "{}")],
     [*call("f", "{}"), *text("Done.")],
+    [Text("", [7]), *call("f", "{}"), Text("", [7])],
     [],
 ]
 
@@ -203,6 +204,7 @@ def test_the_last_event_of_a_stream_has_the_body(sdk: OpenAI, fake: FakePipeline
     last = seen[-1]
     assert last.type == "response.completed"
     assert last.response.output_text == body.output_text
+    assert sorted(item.type for item in last.response.output) == sorted(item.type for item in body.output)
     added = "".join(event.delta for event in seen if event.type == "response.output_text.delta")
     assert added == body.output_text
     arguments = "".join(event.delta for event in seen if event.type == "response.function_call_arguments.delta")
