@@ -11,6 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
 from glm_api.backend.errors import PromptError
@@ -60,6 +61,14 @@ def structured_grammar(tokenizer: Tokenizer, structured: StructuredOutput, openi
     return rules.text(f"{opening} {text}")
 
 
+@dataclass(frozen=True, slots=True)
+class HeldAnswer:
+    """The grammar of an answer with tools. ``opening`` begins the body of a forced call; it belongs in the prompt."""
+
+    grammar: str
+    opening: str = ""
+
+
 class ToolGrammars:
     """Makes the grammars of the answers of one family with tools."""
 
@@ -70,63 +79,63 @@ class ToolGrammars:
         # For the next request of the same client; agents send the same tools each time.
         self._closest_hold = functools.lru_cache(maxsize=256)(self._find_closest_hold)
 
-    def schemas(
+    def hold(
         self,
         tools: Sequence[Tool],
         choice: ToolChoice,
         structured: StructuredOutput | None = None,
         forced: str | None = None,
-    ) -> dict[str, Schema]:
-        """Return the schema to which the arguments of each of ``tools`` can be held; usually the declared one.
+    ) -> HeldAnswer:
+        """Return the grammar of an answer that may call ``tools``, or must, as ``choice`` says.
 
-        Raises `PromptError` for a ``strict`` tool and for a ``structured`` answer that cannot be enforced.
+        Calls are held to the declared schemas as closely as can be. ``forced`` is the tool whose call the prompt
+        begins. Raises `PromptError` for a ``strict`` tool and for a ``structured`` answer that cannot be enforced.
         """
         if structured is not None:
             structured_grammar(self._tokenizer, structured, self._syntax.opening)
         try:
             declared = {tool.name: self._schema(tool, Hold.FULLY) for tool in tools}
-            if self._tokenizer.refusal(self.grammar(declared, choice, structured, forced)) is None:
-                return declared
+            answer = self._answer(declared, choice, structured, forced)
+            if self._tokenizer.refusal(answer.grammar) is None:
+                return answer
         except Unenforceable:
             pass
-        held = self._held(tools)
-        if (reason := self._tokenizer.refusal(self.grammar(held, choice, structured, forced))) is None:
-            return held
+        answer = self._answer(self._closest_schemas(tools), choice, structured, forced)
+        if (reason := self._tokenizer.refusal(answer.grammar)) is None:
+            return answer
         for tool in tools:
             if tool.strict:
                 raise PromptError(_message(reason), tool.param)
         self._tell(reason)
-        return {tool.name: self._schema(tool, Hold.OBJECT) for tool in tools}
+        return self._answer({tool.name: self._schema(tool, Hold.OBJECT) for tool in tools}, choice, structured, forced)
 
-    def grammar(
-        self,
-        tools: Mapping[str, Schema],
-        choice: ToolChoice,
-        structured: StructuredOutput | None = None,
-        forced: str | None = None,
-    ) -> str:
-        """Return the grammar of an answer that may call ``tools``, or must, as ``choice`` says.
-
-        ``forced`` is the tool whose call the prompt has begun.
-        """
+    def _answer(
+        self, tools: Mapping[str, Schema], choice: ToolChoice, structured: StructuredOutput | None, forced: str | None
+    ) -> HeldAnswer:
+        """Return the grammar of an answer whose calls of ``tools`` have arguments of these schemas."""
         rules, syntax = Rules(), self._syntax
         next_segment = f"<[{self._tokenizer.role('assistant')}]>"
-        call = rules.choice([syntax.write_call(rules, name, schema) for name, schema in tools.items()])
         parallel = choice.parallel and choice.name is None
+        opening = forced_call = ""
+        if forced is not None:
+            opening, forced_call = syntax.write_forced_call(rules, tools[forced])
+            if not parallel:
+                return HeldAnswer(rules.text(forced_call), opening)
+        call = rules.choice([syntax.write_call(rules, name, schema) for name, schema in tools.items()])
         further_calls = f"({next_segment} {call})*" if parallel else ""
         if forced is not None:
-            return rules.text(f"{syntax.write_forced_call(rules, tools[forced])} {further_calls}")
+            return HeldAnswer(rules.text(f"{forced_call} {further_calls}"), opening)
         only_calls = f"{call} {further_calls}"
         if choice.mode == "required":
-            return rules.text(only_calls)
+            return HeldAnswer(rules.text(only_calls))
         if structured is not None:
             text = _structured(rules, structured, stripped=True)
-            return rules.text(f"{syntax.opening} {text} | {only_calls}")
+            return HeldAnswer(rules.text(f"{syntax.opening} {text} | {only_calls}"))
         text = rules.terminal(free_text(tools))
         if parallel:
             segment = rules.choice([f"{text}?", call])
-            return rules.text(f"{segment} ({next_segment} {segment})*")
-        return rules.text(f"{text}? ({next_segment} {text}?)* ({next_segment} {call})? | {call}")
+            return HeldAnswer(rules.text(f"{segment} ({next_segment} {segment})*"))
+        return HeldAnswer(rules.text(f"{text}? ({next_segment} {text}?)* ({next_segment} {call})? | {call}"))
 
     def _schema(self, tool: Tool, hold: Hold) -> Schema:
         if hold is Hold.OBJECT:
@@ -134,7 +143,7 @@ class ToolGrammars:
         schema = schemas.arguments(json.loads(tool.parameters))
         return schemas.prepared(schema) if hold is Hold.FULLY else schemas.relaxed(schema)
 
-    def _held(self, tools: Sequence[Tool]) -> dict[str, Schema]:
+    def _closest_schemas(self, tools: Sequence[Tool]) -> dict[str, Schema]:
         held: dict[str, Schema] = {}
         until = time.monotonic() + TRIALS_SECONDS
         for tool in tools:

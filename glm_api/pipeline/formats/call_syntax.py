@@ -66,11 +66,11 @@ class CallSyntax(Protocol):
     def write_call(self, rules: Rules, name: str, parameters: Schema) -> str:
         """Add the rules of a call, its line of metadata included; return the name of the first."""
 
-    def forced_opening(self, parameters: Schema) -> str:
-        """Return the beginning of a body, for a prompt that begins a call."""
+    def write_forced_call(self, rules: Rules, parameters: Schema) -> tuple[str, str]:
+        """Return the beginning of a body, for a prompt that begins the call; add the rules of what follows it.
 
-    def write_forced_call(self, rules: Rules, parameters: Schema) -> str:
-        """Add the rules of what follows `forced_opening`; return the name of the first."""
+        The second string is the name of the first rule.
+        """
 
 
 class JsonSyntax:
@@ -87,11 +87,8 @@ class JsonSyntax:
     def write_call(self, rules: Rules, name: str, parameters: Schema) -> str:
         return rules.rule(f"{literal(f'{name}{_LINE_END}')} {rules.rule(json_value(parameters))}")
 
-    def forced_opening(self, parameters: Schema) -> str:
-        return ""
-
-    def write_forced_call(self, rules: Rules, parameters: Schema) -> str:
-        return rules.rule(json_value(parameters))
+    def write_forced_call(self, rules: Rules, parameters: Schema) -> tuple[str, str]:
+        return "", rules.rule(json_value(parameters))
 
 
 class JsonBody:
@@ -175,16 +172,11 @@ class PythonSyntax:
             return rules.rule(f"{head} {rules.rule(code, until=_LAST_LINE)}")
         return rules.rule(f"{head} {call_grammar.python_call(rules, parameters)} {literal(_LAST_LINE)}")
 
-    def forced_opening(self, parameters: Schema) -> str:
-        if python_arguments(Rules(), parameters) is None:
-            return _FENCE_LINE
-        return f"{_FENCE_LINE}{_CALL}"
-
-    def write_forced_call(self, rules: Rules, parameters: Schema) -> str:
+    def write_forced_call(self, rules: Rules, parameters: Schema) -> tuple[str, str]:
         arguments = python_arguments(rules, parameters)
         if arguments is None:
-            return rules.rule(f"{rules.rule(json_value(parameters))} {literal(_LAST_LINE)}")
-        return rules.rule(f"{arguments} {literal(f'){_LAST_LINE}')}")
+            return _FENCE_LINE, rules.rule(f"{rules.rule(json_value(parameters))} {literal(_LAST_LINE)}")
+        return f"{_FENCE_LINE}{_CALL}", rules.rule(f"{arguments} {literal(f'){_LAST_LINE}')}")
 
 
 def _takes_code(parameters: Schema) -> bool:

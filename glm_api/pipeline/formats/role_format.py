@@ -78,11 +78,11 @@ class RoleFormat:
         named = [tool for tool in tools if tool.name in output.tools and tool.name.split() == [tool.name]]
         grammar: str | None = None
         if named:
-            schemas = self._grammars.schemas(named, conversation.tool_choice, structured, output.forced)
+            held = self._grammars.hold(named, conversation.tool_choice, structured, output.forced)
+            grammar = held.grammar
             if output.forced is not None:
                 ids += self._tokenizer.encode(f"{output.forced}\n")
-                ids += self._tokenizer.encode(self._style.syntax.forced_opening(schemas[output.forced]))
-            grammar = self._grammars.grammar(schemas, conversation.tool_choice, structured, output.forced)
+                ids += self._tokenizer.encode(held.opening)
         elif structured is not None:
             grammar = structured_grammar(self._tokenizer, structured, self._style.syntax.opening)
         return Prompt(ids, replace(output, grammar=grammar))

@@ -10,8 +10,12 @@ import pytest
 from glm_api.backend.errors import PromptError
 from glm_api.pipeline.conversation import Conversation, Message, Tool, ToolCall, ToolChoice
 from glm_api.pipeline.formats.base import Format
+from glm_api.pipeline.formats.call_grammar import Rules
+from glm_api.pipeline.formats.call_syntax import JsonSyntax
 from glm_api.pipeline.formats.chatglm3 import chatglm3
-from glm_api.pipeline.formats.glm4 import glm4, glm4v
+from glm_api.pipeline.formats.glm4 import declare_tools, glm4, glm4v, write_body
+from glm_api.pipeline.formats.role_format import RoleFormat, RoleStyle
+from glm_api.pipeline.formats.schemas import Schema
 from glm_api.pipeline.model_info import OutputSpec
 from tests.support.model_files.scripted_tokenizer import ScriptedTokenizer
 
@@ -220,3 +224,33 @@ def test_no_tool_name_breaks_a_prompt_or_a_parser(family: str, name: str) -> Non
 
 def test_a_prompt_that_differs_from_chatglm_cpps_is_noticed() -> None:
     assert "differs from chatglm_cpp's at token 0" in (Family("glm4").format.check() or "")
+
+
+class CountingSyntax(JsonSyntax):
+    """Counts how often the rules of a call are written."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    def write_call(self, rules: Rules, name: str, parameters: Schema) -> str:
+        self.written.append(name)
+        return super().write_call(rules, name, parameters)
+
+    def write_forced_call(self, rules: Rules, parameters: Schema) -> tuple[str, str]:
+        self.written.append("forced")
+        return super().write_forced_call(rules, parameters)
+
+
+@pytest.mark.parametrize(
+    ("choice", "written"),
+    [
+        (ToolChoice(), ["get_weather", "clock"]),
+        (ToolChoice("required"), ["get_weather", "clock"]),
+        (ToolChoice("required", "clock"), ["forced"]),
+    ],
+)
+def test_the_grammar_of_the_calls_is_written_once_a_request(choice: ToolChoice, written: list[str]) -> None:
+    syntax = CountingSyntax()
+    format = RoleFormat(ScriptedTokenizer(), RoleStyle("glm4", syntax, declare_tools, write_body))
+    format.render(conversation(HI, tools=(WEATHER, CLOCK), choice=choice))
+    assert syntax.written == written
