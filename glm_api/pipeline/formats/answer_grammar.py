@@ -188,7 +188,7 @@ def _structured(rules: Rules, structured: StructuredOutput, *, stripped: bool) -
     match structured:
         case JsonOutput():
             try:
-                return rules.rule(json_value(schemas.prepared(json.loads(structured.schema))))
+                return json_value(rules, schemas.prepared(json.loads(structured.schema)))
             except Unenforceable as unenforceable:
                 raise PromptError(_message(str(unenforceable)), structured.param) from None
         case RegexOutput():

@@ -1,7 +1,7 @@
 """Grammars of tool calls and of JSON, in the Lark syntax of llguidance: what a model may write, token by token.
 
-Syntax: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md. A JSON schema stands in it as it is
-(``%json {...}``); only the Python calls of ChatGLM3 need rules of their own.
+Syntax: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md. A JSON schema may stand in it as it is
+(``%json {...}``). The Python calls of ChatGLM3 need rules of their own, and so do numbers, which are endless there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from glm_api.pipeline.formats.python_call import FUNCTION, is_keyword_argument
@@ -26,12 +27,44 @@ LAYOUT = {
 _MAX_RULES = 2000
 # Items of an array that says no maximum. Each takes a state, not a rule.
 _NO_MAXIMUM = ""
-# Without a bound a model may go on with digits; an exponent may leave the range of a float.
-_PLAIN_NUMBERS = {"integer": "/-?(0|[1-9][0-9]{0,15})/", "number": r"/-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,15})?/"}
+# A model may go on with digits for ever. An integer of 64 bits has 19, a float has 17 that count, and an exponent of
+# two digits stays within the range of a float.
+_INTEGER = "(0|[1-9][0-9]{0,18})"
+_NUMBERS = {"integer": _INTEGER, "number": rf"{_INTEGER}(\.[0-9]{{1,17}})?([eE][+-]?[0-9]{{1,2}})?"}
+# The same for numbers with bounds, which llguidance reads as floats: the largest float within 64 bits, and the finest
+# step that it takes.
+_LARGEST = 2**63 - 1024
+_FINEST = 1e-10
+_BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+# Numbers up to this have larger ones within 64 bits, and numbers of so few decimals have others between them.
+_FAR = 9 * 10**18
+_FEW_DECIMALS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Language:
+    """How a language spells values.
+
+    ``character`` matches one character of a string in apostrophes; None: strings are JSON. ``open``: an object that may
+    have more properties than the declared ones is written without those.
+    """
+
+    spell: Callable[[Any], str]
+    character: str | None
+    open: bool
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+# What needs no escape, and escapes that Python reads as JSON does. Each is one character.
+_PYTHON = _Language(repr, r"([^'\\\x00-\x1f\x7f]|\\['\\nrt])", open=True)
+_JSON = _Language(_json, None, open=False)
 
 
 class Unsupported(Exception):
-    """The schema has no Python rules; it is written as JSON instead."""
+    """The schema has no rules of its own; it is written as JSON instead."""
 
 
 class Rules:
@@ -39,16 +72,23 @@ class Rules:
 
     def __init__(self) -> None:
         self._rules: list[str] = []
+        self._names: dict[str, str] = {}
 
     def text(self, start: str) -> str:
         """Return the whole grammar, whose start rule is ``start``."""
         return "\n".join([f"start: {start}", *self._rules, ""])
 
     def rule(self, body: str, until: str | None = None) -> str:
-        """Add a rule; return its name. The text of a regular expression ends with the first ``until`` in it."""
-        name = f"r{len(self._rules)}"
-        self._rules.append(f"{name}: {body}" if until is None else f"{name}[suffix={literal(until)}]: {body}")
-        return name
+        """Return the name of a rule with this body, which is added unless there is one.
+
+        The text of a regular expression ends with the first ``until`` in it.
+        """
+        head = "" if until is None else f"[suffix={literal(until)}]"
+        rule = f"{head}: {body}"
+        if rule not in self._names:
+            self._names[rule] = f"r{len(self._rules)}"
+            self._rules.append(f"{self._names[rule]}{rule}")
+        return self._names[rule]
 
     def terminal(self, body: str) -> str:
         """Add a terminal: a regular expression, in which the operators & and ~ may stand; return its name."""
@@ -73,6 +113,7 @@ class Rules:
     def forget(self, length: int) -> None:
         """Take back the rules beyond the first ``length``."""
         del self._rules[length:]
+        self._names = {rule: name for rule, name in self._names.items() if int(name[1:]) < length}
 
     def __len__(self) -> int:
         return len(self._rules)
@@ -99,9 +140,18 @@ def _escaped(found: re.Match[str]) -> str:
     return r"\/" if character == "/" else found[0]
 
 
-def json_value(schema: Schema) -> str:
-    """Return JSON that ``schema`` admits, as the body of a rule."""
-    return "%json " + json.dumps({**schema, "x-guidance": LAYOUT}, ensure_ascii=False)
+def json_value(rules: Rules, schema: Schema) -> str:
+    """Return a rule for JSON that ``schema`` admits. Its numbers are bounded unless it is of an unusual kind."""
+    before = len(rules)
+    try:
+        return _Values(rules, schema, _JSON).value(schema)
+    except Unsupported:
+        rules.forget(before)
+        return rules.rule(_whole_json(schema))
+
+
+def _whole_json(schema: Schema) -> str:
+    return f"%json {_json({**schema, 'x-guidance': LAYOUT})}"
 
 
 def python_arguments(rules: Rules, parameters: Schema) -> str | None:
@@ -111,7 +161,7 @@ def python_arguments(rules: Rules, parameters: Schema) -> str | None:
     """
     before = len(rules)
     try:
-        return _PythonValues(rules, parameters).arguments()
+        return _Values(rules, parameters, _PYTHON).arguments()
     except Unsupported:
         rules.forget(before)
         return None
@@ -121,19 +171,21 @@ def python_call(rules: Rules, parameters: Schema) -> str:
     """Return a whole call; one whose arguments Python cannot spell is a JSON object, which ChatGLM3's reader takes."""
     arguments = python_arguments(rules, parameters)
     if arguments is None:
-        return rules.rule(json_value(parameters))
+        return json_value(rules, parameters)
     return rules.rule(f"{literal(FUNCTION + '(')} {arguments} {literal(')')}")
 
 
-class _PythonValues:
-    """Values of a schema as Python literals."""
+class _Values:
+    """Values of a schema as literals of a language."""
 
-    def __init__(self, rules: Rules, root: Schema) -> None:
+    def __init__(self, rules: Rules, root: Schema, language: _Language) -> None:
         self._rules = rules
         self._root = root
+        self._language = language
         self._references: dict[str, str] = {}
 
     def arguments(self) -> str:
+        """Return a rule for the members of an object as keyword arguments of a Python call."""
         schema = self._followed(self._root)
         properties = schema.get("properties", {})
         if not properties and schema.get("additionalProperties", True) is not False:
@@ -146,7 +198,7 @@ class _PythonValues:
         """Return a rule for any value of ``schema``."""
         if len(self._rules) > _MAX_RULES or not isinstance(schema, dict):
             raise Unsupported
-        said = {key for key in schema if key not in ANNOTATIONS and not key.startswith("x-")}
+        said = _said(schema)
         if "$ref" in said:
             if said != {"$ref"}:
                 raise Unsupported
@@ -157,7 +209,7 @@ class _PythonValues:
             values = schema["enum"] if "enum" in said else [schema["const"]]
             if not values or not all(_is_type(value, schema.get("type")) for value in values):
                 raise Unsupported
-            return self._rules.choice(literal(repr(value)) for value in values)
+            return self._one_of(values)
         if "anyOf" in said:
             if said != {"anyOf"} or not schema["anyOf"]:
                 raise Unsupported
@@ -167,25 +219,35 @@ class _PythonValues:
             return self._rules.choice([self.value({**schema, "type": kind}) for kind in kinds])
         return self._typed(schema, kinds, said - {"type"})
 
+    def _one_of(self, values: Iterable[Any]) -> str:
+        return self._rules.choice(literal(self._language.spell(value)) for value in values)
+
     def _typed(self, schema: Schema, kind: Any, said: set[str]) -> str:
-        rules = self._rules
-        if kind == "boolean":
-            return rules.rule('"True" | "False"')
-        if kind == "null":
-            return rules.rule('"None"')
-        if kind in _PLAIN_NUMBERS and not said:
-            return rules.rule(_PLAIN_NUMBERS[kind])
-        if kind == "string" and said <= {"minLength", "maxLength"}:
-            least, most = schema.get("minLength", 0), schema.get("maxLength", _NO_MAXIMUM)
-            # What needs no escape, and escapes that Python reads as JSON does. Each is one character.
-            return rules.rule(rf"/'([^'\\\x00-\x1f\x7f]|\\['\\nrt]){{{least},{most}}}'/")
-        if kind in ("integer", "number", "string"):
-            return self._json(schema)
-        if kind == "array":
-            return self._array(schema, said)
-        if kind == "object":
-            return self._object(schema)
-        raise Unsupported
+        match kind:
+            case "boolean":
+                return self._one_of([True, False])
+            case "null":
+                return self._one_of([None])
+            case "integer" | "number":
+                return self._number(schema, kind, said)
+            case "string" if self._language.character is not None and said <= {"minLength", "maxLength"}:
+                least, most = schema.get("minLength", 0), schema.get("maxLength", _NO_MAXIMUM)
+                return self._rules.rule(f"/'{self._language.character}{{{least},{most}}}'/")
+            case "string":
+                return self._leaf(schema)
+            case "array":
+                return self._array(schema, said)
+            case "object":
+                return self._object(schema)
+            case _:
+                raise Unsupported
+
+    def _number(self, schema: Schema, kind: str, said: set[str]) -> str:
+        if not said:
+            return self._rules.rule(f"/-?{_NUMBERS[kind]}/")
+        if said == {"minimum"} and schema["minimum"] == 0:
+            return self._rules.rule(f"/{_NUMBERS[kind]}/")
+        return self._leaf(_with_all_bounds(schema))
 
     def _array(self, schema: Schema, said: set[str]) -> str:
         if said - {"items", "minItems", "maxItems"}:
@@ -200,22 +262,24 @@ class _PythonValues:
         some = f'"[" {item} {further} "]"'
         return self._rules.rule(some if least else f'"[]" | {some}')
 
-    def _json(self, schema: Schema) -> str:
+    def _leaf(self, schema: Schema) -> str:
         """Return a value as JSON, whose spelling `python_call.read_call` reads too."""
         if '"$ref"' in json.dumps(schema):
             raise Unsupported
-        return self._rules.rule(json_value(schema))
+        # Without annotations, so that leaves of one kind share a rule.
+        return self._rules.rule(_whole_json({key: schema[key] for key in sorted(_said(schema))}))
 
     def _object(self, schema: Schema) -> str:
         if not schema.get("properties") and schema.get("additionalProperties", True) is not False:
-            return self._json(schema)
-        return self._rules.rule(f'"{{" {self._members(schema, lambda name: f"{name!r}: ")} "}}"')
+            return self._leaf(schema)
+        if not self._language.open and schema.get("additionalProperties") is not False:
+            raise Unsupported
+        return self._rules.rule(f'"{{" {self._members(schema, lambda name: f"{self._language.spell(name)}: ")} "}}"')
 
-    def _members(self, schema: Schema, spelled: Any) -> str:
+    def _members(self, schema: Schema, spelled: Callable[[str], str]) -> str:
         """Return the members in the declared order: the required ones, and any of the others."""
-        said = {key for key in schema if key not in ANNOTATIONS and not key.startswith("x-")}
         if (
-            said - {"type", "properties", "required", "additionalProperties"}
+            _said(schema) - {"type", "properties", "required", "additionalProperties"}
             or schema.get("type", "object") != "object"
         ):
             raise Unsupported
@@ -255,6 +319,27 @@ class _PythonValues:
         if not isinstance(node, dict):
             raise Unsupported
         return node
+
+
+def _said(schema: Schema) -> set[str]:
+    """Return the keywords of ``schema`` that say something of the value."""
+    return {key for key in schema if key not in ANNOTATIONS and not key.startswith("x-")}
+
+
+def _with_all_bounds(schema: Schema) -> Schema:
+    """Return the schema of a number with a bound at either side, and one for its decimals, if they leave it room."""
+    given = [value for key, value in schema.items() if key in _BOUNDS and not isinstance(value, bool)]
+    # llguidance would take too long for multiples within bounds.
+    if "multipleOf" in schema or any(abs(value) > _FAR for value in given):
+        return schema
+    bounded = {**schema}
+    if not {"minimum", "exclusiveMinimum"} & schema.keys():
+        bounded["minimum"] = -_LARGEST
+    if not {"maximum", "exclusiveMaximum"} & schema.keys():
+        bounded["maximum"] = _LARGEST
+    if schema["type"] == "number" and all(round(value, _FEW_DECIMALS) == value for value in given):
+        bounded["multipleOf"] = _FINEST
+    return bounded
 
 
 def _is_type(value: Any, kinds: Any) -> bool:

@@ -85,10 +85,10 @@ class JsonSyntax:
         return JsonBody()
 
     def write_call(self, rules: Rules, name: str, parameters: Schema) -> str:
-        return rules.rule(f"{literal(f'{name}{_LINE_END}')} {rules.rule(json_value(parameters))}")
+        return rules.rule(f"{literal(f'{name}{_LINE_END}')} {json_value(rules, parameters)}")
 
     def write_forced_call(self, rules: Rules, parameters: Schema) -> tuple[str, str]:
-        return "", rules.rule(json_value(parameters))
+        return "", json_value(rules, parameters)
 
 
 class JsonBody:
@@ -175,7 +175,7 @@ class PythonSyntax:
     def write_forced_call(self, rules: Rules, parameters: Schema) -> tuple[str, str]:
         arguments = python_arguments(rules, parameters)
         if arguments is None:
-            return _FENCE_LINE, rules.rule(f"{rules.rule(json_value(parameters))} {literal(_LAST_LINE)}")
+            return _FENCE_LINE, rules.rule(f"{json_value(rules, parameters)} {literal(_LAST_LINE)}")
         return f"{_FENCE_LINE}{_CALL}", rules.rule(f"{arguments} {literal(f'){_LAST_LINE}')}")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 Schema = dict[str, Any]
@@ -30,6 +31,8 @@ _KEYWORDS |= {"minProperties", "maxProperties", "dependencies", "dependentRequir
 _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
 # No answer reaches a bound beyond this.
 _FAR = 2**31
+# llguidance computes ten times the digits of a multipleOf with 32 bits.
+_LARGEST_MULTIPLE = (2**32 - 1) // 10
 # They may stand in brackets too: a class may be a part of another.
 _ASCII_CLASSES = {"d": "[0-9]", "D": "[^0-9]", "w": "[0-9A-Za-z_]", "W": "[^0-9A-Za-z_]"}
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -85,12 +88,22 @@ def _simplified(node: Schema) -> Schema:
     if isinstance(least, int) and least > max(1, len(node.get("required", []))):
         # A grammar cannot tell whether the keys of an object differ.
         raise Unenforceable('Unimplemented keys: ["minProperties"] beyond the required ones')
+    multiple = node.get("multipleOf")
+    if isinstance(multiple, (int, float)) and _digits(multiple) > _LARGEST_MULTIPLE:
+        raise Unenforceable(f'Unimplemented keys: ["multipleOf"] with digits of more than {_LARGEST_MULTIPLE}')
     kept = {key: value for key, value in node.items() if not _is_void(key, value)}
     if isinstance(pattern := kept.get("pattern"), str):
         kept["pattern"] = with_ascii_classes(pattern)
     if isinstance(named := kept.get("patternProperties"), dict):
         kept["patternProperties"] = {with_ascii_classes(pattern): value for pattern, value in named.items()}
     return kept
+
+
+def _digits(number: float) -> int:
+    """Return the digits of ``number`` as an integer: without its point, and without zeros behind that."""
+    _, digits, exponent = Decimal(str(number)).normalize().as_tuple()
+    assert isinstance(exponent, int)
+    return int("".join(map(str, digits)) + "0" * exponent)
 
 
 def with_ascii_classes(pattern: str) -> str:
