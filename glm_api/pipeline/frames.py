@@ -275,10 +275,11 @@ class Finished(Event, frozen=True):
 
 
 class Failed(Event, frozen=True):
-    """The generation has failed. ``kind``: ``prompt`` (`PromptError`) or ``engine`` (`EngineError`)."""
+    """The generation has failed. ``kind``: ``prompt`` (`PromptError`, with ``param``) or ``engine`` (`EngineError`)."""
 
     kind: Literal["prompt", "engine"]
     message: str
+    param: str | None = None
 
 
 # --- who takes what -----------------------------------------------------------------------------------------------

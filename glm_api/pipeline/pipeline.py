@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,11 +52,6 @@ logger = logging.getLogger(__name__)
 HUNG_AFTER = 30.0
 # What a request is assumed to take before one has been measured, for Retry-After. Seconds.
 ASSUMED_DURATION = 2.0
-
-_FAILURES: Mapping[str, Callable[[str], BackendError]] = {
-    "prompt": PromptError,
-    "engine": EngineError,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,8 +355,10 @@ class Pipeline:
                 self._threads |= {"step": frame.step_threads, "batch": frame.batch_threads}
                 if generation.take(frame):
                     self._end(generation)
+            case Failed(kind="prompt"):
+                self._end(generation, PromptError(frame.message, frame.param))
             case Failed():
-                self._end(generation, _FAILURES[frame.kind](frame.message))
+                self._end(generation, EngineError(frame.message))
             case _:
                 generation.take(frame)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from glm_api.api.conversation import shown_image, with_output, with_tools
 from glm_api.api.response_format import structured_output
@@ -33,10 +35,7 @@ def prepare_job(request: ResponseRequest) -> Job:
     request.check_logprobs()
     request.check_sampling(pipeline.model.vocabulary_size, request.limit)
     conversation = to_conversation(request)
-    try:
-        prompt = pipeline.encode_chat(conversation)
-    except PromptError as error:
-        raise error.at(as_input_path(error.param)) from None
+    prompt = pipeline.encode_chat(conversation)
     return Job(
         prompts=[prompt.ids],
         max_tokens=request.limit,
@@ -45,6 +44,15 @@ def prepare_job(request: ResponseRequest) -> Job:
         output=prompt.output,
         image=shown_image(conversation),
     )
+
+
+@contextmanager
+def faults_in_input() -> Iterator[None]:
+    """Let a `PromptError` that is raised inside name a part of ``input`` instead of ``messages``."""
+    try:
+        yield
+    except PromptError as error:
+        raise error.at(as_input_path(error.param)) from None
 
 
 def as_input_path(param: str | None) -> str | None:

@@ -8,7 +8,7 @@ from flask import Response
 
 from glm_api.api import generate
 from glm_api.api.openapi import EVENT_STREAM, GENERATING, Blueprint
-from glm_api.responses.prepare import prepare_job
+from glm_api.responses.prepare import faults_in_input, prepare_job
 from glm_api.responses.rendering import ResponseStream, to_json, to_response
 from glm_api.responses.schemas import ResponseEventSchema, ResponseRequest, ResponseRequestSchema, ResponseSchema
 
@@ -25,8 +25,9 @@ EXAMPLE = {"model": "default", "instructions": "Answer briefly.", "input": "Hell
 def create_response(request: ResponseRequest) -> Response | dict[str, Any]:
     """Generate a response to an input. Nothing is stored: the input must hold the whole conversation."""
     response = to_response(request)
-    job = prepare_job(request)
-    if request.stream:
-        return generate.stream(job, lambda generation: ResponseStream(response))
-    answers, _ = generate.collect(job)
+    with faults_in_input():
+        job = prepare_job(request)
+        if request.stream:
+            return generate.stream(job, lambda generation: ResponseStream(response))
+        answers, _ = generate.collect(job)
     return to_json(response, answers[0])

@@ -10,7 +10,7 @@ import pytest
 
 from glm_api.backend.admission import RequestStatus
 from glm_api.backend.base import Cause, QueueDepth
-from glm_api.backend.errors import ClientGone, EngineError, Interrupted, ModelLoading, ShuttingDown
+from glm_api.backend.errors import ClientGone, EngineError, Interrupted, ModelLoading, PromptError, ShuttingDown
 from glm_api.backend.semaphore import FairSemaphore
 from glm_api.pipeline import pipeline as pipeline_module
 from glm_api.pipeline.frames import (
@@ -149,6 +149,14 @@ def test_a_failed_answer_makes_way(pipeline: Pipeline, process: FakeProcess) -> 
     assert generated(process) == [first.id, second.id]
     with pytest.raises(EngineError, match=r"It failed\."):
         collect(first)
+
+
+def test_a_refused_answer_names_the_parameter(pipeline: Pipeline, process: FakeProcess) -> None:
+    generation = ask(pipeline)
+    say(pipeline, Failed("prompt", "It is damaged.", "messages"))
+    with pytest.raises(PromptError, match=r"It is damaged\.") as refused:
+        collect(generation)
+    assert refused.value.param == "messages"
 
 
 def test_a_cancel_that_overtakes_the_work_is_sent_again(

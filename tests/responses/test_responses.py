@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from openai import OpenAI
 
-from glm_api.backend.errors import EngineError
+from glm_api.backend.errors import EngineError, PromptError
 from glm_api.pipeline.conversation import JsonOutput, Message, Tool, ToolCall, ToolChoice
 from glm_api.pipeline.frames import Finished, Text
 from tests.support.client import MakeApp, events, refused
@@ -297,6 +297,14 @@ def test_a_stream_that_fails_ends_with_a_failed_response(sdk: OpenAI, fake: Fake
     assert last.response.status == "failed"
     assert last.response.error is not None
     assert last.response.error.message == "It died."
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fault_that_the_model_finds_in_a_message_is_one_of_the_input(
+    client: FlaskClient, fake: FakePipeline, stream: bool
+) -> None:
+    fake.scripts = [[PromptError("The image is damaged.", "messages.0.content")]]
+    refused(refusal(client, stream=stream), "input.0.content")
 
 
 def test_each_event_has_its_type_as_its_name(client: FlaskClient) -> None:

@@ -180,17 +180,17 @@ class Answerer:
         except (ParentGone, FrameError):
             raise
         except PromptError as error:
-            self._fail("prompt", error.message)
+            self._fail("prompt", error.message, error.param)
         except Exception as error:
             # One of chatglm_cpp's checks, or an error that nobody foresaw: it costs one request, not the process.
             print(f"A request failed: {describe(error)}", flush=True)
             self._fail("engine", "The model failed while it worked on this request. Try again.")
 
-    def _fail(self, kind: Literal["prompt", "engine"], message: str) -> None:
+    def _fail(self, kind: Literal["prompt", "engine"], message: str, param: str | None = None) -> None:
         # Text that the writer still holds belongs to this answer, not to the next one.
         self._writer.flush()
         self._end(over=True)
-        self._connection.send(Failed(kind, message))
+        self._connection.send(Failed(kind, message, param))
 
     def _end(self, over: bool) -> None:
         """Tell nothing more of the answer, before its last frame is sent: the next request may follow that at once."""
@@ -254,7 +254,7 @@ class Answerer:
     def _no_batch(self) -> int:
         """Return 0: one call gives the logits behind its last token only. Raises `PromptError`."""
         if not self._format.reuses_prefix:
-            raise PromptError("This model gives no log-probabilities for the tokens of a prompt.")
+            raise PromptError("This model gives no log-probabilities for the tokens of a prompt.", "logprobs")
         return 0
 
     def _image_in(self, prompt: list[int], request: Generate) -> PromptImage | None:
@@ -265,7 +265,8 @@ class Answerer:
         # Only token ids that a client sends open an image that is not there. chatglm_cpp would write the image's places
         # all the same, past the end of the prompt's.
         if ids and ids[0] in prompt:
-            raise PromptError(f"The prompt opens an image (token {ids[0]}), which only a chat message can show.")
+            message = f"The prompt opens an image (token {ids[0]}), which only a chat message can show."
+            raise PromptError(message, "prompt")
         return None
 
     def _generate(self, task: Task, index: int) -> tuple[FinishReason, int]:

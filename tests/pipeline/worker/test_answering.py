@@ -480,4 +480,12 @@ def test_ids_that_open_a_missing_image_are_refused(open_model: Callable[..., Ope
     prompt = [*model.tokenizer.prefix, 5, model.format.image_ids[0], 6, 7]
     (refused,) = bench.run(prompt, 3)
     assert isinstance(refused, Failed)
-    assert refused.kind == "prompt"
+    assert (refused.kind, refused.param) == ("prompt", "prompt")
+
+
+def test_a_model_that_scores_no_prompt_names_the_parameter(open_model: Callable[..., OpenModel]) -> None:
+    bench = Bench(open_model("chatglm"), "auto")
+    sampling = Sampling(top_logprobs=0, prompt_logprobs=True)
+    (refused,) = bench.run([*range(5, 10), *bench.model.tokenizer.prefix], 0, sampling=sampling)
+    assert isinstance(refused, Failed)
+    assert (refused.kind, refused.param) == ("prompt", "logprobs")
