@@ -1,12 +1,36 @@
-"""Steps that several endpoints share on the way from a request to a conversation: tools, JSON instruction, image."""
+"""The parameters that make the prompt of a chat, and the conversation that they make.
+
+Several endpoints share the steps: tools, the instruction to write JSON, the image.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-from glm_api.api.response_format import ANY_OBJECT
-from glm_api.api.tools import FunctionEntry, NamedFunction, NamedTool, ToolEntry, to_choice, to_tools
+from glm_api.api.fields import Boolean
+from glm_api.api.messages import IncomingMessage, messages_field, to_messages
+from glm_api.api.response_format import (
+    ANY_OBJECT,
+    ANY_TEXT,
+    ResponseFormat,
+    StructuredParameters,
+    StructuredParametersSchema,
+    response_format_field,
+)
+from glm_api.api.tools import (
+    FunctionEntry,
+    NamedFunction,
+    NamedTool,
+    ToolEntry,
+    function_call_field,
+    functions_field,
+    to_choice,
+    to_tools,
+    tool_choice_field,
+    tools_field,
+)
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Conversation, JsonOutput, Message, StructuredOutput
 
@@ -15,25 +39,54 @@ JSON_INSTRUCTION = "Respond with a single JSON object and nothing else."
 SCHEMA_INSTRUCTION = f"{JSON_INSTRUCTION} It must match this JSON schema:\n{{}}"
 
 
-def to_conversation(
-    messages: tuple[Message, ...],
-    tools: tuple[ToolEntry, ...],
-    tool_choice: str | NamedTool | None,
-    parallel_tool_calls: bool = True,
-    functions: tuple[FunctionEntry, ...] = (),
-    function_call: str | NamedFunction | None = None,
-) -> Conversation:
-    """Return the conversation for the model; the last two are the legacy form of ``tools`` and ``tool_choice``.
+# Without slots, because a class that inherits from two others must not get them from both.
+@dataclass(frozen=True, kw_only=True)
+class ConversationParameters(StructuredParameters):
+    """The parameters that make the prompt of a chat. The legacy ``functions`` have room for one call."""
 
-    That form has room for one call. Raises `ApiError` for a choice that the tools cannot meet, and for tools in both
-    forms.
-    """
-    if functions and tools:
-        raise invalid("Invalid 'functions': it is the legacy form of tools; send one of them.", "functions")
-    if functions or function_call is not None:
-        return with_tools(messages, functions, function_call, False, "functions.{}", "function_call")
-    declared = (entry.function for entry in tools)
-    return with_tools(messages, declared, tool_choice, parallel_tool_calls, "tools.{}.function", "tool_choice")
+    messages: tuple[IncomingMessage, ...]
+    tools: tuple[ToolEntry, ...] = ()
+    tool_choice: str | NamedTool | None = None
+    parallel_tool_calls: bool = True
+    functions: tuple[FunctionEntry, ...] = ()
+    function_call: str | NamedFunction | None = None
+    response_format: ResponseFormat = ANY_TEXT
+
+    def to_conversation(self) -> Conversation:
+        """Return the conversation for the model.
+
+        Raises `ApiError` for a choice that the tools cannot meet, for tools in both forms, and for two demands of the
+        answer's text.
+        """
+        messages, format = to_messages(self.messages), self.response_format
+        if self.functions and self.tools:
+            raise invalid("Invalid 'functions': it is the legacy form of tools; send one of them.", "functions")
+        if self.functions or self.function_call is not None:
+            conversation = with_tools(
+                messages, self.functions, self.function_call, False, "functions.{}", "function_call"
+            )
+        else:
+            declared = (entry.function for entry in self.tools)
+            conversation = with_tools(
+                messages, declared, self.tool_choice, self.parallel_tool_calls, "tools.{}.function", "tool_choice"
+            )
+        structured = self.structured(format.output("response_format", "response_format.json_schema.schema"))
+        return with_output(conversation, structured, format.description)
+
+
+class ConversationSchema(StructuredParametersSchema):
+    """The parameters that make the prompt of a chat."""
+
+    loads: ClassVar[type[Any]] = ConversationParameters
+    messages = messages_field()
+    tools = tools_field()
+    tool_choice = tool_choice_field()
+    parallel_tool_calls = Boolean(
+        load_default=True, metadata={"description": "With false, an answer makes one call at most."}
+    )
+    functions = functions_field()
+    function_call = function_call_field()
+    response_format = response_format_field()
 
 
 def with_tools(

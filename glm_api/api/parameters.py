@@ -19,7 +19,7 @@ from glm_api.api.fields import (
     Union,
     Unsupported,
 )
-from glm_api.api.response_format import StructuredOutputs, StructuredOutputsSchema, schema_field
+from glm_api.api.response_format import StructuredParameters, StructuredParametersSchema
 from glm_api.errors import invalid
 from glm_api.pipeline.job import Sampling
 
@@ -47,7 +47,7 @@ class StreamOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
+class Parameters(StructuredParameters):
     """Base of all requests that generate."""
 
     model: str | None = None
@@ -67,8 +67,6 @@ class Parameters:
     stop_token_ids: list[int] = field(default_factory=list)
     stop: str | tuple[str, ...] = ()
     stream: bool = False
-    structured_outputs: StructuredOutputs | None = None
-    json_schema: dict[str, Any] | None = None
 
     @property
     def told_logprobs(self) -> int | None:
@@ -156,7 +154,7 @@ class StreamOptionsSchema(RequestSchema):
     )
 
 
-class ParametersSchema(RequestSchema):
+class ParametersSchema(StructuredParametersSchema):
     """The parameters of all endpoints that generate."""
 
     loads: ClassVar[type[Any]] = Parameters
@@ -265,12 +263,9 @@ class ParametersSchema(RequestSchema):
     mirostat = Unsupported(0)
     use_beam_search = Unsupported(False)
     grammar = Unsupported("")
-    guided_json = Unsupported(reason="this server has response_format instead")
-    guided_regex = Unsupported()
-    guided_choice = Unsupported()
-    guided_grammar = Unsupported()
-    structured_outputs = NestedObject(StructuredOutputsSchema, load_default=None)
-    json_schema = schema_field(description="The answer is JSON that matches it, as with `response_format`.")
+    guided_grammar = Unsupported(reason="this server takes guided_json, guided_regex and guided_choice")
+    guided_decoding_backend = Unsupported(reason="this server has one, llguidance")
+    guided_whitespace_pattern = Unsupported(reason="the white space of JSON is fixed here")
 
 
 class CompletionParametersSchema(ParametersSchema):

@@ -1,6 +1,7 @@
 """What the text of an answer must be: any text, JSON, a regular expression, one of several choices.
 
-OpenAI's ``response_format`` says it, llama-server's ``json_schema`` and vLLM's ``structured_outputs``.
+OpenAI's ``response_format`` says it, llama-server's ``json_schema``, vLLM's ``structured_outputs`` and its older
+``guided_json`` and the like.
 """
 
 from __future__ import annotations
@@ -9,7 +10,18 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from glm_api.api.fields import Array, Boolean, Matching, Object, RequestSchema, String, Unsupported
+from glm_api.api.fields import (
+    Array,
+    Boolean,
+    Choice,
+    DiscriminatedUnion,
+    Matching,
+    NestedObject,
+    Object,
+    RequestSchema,
+    String,
+    Unsupported,
+)
 from glm_api.api.json_schema import check_schema, standalone
 from glm_api.api.messages import NAME_PATTERN, NAME_RULE
 from glm_api.errors import invalid
@@ -34,6 +46,15 @@ def schema_field(**kwargs: Any) -> Object:
         metadata={"description": described, "additionalProperties": True},
         **kwargs,
     )
+
+
+def _regex_field(description: str) -> String:
+    return String(min=1, max=MAX_REGEX_LENGTH, load_default=None, metadata={"description": description})
+
+
+def _choice_field(description: str) -> Array:
+    choice = String(min=1, max=MAX_ALTERNATIVE_LENGTH)
+    return Array(choice, min=1, max=MAX_ALTERNATIVES, load_default=None, metadata={"description": description})
 
 
 def to_json_output(schema: dict[str, Any] | None, param: str) -> JsonOutput:
@@ -88,6 +109,46 @@ class JsonSchemaSchema(RequestSchema):
     )
 
 
+class TextFormatSchema(RequestSchema):
+    """Any text."""
+
+    loads = ResponseFormat
+    type = Choice("text", required=True)
+
+
+class JsonObjectFormatSchema(RequestSchema):
+    """Any JSON object, or one that matches a schema."""
+
+    loads = ResponseFormat
+    type = Choice("json_object", required=True)
+    schema = schema_field()
+
+
+class JsonSchemaFormatSchema(RequestSchema):
+    """JSON that matches a schema."""
+
+    loads = ResponseFormat
+    type = Choice("json_schema", required=True)
+    json_schema = NestedObject(JsonSchemaSchema, required=True)
+
+
+FORMATS = {"text": TextFormatSchema, "json_object": JsonObjectFormatSchema, "json_schema": JsonSchemaFormatSchema}
+
+
+def response_format_field() -> DiscriminatedUnion:
+    """Return the field ``response_format``."""
+    return DiscriminatedUnion(
+        "type",
+        FORMATS,
+        load_default=ANY_TEXT,
+        metadata={
+            "description": "With `json_object` and `json_schema` the model can write nothing but such JSON. The answer "
+            "may only be cut, by `max_tokens`.",
+            "default": {"type": "text"},
+        },
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class StructuredOutputs:
     """vLLM's ``structured_outputs``."""
@@ -98,14 +159,16 @@ class StructuredOutputs:
     choice: tuple[str, ...] | None = None
 
     def outputs(self, param: str) -> list[StructuredOutput]:
-        """Return what the answer must be: one demand for each of the keys."""
+        """Return what the answer must be: one demand for each of the keys, whose paths begin with ``param``."""
         demands: list[StructuredOutput] = []
-        if self.json is not None or self.json_object:
-            demands.append(to_json_output(self.json, f"{param}.json"))
+        if self.json is not None:
+            demands.append(to_json_output(self.json, f"{param}json"))
+        if self.json_object:
+            demands.append(to_json_output(None, f"{param}json"))
         if self.regex is not None:
-            demands.append(RegexOutput(self.regex, f"{param}.regex"))
+            demands.append(RegexOutput(self.regex, f"{param}regex"))
         if self.choice is not None:
-            demands.append(ChoiceOutput(self.choice, f"{param}.choice"))
+            demands.append(ChoiceOutput(self.choice, f"{param}choice"))
         return demands
 
 
@@ -115,42 +178,54 @@ class StructuredOutputsSchema(RequestSchema):
     loads = StructuredOutputs
     json = schema_field()
     json_object = Boolean(load_default=False, metadata={"description": "Any JSON object."})
-    regex = String(
-        min=1,
-        max=MAX_REGEX_LENGTH,
-        load_default=None,
-        metadata={"description": "Regular expression that the whole answer matches; without look-around."},
-    )
-    choice = Array(
-        String(min=1, max=MAX_ALTERNATIVE_LENGTH),
-        min=1,
-        max=MAX_ALTERNATIVES,
-        load_default=None,
-        metadata={"description": "The answer is one of these."},
-    )
+    regex = _regex_field("Regular expression that the whole answer matches; without look-around.")
+    choice = _choice_field("The answer is one of these.")
     grammar = Unsupported("", reason="this server takes json, regex and choice")
     structural_tag = Unsupported("", reason="this server takes json, regex and choice")
 
 
-def structured_output(
-    format: JsonOutput | None, schema: dict[str, Any] | None, outputs: StructuredOutputs | None
-) -> StructuredOutput | None:
-    """Return what the answer must be, from ``format``, ``json_schema`` and ``structured_outputs`` of a request.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StructuredParameters:
+    """Base of the requests that may say what the text of the answer must be. No more than one parameter may say it."""
 
-    Raises `ApiError` if more than one of them says it.
-    """
-    demands: list[StructuredOutput] = [] if format is None else [format]
-    if schema is not None:
-        demands.append(to_json_output(schema, "json_schema"))
-    if outputs is not None:
-        said = outputs.outputs("structured_outputs")
-        if len(said) != 1:
-            count = "only one" if said else "one"
-            raise invalid(
-                f"Invalid 'structured_outputs': it must have {count} of json, regex and choice.", "structured_outputs"
-            )
-        demands += said
-    if len(demands) > 1:
-        first, second = demands[0].param.partition(".")[0], demands[1].param.partition(".")[0]
-        raise invalid(f"Invalid '{second}': '{first}' says already what the answer must be.", second)
-    return demands[0] if demands else None
+    structured_outputs: StructuredOutputs | None = None
+    json_schema: dict[str, Any] | None = None
+    guided_json: dict[str, Any] | None = None
+    guided_regex: str | None = None
+    guided_choice: tuple[str, ...] | None = None
+
+    def structured(self, format: JsonOutput | None = None) -> StructuredOutput | None:
+        """Return what the answer must be; ``format`` is what the request's format says.
+
+        Raises `ApiError` if more than one parameter says it.
+        """
+        demands: list[StructuredOutput] = [] if format is None else [format]
+        if self.json_schema is not None:
+            demands.append(to_json_output(self.json_schema, "json_schema"))
+        if self.structured_outputs is not None:
+            said = self.structured_outputs.outputs("structured_outputs.")
+            if len(said) != 1:
+                count = "only one" if said else "one"
+                raise invalid(
+                    f"Invalid 'structured_outputs': it must have {count} of json, json_object, regex and choice.",
+                    "structured_outputs",
+                )
+            demands += said
+        demands += StructuredOutputs(json=self.guided_json, regex=self.guided_regex, choice=self.guided_choice).outputs(
+            "guided_"
+        )
+        if len(demands) > 1:
+            first, second = demands[0].param.partition(".")[0], demands[1].param.partition(".")[0]
+            raise invalid(f"Invalid '{second}': '{first}' says already what the answer must be.", second)
+        return demands[0] if demands else None
+
+
+class StructuredParametersSchema(RequestSchema):
+    """The parameters beside a format that say what the text of the answer must be."""
+
+    loads: ClassVar[type[Any]] = StructuredParameters
+    structured_outputs = NestedObject(StructuredOutputsSchema, load_default=None)
+    json_schema = schema_field(description="The answer is JSON that matches it, as with `response_format`.")
+    guided_json = schema_field(description="Older name of `structured_outputs.json`.")
+    guided_regex = _regex_field("Older name of `structured_outputs.regex`.")
+    guided_choice = _choice_field("Older name of `structured_outputs.choice`.")

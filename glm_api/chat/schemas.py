@@ -7,38 +7,20 @@ from dataclasses import dataclass
 from marshmallow import Schema, fields, validate
 
 from glm_api.api.completion import BodySchema, ChunkSchema
-from glm_api.api.fields import Boolean, Choice, DiscriminatedUnion, Integer, NestedObject, RequestSchema, Unsupported
+from glm_api.api.conversation import ConversationParameters, ConversationSchema
+from glm_api.api.fields import Boolean, Integer, Unsupported
 from glm_api.api.logprobs import MAX_TOP_LOGPROBS, TokenLogprobSchema
-from glm_api.api.messages import IncomingMessage, messages_field
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, CompletionParameters, CompletionParametersSchema
-from glm_api.api.response_format import ANY_TEXT, JsonSchemaSchema, ResponseFormat, schema_field
-from glm_api.api.tools import (
-    FunctionEntry,
-    NamedFunction,
-    NamedTool,
-    ToolEntry,
-    function_call_field,
-    functions_field,
-    tool_choice_field,
-    tools_field,
-)
 from glm_api.errors import invalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest(CompletionParameters):
+class ChatRequest(ConversationParameters, CompletionParameters):
     """A request for a chat completion."""
 
-    messages: tuple[IncomingMessage, ...]
     max_tokens: int = DEFAULT_MAX_TOKENS
     max_completion_tokens: int | None = None
-    tools: tuple[ToolEntry, ...] = ()
-    tool_choice: str | NamedTool | None = None
-    parallel_tool_calls: bool = True
-    functions: tuple[FunctionEntry, ...] = ()
-    function_call: str | NamedFunction | None = None
-    response_format: ResponseFormat = ANY_TEXT
     logprobs: bool = False
     top_logprobs: int = 0
 
@@ -62,61 +44,16 @@ class ChatRequest(CompletionParameters):
         return bool(self.functions)
 
 
-class TextFormatSchema(RequestSchema):
-    """Any text."""
-
-    loads = ResponseFormat
-    type = Choice("text", required=True)
-
-
-class JsonObjectFormatSchema(RequestSchema):
-    """Any JSON object, or one that matches a schema."""
-
-    loads = ResponseFormat
-    type = Choice("json_object", required=True)
-    schema = schema_field()
-
-
-class JsonSchemaFormatSchema(RequestSchema):
-    """JSON that matches a schema."""
-
-    loads = ResponseFormat
-    type = Choice("json_schema", required=True)
-    json_schema = NestedObject(JsonSchemaSchema, required=True)
-
-
-FORMATS = {"text": TextFormatSchema, "json_object": JsonObjectFormatSchema, "json_schema": JsonSchemaFormatSchema}
-
-
-class ChatRequestSchema(CompletionParametersSchema):
+class ChatRequestSchema(ConversationSchema, CompletionParametersSchema):
     """A request for a chat completion. Unknown parameters are ignored."""
 
     loads = ChatRequest
-    messages = messages_field()
     max_tokens = Integer(
         min=1, load_default=DEFAULT_MAX_TOKENS, metadata={"description": "Maximum number of new tokens in each choice."}
     )
     max_completion_tokens = Integer(
         min=1, load_default=None, metadata={"description": "Current name of `max_tokens`; it takes precedence."}
     )
-    tools = tools_field()
-    tool_choice = tool_choice_field()
-    parallel_tool_calls = Boolean(
-        load_default=True, metadata={"description": "With false, an answer makes one call at most."}
-    )
-    functions = functions_field()
-    function_call = function_call_field()
-    response_format = DiscriminatedUnion(
-        "type",
-        FORMATS,
-        load_default=ANY_TEXT,
-        metadata={
-            "description": "With `json_object` and `json_schema` the model can write nothing but such JSON. The answer "
-            "may only be cut, by `max_tokens`.",
-            "default": {"type": "text"},
-        },
-    )
-
     logprobs = Boolean(load_default=False, metadata={"description": "Return the log-probability of each token."})
     top_logprobs = Integer(
         min=0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from glm_api.api.response_format import structured_output
 from glm_api.backend.errors import ContextLengthExceeded, PromptError
 from glm_api.completions.logprobs import Echo
 from glm_api.completions.schemas import CompletionRequest, PromptInput
@@ -58,7 +57,7 @@ def _echo(request: CompletionRequest, text: str, ids: list[int]) -> Echo:
 
 def _output(request: CompletionRequest) -> OutputSpec:
     """Return how to read the answers. Raises `ApiError`, and `PromptError` for what no answer can be held to."""
-    structured = structured_output(None, request.json_schema, request.structured_outputs)
+    structured = request.structured()
     return OutputSpec(mode="text") if structured is None else pipeline.text_output(structured)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from glm_api.api import examples
-from glm_api.api.conversation import to_conversation
-from glm_api.api.messages import to_messages
+from glm_api.api.conversation import ConversationParameters, ConversationSchema
 from glm_api.api.openapi import REACHING, TOKENIZING, Blueprint
 from glm_api.context import pipeline
 from glm_api.ops.props import pieces, server_props
@@ -17,8 +16,6 @@ from glm_api.ops.schemas import (
     PromptSchema,
     PropsSchema,
     SlotsSchema,
-    TemplateRequest,
-    TemplateRequestSchema,
     TokenizeRequest,
     TokenizeRequestSchema,
     TokensSchema,
@@ -63,11 +60,10 @@ def detokenize(request: DetokenizeRequest) -> dict[str, str]:
 
 
 @blueprint.route("/apply-template", methods=["POST"])
-@blueprint.arguments(TemplateRequestSchema, example=examples.REQUESTS["tools"]["value"])
+@blueprint.arguments(ConversationSchema, example=examples.REQUESTS["tools"]["value"])
 @blueprint.response(200, PromptSchema)
 @blueprint.errors(*TOKENIZING)
-def apply_template(request: TemplateRequest) -> dict[str, Any]:
-    """Render a conversation as a prompt, without answering it. The prompt must fit into the context."""
-    conversation = to_conversation(to_messages(request.messages), request.tools, request.tool_choice)
-    ids = pipeline.encode_chat(conversation).ids
+def apply_template(request: ConversationParameters) -> dict[str, Any]:
+    """Render the prompt of a chat completion, without answering it. The prompt must fit into the context."""
+    ids = pipeline.encode_chat(request.to_conversation()).ids
     return {"prompt": pipeline.decode(ids), "tokens": ids}

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from marshmallow import Schema, fields, validate
 
 from glm_api.api.fields import Boolean, RequestSchema, String, TokenIds
-from glm_api.api.messages import IncomingMessage, messages_field
-from glm_api.api.tools import NamedTool, ToolEntry, tool_choice_field, tools_field
 
 
 class StatusSchema(Schema):
@@ -80,24 +78,6 @@ class ContentSchema(Schema):
     """Text, with special tokens."""
 
     content = fields.String(required=True)
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateRequest:
-    """A conversation to render as a prompt."""
-
-    messages: tuple[IncomingMessage, ...]
-    tools: tuple[ToolEntry, ...] = ()
-    tool_choice: str | NamedTool | None = None
-
-
-class TemplateRequestSchema(RequestSchema):
-    """A conversation to render as a prompt, in the model's own format."""
-
-    loads = TemplateRequest
-    messages = messages_field()
-    tools = tools_field()
-    tool_choice = tool_choice_field()
 
 
 class PromptSchema(Schema):

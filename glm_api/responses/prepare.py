@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from glm_api.api.conversation import shown_image, with_output, with_tools
-from glm_api.api.response_format import structured_output
 from glm_api.backend.errors import PromptError
 from glm_api.context import pipeline
 from glm_api.pipeline.conversation import Conversation, Message
@@ -26,8 +25,7 @@ def to_conversation(request: ResponseRequest) -> Conversation:
         (*before, *said), request.tools, request.tool_choice, request.parallel_tool_calls, "tools.{}", "tool_choice"
     )
     format = request.text.format
-    structured = structured_output(format.output, request.json_schema, request.structured_outputs)
-    return with_output(conversation, structured, format.description)
+    return with_output(conversation, request.structured(format.output), format.description)
 
 
 def prepare_job(request: ResponseRequest) -> Job:

@@ -203,6 +203,9 @@ class ResponseRequestSchema(ParametersSchema):
         {}, {"effort": None}, {"effort": "none"}, reason="these models produce no separate reasoning"
     )
     truncation = Unsupported("disabled", reason="a conversation that is too long is refused, not cut")
+    logprobs = Unsupported(
+        False, reason=f"here include asks for log-probabilities with {LOGPROBS!r}, and top_logprobs for more of them"
+    )
     max_tool_calls = Unsupported(reason="this server calls no tools")
     n = Unsupported(1, reason="a response has one answer")
 

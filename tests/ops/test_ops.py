@@ -8,7 +8,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from glm_api import __version__
+from glm_api.api.examples import WEATHER
 from glm_api.backend.errors import ModelLoading
+from glm_api.pipeline.conversation import Conversation
 from tests.support.client import CHAT, HELLO, MakeApp, error, refused
 from tests.support.fake_pipeline import FakePipeline
 
@@ -79,6 +81,27 @@ class TestTemplate:
         assert got["prompt"] == "<user>\nHello<assistant>"
         client.post(CHAT, json={"messages": HELLO})
         assert got["tokens"] == fake.jobs[0].prompts[0]
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"response_format": {"type": "json_object"}},
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array"}}}},
+            {"json_schema": {"type": "array"}},
+            {"guided_json": {"type": "array"}},
+            {"structured_outputs": {"regex": "a"}},
+            {"tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False},
+            {"functions": [WEATHER["function"]], "function_call": {"name": "get_weather"}},
+        ],
+    )
+    def test_it_takes_all_that_makes_a_prompt(
+        self, client: FlaskClient, fake: FakePipeline, more: dict[str, Any]
+    ) -> None:
+        got = client.post("/apply-template", json={"messages": HELLO, **more}).get_json()
+        client.post(CHAT, json={"messages": HELLO, **more})
+        assert got["tokens"] == fake.jobs[0].prompts[0]
+        assert fake.conversations[0] == fake.conversations[1]
+        assert fake.conversations[0] != Conversation(fake.conversations[0].messages)
 
     def test_nothing_is_generated(self, client: FlaskClient, fake: FakePipeline) -> None:
         client.post("/apply-template", json={"messages": HELLO})

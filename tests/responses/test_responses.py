@@ -138,11 +138,19 @@ class TestParameters:
             ("reasoning", {"effort": "high"}),
             ("truncation", "auto"),
             ("n", 2),
+            ("logprobs", True),
+            ("logprobs", 3),
         ],
     )
     def test_an_unsupported_parameter_is_refused_by_name(self, client: FlaskClient, parameter: str, value: Any) -> None:
         message = refused(refusal(client, **{parameter: value}), parameter, "unsupported_parameter")
         assert message.count(":") == 1
+
+    def test_the_refusal_of_logprobs_tells_the_right_way(self, client: FlaskClient) -> None:
+        message = refused(refusal(client, logprobs=True), "logprobs", "unsupported_parameter")
+        assert LOGPROBS in message
+        assert "top_logprobs" in message
+        assert refusal(client, logprobs=False).status_code == 200
 
     def test_neutral_values_are_accepted(self, client: FlaskClient) -> None:
         neutral = {"store": False, "include": [], "reasoning": {}, "truncation": "disabled", "background": False}
