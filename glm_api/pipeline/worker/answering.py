@@ -303,7 +303,8 @@ class Answerer:
         length = len(task.prompt)
         while task.limit:
             if chooser is not None and chooser.over:
-                put(reader.end())
+                if chooser.complete:
+                    put(reader.end())
                 break
             events = reader.feed(token)
             self._writer.feed(token)

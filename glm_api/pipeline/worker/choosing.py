@@ -32,7 +32,7 @@ class Vocabulary(Protocol):
 class Chooser:
     """Chooses the ids of one answer by its sampling parameters and its grammar, in the hook of the bridge.
 
-    ``choose`` is the hook. ``over`` is set when no further id may follow.
+    ``choose`` is the hook. ``over`` is set when no further id may follow, ``complete`` or not.
     """
 
     def __init__(
@@ -91,6 +91,11 @@ class Chooser:
         self._chosen += 1
         if logprobs is not None:
             self._logprobs.append(named(self._vocabulary, token, logprobs))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer may end here. One that is over without this is cut."""
+        return self._constraint is None or self._constraint.complete
 
     def must_end(self) -> bool:
         """Return whether the answer is complete, and nothing but its end may follow."""

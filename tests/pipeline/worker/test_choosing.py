@@ -120,3 +120,20 @@ def test_a_mask_that_leaves_nothing_ends_the_answer_and_is_logged(
     events = bench.run(prompt, 10, sampling=greedy(allowed_token_ids=(end,), min_tokens=3))
     assert last(events).reason == "stop"
     assert capfd.readouterr().out == "An answer ended early: no token may follow.\n"
+
+
+def test_an_answer_that_a_mask_keeps_from_its_end_is_cut(
+    bench: Bench, prompt: list[int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    y = bench.model.tokenizer.encode("\ny")[-1]
+    output = OutputSpec(mode="text", grammar='start: "y" | "yes"\n')
+    sampling = greedy(allowed_token_ids=(y,))
+    events = bench.run(prompt, 10, sampling=sampling, output=output)
+    assert (ids_of(events), last(events).reason) == ([y], "stop")
+    output = OutputSpec(mode="text", grammar='start: "yes"\n')
+    events = bench.run(prompt, 10, sampling=sampling, output=output)
+    assert (ids_of(events), last(events).reason) == ([y], "length")
+    called = OutputSpec(tools=("f",), forced="f", grammar='start: "y" "es"\n')
+    events = bench.run(prompt, 10, sampling=sampling, output=called)
+    assert last(events).reason == "length"
+    assert capfd.readouterr().out == "An answer ended early: no token may follow.\n" * 3
