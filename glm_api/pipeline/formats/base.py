@@ -69,6 +69,10 @@ class AnswerReader(Protocol):
     reason: FinishReason | None
     """``stop`` or ``tool_calls`` as soon as the answer is over, None until then."""
 
+    @property
+    def in_call(self) -> bool:
+        """Whether the next id may belong to a tool call, which only the model's own end ids end."""
+
     def feed(self, token: int) -> list[Event]:
         """Return the events that this id completes, in order: often one `Text`, sometimes none."""
 

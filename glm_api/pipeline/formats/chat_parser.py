@@ -54,6 +54,10 @@ class ChatParser:
         if output.forced is not None:
             self._open_call(output.forced, begun=True)
 
+    @property
+    def in_call(self) -> bool:
+        return self._body is not None or (self._in_header and bool(self._names))
+
     def feed(self, token: int) -> list[Event]:
         if self.reason is not None:
             return []

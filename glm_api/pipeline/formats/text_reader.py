@@ -11,6 +11,8 @@ from glm_api.pipeline.frames import Event, FinishReason, Text
 class TextReader:
     """An `AnswerReader` for text alone."""
 
+    in_call = False
+
     def __init__(self, tokenizer: Tokenizer, text_filter: TextFilter) -> None:
         self.reason: FinishReason | None = None
         self._end_ids = tokenizer.end_ids

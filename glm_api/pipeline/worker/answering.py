@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 
 class BoundedReader:
-    """Reads the ids of one answer, ``limit`` at most. ``tokens`` counts them, the one that ends the answer included."""
+    """Reads the ids of one answer, ``limit`` at most. ``tokens`` counts them, the one that ends the answer included.
+
+    One of ``stop_ids`` ends the answer as the model's own ``end_id`` does, except in a tool call.
+    """
 
     def __init__(self, reader: AnswerReader, limit: int, stop_ids: tuple[int, ...], end_id: int) -> None:
         self._reader = reader
@@ -50,7 +53,8 @@ class BoundedReader:
     def feed(self, token: int) -> list[Event]:
         """Return the events that ``token`` completes; ``reason`` is set when it ends the answer."""
         self.tokens += 1
-        events = self._reader.feed(self._end_id if token in self._stop_ids else token)
+        stops = token in self._stop_ids and not self._reader.in_call
+        events = self._reader.feed(self._end_id if stops else token)
         self.reason = self._reader.reason
         if self.reason is None and self.tokens >= self._limit:
             self.reason = "length"

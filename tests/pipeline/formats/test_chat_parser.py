@@ -16,6 +16,7 @@ from glm_api.pipeline.formats.chatglm3 import chatglm3
 from glm_api.pipeline.formats.glm4 import glm4
 from glm_api.pipeline.frames import Event, FinishReason, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.model_info import OutputSpec
+from glm_api.pipeline.worker.answering import BoundedReader
 from tests.support.model_files.scripted_tokenizer import (
     ScriptedTokenizer,
     calls_of,
@@ -219,6 +220,21 @@ def test_stop_strings_end_text_and_leave_arguments_alone(family: str) -> None:
     assert (answer.text, answer.reason) == ("ab", "stop")
     answer = Answer(family, ["\n", "ab<|assist", "<|assistant|>", *call_pieces(family)], stop=["city", "<|assistant|>"])
     assert (answer.text, answer.calls) == ("ab<|assist", [("get_weather", {"city": "北京"})])
+
+
+@both
+@pytest.mark.parametrize("stop", ["\n", "_", "城", "`", "}", ")"])
+def test_a_stop_id_ends_text_and_leaves_a_call_alone(family: str, stop: str) -> None:
+    tokenizer = ScriptedTokenizer()
+    stop_ids, end = tuple(tokenizer.tokens([stop])), min(tokenizer.end_ids)
+    text, call = ["\n", "ab", stop, "cd"], [*call_pieces(family, arguments='{"city": "城_"}'), "more"]
+    got = []
+    for pieces in (text, call, ["\n", "ab", "<|assistant|>", *call]):
+        reader = BoundedReader(FORMATS[family](tokenizer).reader(OutputSpec(tools=TOOLS), ()), 100, stop_ids, end)
+        events = [event for id in tokenizer.tokens(pieces) for event in reader.feed(id)] + reader.finish()
+        got.append((text_of(events), [json.loads(arguments) for _, arguments in calls_of(events)], reader.reason))
+    calls = [{"city": "城_"}]
+    assert got == [("ab", [], "stop"), ("", calls, "tool_calls"), ("ab", calls, "tool_calls")]
 
 
 @both

@@ -359,6 +359,7 @@ class BrokenReader:
     """Returns one text, and then raises ``error``."""
 
     reason: FinishReason | None = None
+    in_call = False
 
     def __init__(self, error: Exception) -> None:
         self._error = error
