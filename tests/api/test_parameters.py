@@ -357,9 +357,13 @@ class TestStructuredOutputs:
     def test_a_wrong_or_a_second_demand_is_refused(
         self, client: FlaskClient, fake: FakePipeline, parameters: dict[str, Any], param: str
     ) -> None:
-        response = refusal(client, **parameters)
-        assert response.status_code == 400
-        assert response.get_json()["error"]["param"] == param
+        places: list[tuple[str, dict[str, Any]]] = [(CHAT, {"messages": HELLO})]
+        if "response_format" not in parameters:
+            places += [("/v1/completions", {"prompt": "a"}), ("/v1/responses", {"input": "a"})]
+        for path, body in places:
+            response = client.post(path, json={**body, **parameters})
+            assert response.status_code == 400
+            assert response.get_json()["error"]["param"] == param
         assert fake.jobs == []
 
 

@@ -171,6 +171,8 @@ class TestParameters:
             ({"tools": [TOOL, TOOL]}, "tools.1.name"),
             ({"tool_choice": {"type": "function", "name": "g"}, "tools": [TOOL]}, "tool_choice"),
             ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": 5}}}}, "text.format.schema"),
+            ({"text": {"format": {"type": "json_object"}}, "json_schema": {}}, "json_schema"),
+            ({"text": {"format": {"type": "json_object"}}, "guided_regex": "a"}, "guided_regex"),
             ({"max_output_tokens": 0}, "max_output_tokens"),
             ({"instructions": 5}, "instructions"),
             ({"include": "x"}, "include"),
