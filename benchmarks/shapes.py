@@ -5,6 +5,9 @@ ChatGLM3-6B's shape is as slow as the real one. Its blocks add nothing to their 
 zero, which costs the same. Its output weights are the embeddings of the next token in a fixed text, so every answer is
 that text, over and over. Therefore each side's answer can be checked, no answer ends early, and the model never chooses
 an id that the tokenizer does not have.
+
+The cost of holding an answer to a grammar depends on the vocabulary. So the tokenizer has as many pieces as the real
+one: words of random letters and characters fill it up.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import string
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -28,6 +32,8 @@ POOL_BYTES = BLOCK_BYTES << 21  # random blocks, repeated to fill each matrix
 _CHATGLM3, _LAYOUT, _F32, _Q4_0 = 3, 2, 0, 2
 _SPECIALS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
 _END = 2
+# Part of a file's name. Another number makes `model_file` write files anew that an older version has written.
+_VERSION = 2
 
 # The text of synthetic models. Each token occurs once, so that each has one successor.
 WORDS = ("▁the", "▁weather", "▁is")
@@ -84,7 +90,7 @@ def model_file(name: str, cache: Path) -> Path:
     """Return the file of shape ``name``. A synthetic one is written into ``cache`` unless it is there."""
     if name == TINY:
         return DEMO_MODEL
-    path = cache / f"{name}.q4_0.bin"
+    path = cache / f"{name}-{_VERSION}.q4_0.bin"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".part")
@@ -95,7 +101,7 @@ def model_file(name: str, cache: Path) -> Path:
 
 def write_model(path: Path, shape: Shape) -> None:
     """Write a synthetic model in the file format of chatglm_cpp's converter."""
-    pieces = tokenizers.sentencepiece_pieces()
+    pieces = vocabulary(shape)
     with path.open("wb") as file:
         file.write(b"ggml")
         _integers(file, _CHATGLM3, _LAYOUT)
@@ -104,6 +110,32 @@ def write_model(path: Path, shape: Shape) -> None:
         _integers(file, len(tokenizer))
         file.write(tokenizer)
         _write_tensors(file, shape, script(pieces))
+
+
+def vocabulary(shape: Shape) -> list[tokenizers.Piece]:
+    """Return the pieces of the tokenizer, which with the special tokens give each row of ``shape`` its id.
+
+    No prompt of the benchmark contains a piece that only fills up.
+    """
+    pieces = tokenizers.sentencepiece_pieces()
+    taken = {text for text, _ in pieces}
+    for text in _fillers():
+        if len(pieces) + len(_SPECIALS) == shape.vocabulary:
+            break
+        if text not in taken:
+            taken.add(text)
+            pieces.append((text, tokenizers.NORMAL))
+    return pieces
+
+
+def _fillers() -> Iterator[str]:
+    """Yield words without end: half of them Chinese, without the characters of the answers and prompts."""
+    chance = random.Random(0)
+    others = [character for character in map(chr, range(0x4E00, 0x9FA6)) if character not in tokenizers.CHARACTERS]
+    while True:
+        letters = "".join(chance.choices(string.ascii_lowercase, k=chance.randint(3, 10)))
+        yield chance.choice(("", "▁")) + letters
+        yield "".join(chance.choices(others, k=chance.randint(1, 4)))
 
 
 def script(pieces: Sequence[tokenizers.Piece]) -> list[int]:

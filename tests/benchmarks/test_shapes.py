@@ -12,6 +12,7 @@ from benchmarks.bare_loop import answer
 from benchmarks.shapes import CHARACTERS, SYNTHETIC, Shape, write_model
 from glm_api.pipeline.worker.bridge import chatglm_cpp
 from glm_api.pipeline.worker.model_file import inspect
+from glm_api.pipeline.worker.vocabulary import read_vocabulary
 
 NANO = Shape(
     "nano", hidden=128, layers=2, heads=4, key_value_heads=2, intermediate=256, vocabulary=1024, max_length=512
@@ -60,3 +61,16 @@ def test_the_next_turn_begins_with_the_ids_that_were_generated(path: Path) -> No
 
 def test_the_full_shape_is_chatglm3_6b() -> None:
     assert SYNTHETIC["full"].parameters == pytest.approx(6.24e9, rel=0.01)
+
+
+def test_each_row_of_the_vocabulary_has_a_token(path: Path) -> None:
+    """What a grammar costs depends on the number of tokens, and the real model has one for nearly each row."""
+    vocabulary = read_vocabulary(inspect(path))
+    assert len(vocabulary.pieces) == NANO.vocabulary
+    assert sum(map(bool, vocabulary.pieces)) == NANO.vocabulary - len(vocabulary.specials)
+
+
+def test_each_character_of_a_prompt_is_a_token(path: Path) -> None:
+    tokenizer = chatglm_cpp.Pipeline(str(path), max_length=512).tokenizer
+    one, two = (tokenizer.encode(CHARACTERS * times, 512) for times in (1, 2))
+    assert len(two) - len(one) == len(CHARACTERS)
