@@ -17,7 +17,17 @@ from tqdm import tqdm
 
 from benchmarks import machine, plots, report, shapes
 from benchmarks.bench import Bench
-from benchmarks.measurements import crowd, first_token, freeing, killing, responsiveness, speed, startup, waiting
+from benchmarks.measurements import (
+    crowd,
+    first_token,
+    freeing,
+    interruption,
+    killing,
+    responsiveness,
+    speed,
+    startup,
+    waiting,
+)
 from glm_api.pipeline.cpus import usable_cpus
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -30,14 +40,16 @@ MEASUREMENTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "responsiveness": responsiveness.measure,
     "first_token": first_token.measure,
     "freeing": freeing.measure,
+    "interruption": interruption.measure,
     "waiting": waiting.measure,
     "killing": killing.measure,
     "crowd": crowd.measure,
 }
-# Tokens of the tiny model are so fast that a busy model cannot be seen; tokens of the synthetic ones are so slow that a
-# crowd would wait for hours.
+# Tokens of the tiny model are so fast that a busy model cannot be seen, and suffer most from a thread too many. Tokens
+# of the synthetic ones are so slow that a crowd would wait for hours.
 FOR_TINY = ("startup", "speed", "first_token", "waiting", "killing", "crowd")
-FOR_SYNTHETIC = ("startup", "responsiveness", "freeing", "speed", "first_token")  # the longest last
+# The longest is last.
+FOR_SYNTHETIC = ("startup", "responsiveness", "freeing", "interruption", "speed", "first_token")
 
 
 def _show(bar: tqdm[NoReturn], shape: str, what: str) -> None:

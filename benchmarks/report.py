@@ -102,6 +102,17 @@ def _freeing_rows(shape: str, part: Found) -> Iterator[Row]:
         )
 
 
+def _interruption_rows(shape: str, part: Found) -> Iterator[Row]:
+    fraction = part["server"]["fraction"]
+    yield Row(
+        f"client gone until the pipeline is free, prefill in one call, of the call's time ({shape})",
+        _spread(part["original"]["fraction"], "{:.3f}"),
+        _spread(fraction, "{:.3f}"),
+        "<= 0.020, always",
+        fraction["most"] <= 0.02,
+    )
+
+
 def _waiting_rows(shape: str, part: Found) -> Iterator[Row]:
     worst = max(part["admitted_bytes"]["median"], part["pinged_bytes"]["median"])
     yield Row(
@@ -130,6 +141,7 @@ _TARGETS: dict[str, Callable[[str, Found], Iterator[Row]]] = {
     "responsiveness": _responsiveness_rows,
     "first_token": _first_token_rows,
     "freeing": _freeing_rows,
+    "interruption": _interruption_rows,
     "waiting": _waiting_rows,
     "killing": _killing_rows,
 }
@@ -188,10 +200,20 @@ def _first_token_details(part: Found) -> Iterator[str]:
 
 
 def _freeing_details(part: Found) -> Iterator[str]:
-    batch = part["server"]["prefill, batch mode"]["median"]
-    yield (
-        f"A token takes {part['ms_per_token']:.1f} ms here. In batch mode a client that leaves while its prompt is "
-        f"read keeps the pipeline for {batch:.1f} tokens' time."
+    yield f"A token takes {part['ms_per_token']:.1f} ms here."
+
+
+def _interruption_details(part: Found) -> Iterator[str]:
+    yield from _table(
+        (
+            f"prefill of {part['prompt_tokens']} tokens in one call",
+            "the whole call, s",
+            "client gone until the pipeline is free, ms",
+        ),
+        (
+            (side, _spread(part[key]["whole_seconds"], "{:,.1f}"), _spread(part[key]["free_ms"], "{:,.0f}"))
+            for side, key in zip(SIDES, ("server", "original"), strict=True)
+        ),
     )
 
 
@@ -236,6 +258,7 @@ _DETAILS: dict[str, Callable[[Found], Iterator[str]]] = {
     "responsiveness": _responsiveness_details,
     "first_token": _first_token_details,
     "freeing": _freeing_details,
+    "interruption": _interruption_details,
     "waiting": _waiting_details,
     "killing": _killing_details,
     "startup": _startup_details,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.bench import Bench, passage, user
-from benchmarks.client import Exchange
+from benchmarks.client import Exchange, NoAnswer
 from benchmarks.figures import figure
 from benchmarks.sides import HttpServer, Messages
 
@@ -36,8 +36,6 @@ def measure(bench: Bench) -> dict[str, Any]:
             "decode, not streamed": figure([scene.decode(long, run, stream=False) for run in range(runs)]),
             "prefill, step mode": figure([scene.prefill(run) for run in range(runs)]),
         }
-    with bench.this_server({"GLM_PREFILL": "batch"}) as server:
-        found["server"]["prefill, batch mode"] = figure([_Scene(bench, server, token).prefill(0)])
     with bench.original_server() as original:
         scene = _Scene(bench, original, token)
         few = min(runs, 2)
@@ -61,29 +59,35 @@ class _Scene:
         """Let the first client leave in the middle of its answer; return the tokens until the second is answered."""
         self._bench.say(f"client leaves, run {run + 1}: {self._side.name}, decode")
         first = self._send(user(passage(PROMPT, run)), PROMPT + 8, long, stream=stream)
-        return self._leave(first, self._token * (PROMPT + 8 + 5.37 + run))
+        return leave(self._bench, self._side, first, self._token * (PROMPT + 8 + 5.37 + run)) / self._token
 
     def prefill(self, run: int) -> float:
         """Let the first client leave during its prefill; return the tokens until the second is answered."""
         self._bench.say(f"client leaves, run {run + 1}: {self._side.name}, prefill")
         characters = LONG_PROMPT[self._bench.shape]
         first = self._send(user(passage(characters, run + 7)), characters + 8, 1, stream=True)
-        return self._leave(first, self._token * (3.37 + run))
+        return leave(self._bench, self._side, first, self._token * (3.37 + run)) / self._token
 
     def _send(self, messages: Messages, prompt_tokens: int, max_tokens: int, *, stream: bool) -> Exchange:
         request = self._side.chat(messages, prompt_tokens, max_tokens, stream=stream)
         return self._bench.client.send(self._side.port, request)
 
-    def _leave(self, first: Exchange, after: float) -> float:
-        """Let ``first`` leave ``after`` so many seconds; return the tokens until the next request begins."""
-        client = self._bench.client
-        client.run_until(first.due + after / 2)
-        second = client.send(self._side.port, self._side.chat(user(passage(4, 40)), 12, 1))
-        client.run_until(first.due + after)
-        left = client.leave(first)
-        client.run(lambda: second.first_event() is not None)
-        begun = second.first_event()
-        client.run()
-        second.texts()
-        assert begun is not None
-        return (begun - left) / self._token
+
+def leave(bench: Bench, side: HttpServer, first: Exchange, after: float) -> float:
+    """Let the client of ``first`` leave ``after`` so many seconds; return the seconds until the next request begins.
+
+    Raises `NoAnswer` if ``first`` was answered before.
+    """
+    client = bench.client
+    client.run_until(first.due + after / 2)
+    second = client.send(side.port, side.chat(user(passage(4, 40)), 12, 1))
+    client.run_until(first.due + after)
+    if first.over is not None:
+        raise NoAnswer(f"{side.name} answered within {after:.1f} seconds, before the client left")
+    left = client.leave(first)
+    client.run(lambda: second.first_event() is not None)
+    begun = second.first_event()
+    client.run()
+    second.texts()
+    assert begun is not None
+    return begun - left

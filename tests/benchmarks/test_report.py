@@ -34,6 +34,14 @@ def test_losing_a_request_misses_the_target() -> None:
         assert row.met == met
 
 
+def test_one_slow_interruption_misses_the_target() -> None:
+    original = {"fraction": figure([0.7])}
+    for fraction, met in ((0.015, True), (0.021, False)):
+        server = {"fraction": figure([0.01, 0.01, fraction])}
+        (row,) = rows(found("interruption", "full", {"server": server, "original": original}))
+        assert row.met == met
+
+
 @pytest.mark.parametrize("data", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
 def test_a_committed_report_matches_its_figures(data: Path) -> None:
     pictures = sorted(path.name for path in RESULTS.glob(f"{data.stem}-*.svg"))
