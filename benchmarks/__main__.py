@@ -26,6 +26,7 @@ from benchmarks.measurements import (
     responsiveness,
     speed,
     startup,
+    threads,
     waiting,
 )
 from glm_api.pipeline.cpus import usable_cpus
@@ -37,6 +38,7 @@ RESULTS = CHECKOUT / "benchmarks" / "results"
 MEASUREMENTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "startup": startup.measure,
     "speed": speed.measure,
+    "threads": threads.measure,
     "responsiveness": responsiveness.measure,
     "first_token": first_token.measure,
     "freeing": freeing.measure,
@@ -47,7 +49,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 }
 # Tokens of the tiny model are so fast that a busy model cannot be seen, and suffer most from a thread too many. Tokens
 # of the synthetic ones are so slow that a crowd would wait for hours.
-FOR_TINY = ("startup", "speed", "first_token", "waiting", "killing", "crowd")
+FOR_TINY = ("startup", "speed", "threads", "first_token", "waiting", "killing", "crowd")
 # The longest is last.
 FOR_SYNTHETIC = ("startup", "responsiveness", "freeing", "interruption", "speed", "first_token")
 

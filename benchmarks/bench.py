@@ -63,25 +63,28 @@ class Bench:
         return [user(passage(16, run))]
 
     @contextmanager
-    def bare_loop(self) -> Iterator[BareLoop]:
-        side = BareLoop(self.model, MAX_LENGTH, self.threads)
+    def bare_loop(self, threads: int | None = None) -> Iterator[BareLoop]:
+        side = BareLoop(self.model, MAX_LENGTH, threads or self.threads)
         try:
             yield side
         finally:
             side.stop()
 
     @contextmanager
-    def original_server(self) -> Iterator[OriginalServer]:
-        side = OriginalServer(self.model, MAX_LENGTH, self.threads, self.logs / f"{self.shape}-original-server.log")
+    def original_server(self, threads: int | None = None) -> Iterator[OriginalServer]:
+        log = self.logs / f"{self.shape}-original-server.log"
+        side = OriginalServer(self.model, MAX_LENGTH, threads or self.threads, log)
         try:
             yield side
         finally:
             side.stop()
 
     @contextmanager
-    def this_server(self, settings: Mapping[str, str] | None = None) -> Iterator[ThisServer]:
+    def this_server(
+        self, settings: Mapping[str, str] | None = None, *, default_threads: bool = False
+    ) -> Iterator[ThisServer]:
         log = self.logs / f"{self.shape}-this-server.log"
-        side = ThisServer(self.model, MAX_LENGTH, self.threads, log, settings)
+        side = ThisServer(self.model, MAX_LENGTH, None if default_threads else self.threads, log, settings)
         try:
             yield side
         finally:

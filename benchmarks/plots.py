@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def draw(found: Mapping[str, Any], folder: Path, name: str) -> list[Path]:
     drawn: list[Path] = []
     with plt.rc_context(STYLE):
         for shape, parts in found["shapes"].items():
-            for part, picture in (("speed", _speed), ("first_token", _first_token), ("crowd", _crowd)):
+            for part, picture in _PICTURES.items():
                 if part in parts:
                     drawn.append(folder / f"{name}-{shape}-{part.replace('_', '-')}.svg")
                     picture(parts[part], shape)
@@ -46,6 +46,27 @@ def _speed(part: Mapping[str, Any], shape: str) -> None:
     _bars(axes, [(name, rates[side], color) for name, side, color in sides], "{:,.4g}")
     axes.set_xlabel("tokens a second, whole answers; lines: all runs")
     axes.set_title(f"Speed of one client ({shape} model)", loc="left")
+
+
+def _threads(part: Mapping[str, Any], shape: str) -> None:
+    cases = {"idle machine": part["idle"], f"beside {part['cpus']} busy loops": part["busy"]}
+    bars = {case: _thread_bars(rates) for case, rates in cases.items()}
+    heights = [len(case) for case in bars.values()]
+    _, panels = plt.subplots(
+        len(bars), figsize=(6, 0.5 * sum(heights) + 1), height_ratios=heights, layout="constrained"
+    )
+    for axes, (case, rates) in zip(panels, bars.items(), strict=True):
+        _bars(axes, rates, "{:,.4g}")
+        axes.set_title(f"Default number of threads, {case} ({shape} model)", loc="left")
+    axes.set_xlabel("tokens a second, whole answers; lines: all runs")
+
+
+def _thread_bars(rates: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float], str]]:
+    bars = [(f"bare loop, threads: {name}", rate, BARE) for name, rate in rates.items() if name.isdigit()]
+    for name, side, color in (("server", "this server", SERVER), ("original", "original server", ORIGINAL)):
+        if name in rates:
+            bars.append((side, rates[name], color))
+    return bars
 
 
 def _first_token(part: Mapping[str, Any], shape: str) -> None:
@@ -101,3 +122,11 @@ def _line(axes: Axes, clients: list[int], values: list[Mapping[str, float]], nam
     axes.fill_between(
         clients, [value["least"] for value in values], [value["most"] for value in values], color=color, alpha=0.2
     )
+
+
+_PICTURES: dict[str, Callable[[Mapping[str, Any], str], None]] = {
+    "speed": _speed,
+    "threads": _threads,
+    "first_token": _first_token,
+    "crowd": _crowd,
+}

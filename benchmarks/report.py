@@ -63,6 +63,21 @@ def _speed_rows(shape: str, part: Found) -> Iterator[Row]:
     )
 
 
+def _threads_rows(shape: str, part: Found) -> Iterator[Row]:
+    for ratios, target, what in (
+        (part["idle_ratio"], 0.95, "default threads, of the bare loop with its best number of them"),
+        (part["busy_ratio"], 0.50, f"default threads beside {part['cpus']} busy loops, of the bare loop with 1 thread"),
+    ):
+        server = ratios["server"]
+        yield Row(
+            f"tokens/s through HTTP, {what} ({shape})",
+            _spread(ratios["original"], "{:.3f}"),
+            _spread(server, "{:.3f}"),
+            f">= {target:.2f}",
+            server["median"] >= target,
+        )
+
+
 def _responsiveness_rows(shape: str, part: Found) -> Iterator[Row]:
     p99 = part["server"]["p99_ms"]
     yield Row(
@@ -138,6 +153,7 @@ def _killing_rows(shape: str, part: Found) -> Iterator[Row]:
 
 _TARGETS: dict[str, Callable[[str, Found], Iterator[Row]]] = {
     "speed": _speed_rows,
+    "threads": _threads_rows,
     "responsiveness": _responsiveness_rows,
     "first_token": _first_token_rows,
     "freeing": _freeing_rows,
@@ -160,6 +176,30 @@ def _speed_details(part: Found) -> Iterator[str]:
         f"For each token this server's web process used {part['web_cpu_us_per_token']['median']:.0f} µs of CPU time "
         f"and was woken {part['web_wake_ups_per_token']['median']:.2f} times, all that a request costs included."
     )
+
+
+def _threads_details(part: Found) -> Iterator[str]:
+    idle, busy, ratios = part["idle"], part["busy"], part["busy_ratio"]
+    loops = f"beside {part['cpus']} busy loops"
+    sides = [(f"bare loop, threads: {name}", name) for name in idle if name.isdigit()]
+    sides += [("this server", "server"), ("original server", "original")]
+    yield from _table(
+        ("tokens/s, whole answers, default threads", "idle", "least to most", loops, "least to most"),
+        ((side, *_rate_cells(idle[name]), *_rate_cells(busy.get(name))) for side, name in sides),
+    )
+    yield ""
+    yield (
+        f"This server used {_spread(idle['threads'], '{:.0f}')} threads for a token when idle, "
+        f"{_spread(busy['threads'], '{:.0f}')} {loops}. There, a short answer by {part['cpus']} threads came at "
+        f"{ratios['bare_all']['median']:.3f} of the speed of 1 thread from the bare loop, "
+        f"at {ratios['original']['median']:.3f} from the original server."
+    )
+
+
+def _rate_cells(rate: Figure | None) -> tuple[str, str]:
+    if rate is None:
+        return "-", "-"
+    return f"{rate['median']:,.4g}", f"{rate['least']:,.4g} to {rate['most']:,.4g}"
 
 
 def _startup_details(part: Found) -> Iterator[str]:
@@ -255,6 +295,7 @@ def _crowd_details(part: Found) -> Iterator[str]:
 
 _DETAILS: dict[str, Callable[[Found], Iterator[str]]] = {
     "speed": _speed_details,
+    "threads": _threads_details,
     "responsiveness": _responsiveness_details,
     "first_token": _first_token_details,
     "freeing": _freeing_details,

@@ -139,19 +139,22 @@ class OriginalServer(HttpServer):
 
 
 class ThisServer(HttpServer):
-    """This server, started as by ``make serve``. ``settings`` are further ``GLM_`` variables."""
+    """This server, started as by ``make serve``. ``settings`` are further ``GLM_`` variables.
+
+    Without ``threads`` it chooses their number by itself, as without any settings.
+    """
 
     name = "this server"
 
     def __init__(
-        self, model: Path, max_length: int, threads: int, log: Path, settings: Mapping[str, str] | None = None
+        self, model: Path, max_length: int, threads: int | None, log: Path, settings: Mapping[str, str] | None = None
     ) -> None:
         self.port = free_port()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GLM_")}
         environment |= {
+            **({} if threads is None else {"GLM_NUM_THREADS": str(threads)}),
             "GLM_MODEL": str(model),
             "GLM_MAX_LENGTH": str(max_length),
-            "GLM_NUM_THREADS": str(threads),
             "GLM_BIND": f"127.0.0.1:{self.port}",
             "GLM_REQUEST_TIMEOUT": "3600",
             "GLM_QUEUE_TIMEOUT": "3600",

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.bench import Bench, check
 from benchmarks.figures import figure
 from benchmarks.processes import Use
-from benchmarks.sides import Messages, OriginalServer, ThisServer
+from benchmarks.sides import HttpServer, Messages
 
 RUNS = 7
 RUNS_OF_LARGE = 5
@@ -32,10 +32,10 @@ def measure(bench: Bench) -> dict[str, Any]:
             tokens = sum(answer["tokens"] for answer in answers)
             bench.say(f"speed, run {run}: this server")
             before = Use.of(server.web_pid())
-            seconds = _ask(bench, server, questions, answers)
+            seconds = ask(bench, server, questions, answers, bench.answer_tokens)
             used = Use.of(server.web_pid()).since(before)
             bench.say(f"speed, run {run}: original server")
-            original_seconds = _ask(bench, original, questions, answers)
+            original_seconds = ask(bench, original, questions, answers, bench.answer_tokens)
             if run > 0:
                 rates["bare"].append(tokens / sum(answer["total"] for answer in answers))
                 rates["server"].append(tokens / seconds)
@@ -55,13 +55,16 @@ def measure(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _ask(
-    bench: Bench, side: ThisServer | OriginalServer, questions: list[Messages], answers: list[dict[str, Any]]
+def ask(
+    bench: Bench, side: HttpServer, questions: list[Messages], answers: list[dict[str, Any]], max_tokens: int
 ) -> float:
-    """Return the seconds for all ``questions``, one after the other. Raises `WrongAnswer`."""
+    """Return the seconds for all ``questions``, one after the other, answered like the bare loop's ``answers``.
+
+    Raises `WrongAnswer`.
+    """
     seconds = 0.0
     for messages, answer in zip(questions, answers, strict=True):
-        request = side.chat(messages, answer["prompt_tokens"], bench.answer_tokens)
+        request = side.chat(messages, answer["prompt_tokens"], max_tokens)
         exchange = bench.client.ask(side.port, request)
         check(exchange, answer["text"], side.name)
         seconds += exchange.total

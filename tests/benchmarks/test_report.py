@@ -34,6 +34,17 @@ def test_losing_a_request_misses_the_target() -> None:
         assert row.met == met
 
 
+def test_the_default_number_of_threads_is_measured_idle_and_busy() -> None:
+    ratios = {
+        "idle_ratio": {"server": figure([0.9, 0.96, 0.97]), "original": figure([0.4])},
+        "busy_ratio": {"server": figure([0.49]), "original": figure([0.01]), "bare_all": figure([0.02])},
+    }
+    idle, busy = rows(found("threads", "tiny", {"cpus": 2, **ratios}))
+    assert (idle.server, idle.original, idle.met) == ("0.960 (0.900 to 0.970)", "0.400", True)
+    assert (busy.server, busy.original, busy.met) == ("0.490", "0.010", False)
+    assert "beside 2 busy loops" in busy.what
+
+
 def test_one_slow_interruption_misses_the_target() -> None:
     original = {"fraction": figure([0.7])}
     for fraction, met in ((0.015, True), (0.021, False)):
