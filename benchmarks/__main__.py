@@ -18,6 +18,7 @@ from tqdm import tqdm
 from benchmarks import machine, plots, report, shapes
 from benchmarks.bench import Bench
 from benchmarks.measurements import (
+    choosing,
     crowd,
     first_token,
     freeing,
@@ -39,6 +40,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "startup": startup.measure,
     "speed": speed.measure,
     "threads": threads.measure,
+    "choosing": choosing.measure,
     "responsiveness": responsiveness.measure,
     "first_token": first_token.measure,
     "freeing": freeing.measure,
@@ -49,9 +51,9 @@ MEASUREMENTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 }
 # Tokens of the tiny model are so fast that a busy model cannot be seen, and suffer most from a thread too many. Tokens
 # of the synthetic ones are so slow that a crowd would wait for hours.
-FOR_TINY = ("startup", "speed", "threads", "first_token", "waiting", "killing", "crowd")
+FOR_TINY = ("startup", "speed", "threads", "choosing", "first_token", "waiting", "killing", "crowd")
 # The longest is last.
-FOR_SYNTHETIC = ("startup", "responsiveness", "freeing", "interruption", "speed", "first_token")
+FOR_SYNTHETIC = ("startup", "responsiveness", "freeing", "interruption", "speed", "choosing", "first_token")
 
 
 def _show(bar: tqdm[NoReturn], shape: str, what: str) -> None:

@@ -69,6 +69,14 @@ def _thread_bars(rates: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float
     return bars
 
 
+def _choosing(part: Mapping[str, Any], shape: str) -> None:
+    _, axes = plt.subplots(figsize=(6, 2.4))
+    rates = part["tokens_per_second"]
+    _bars(axes, [(way, rate, SERVER if way in part["ratio"] else BARE) for way, rate in rates.items()], "{:,.4g}")
+    axes.set_xlabel("tokens a second, decode only; lines: all runs")
+    axes.set_title(f"Speed by what chooses the tokens ({shape} model)", loc="left")
+
+
 def _first_token(part: Mapping[str, Any], shape: str) -> None:
     _, axes = plt.subplots(figsize=(6, 2.4))
     _bars(
@@ -127,6 +135,7 @@ def _line(axes: Axes, clients: list[int], values: list[Mapping[str, float]], nam
 _PICTURES: dict[str, Callable[[Mapping[str, Any], str], None]] = {
     "speed": _speed,
     "threads": _threads,
+    "choosing": _choosing,
     "first_token": _first_token,
     "crowd": _crowd,
 }

@@ -11,6 +11,11 @@ from benchmarks.figures import Figure
 Found = Mapping[str, Any]
 
 SIDES = ("this server", "original server")
+WAYS = {
+    "schema": "held to a JSON schema",
+    "sampled": "sampled (temperature 1, top_p 0.9)",
+    "tools": "held to the grammar of tool calls, none made",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,19 @@ def _threads_rows(shape: str, part: Found) -> Iterator[Row]:
             f">= {target:.2f}",
             server["median"] >= target,
         )
+
+
+def _choosing_rows(shape: str, part: Found) -> Iterator[Row]:
+    if shape == "tiny":
+        return
+    ratio = part["ratio"]["schema"]
+    yield Row(
+        f"tokens/s of decode with a JSON schema, of those without ({shape})",
+        "-",
+        _spread(ratio, "{:.3f}"),
+        ">= 0.97",
+        ratio["median"] >= 0.97,
+    )
 
 
 def _responsiveness_rows(shape: str, part: Found) -> Iterator[Row]:
@@ -154,6 +172,7 @@ def _killing_rows(shape: str, part: Found) -> Iterator[Row]:
 _TARGETS: dict[str, Callable[[str, Found], Iterator[Row]]] = {
     "speed": _speed_rows,
     "threads": _threads_rows,
+    "choosing": _choosing_rows,
     "responsiveness": _responsiveness_rows,
     "first_token": _first_token_rows,
     "freeing": _freeing_rows,
@@ -200,6 +219,28 @@ def _rate_cells(rate: Figure | None) -> tuple[str, str]:
     if rate is None:
         return "-", "-"
     return f"{rate['median']:,.4g}", f"{rate['least']:,.4g} to {rate['most']:,.4g}"
+
+
+def _choosing_details(part: Found) -> Iterator[str]:
+    yield from _table(
+        ("tokens/s, decode only", "median", "least to most", "of greedy decode"),
+        (
+            (
+                WAYS.get(way, way),
+                *_rate_cells(rate),
+                _spread(part["ratio"][way], "{:.3f}") if way in part["ratio"] else "-",
+            )
+            for way, rate in part["tokens_per_second"].items()
+        ),
+    )
+    yield ""
+    yield from _table(
+        ("time to the first token, prompt cached, ms", "median", "least to most"),
+        (
+            (kind, f"{times['median']:,.1f}", f"{times['least']:,.1f} to {times['most']:,.1f}")
+            for kind, times in part["first_token_ms"].items()
+        ),
+    )
 
 
 def _startup_details(part: Found) -> Iterator[str]:
@@ -296,6 +337,7 @@ def _crowd_details(part: Found) -> Iterator[str]:
 _DETAILS: dict[str, Callable[[Found], Iterator[str]]] = {
     "speed": _speed_details,
     "threads": _threads_details,
+    "choosing": _choosing_details,
     "responsiveness": _responsiveness_details,
     "first_token": _first_token_details,
     "freeing": _freeing_details,

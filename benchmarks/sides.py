@@ -164,9 +164,12 @@ class ThisServer(HttpServer):
         command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
         super().__init__(command, environment, log, "/health")
 
-    def chat(self, messages: Messages, prompt_tokens: int, max_tokens: int, *, stream: bool = True) -> bytes:
+    def chat(
+        self, messages: Messages, prompt_tokens: int, max_tokens: int, *, stream: bool = True, **parameters: object
+    ) -> bytes:
+        """The same, with further ``parameters``. The number of ``prompt_tokens`` does not matter to this server."""
         options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
-        body = {"messages": messages, "temperature": 0, "max_tokens": max_tokens, **options}
+        body = {"messages": messages, "temperature": 0, "max_tokens": max_tokens, **options, **parameters}
         return post("/v1/chat/completions", body)
 
     def web_pid(self) -> int:

@@ -45,6 +45,13 @@ def test_the_default_number_of_threads_is_measured_idle_and_busy() -> None:
     assert "beside 2 busy loops" in busy.what
 
 
+def test_only_a_model_whose_tokens_take_time_must_be_as_fast_with_a_schema() -> None:
+    for ratio, met in ((0.98, True), (0.96, False)):
+        measured = {"ratio": {"schema": figure([ratio])}}
+        assert [row.met for row in rows(found("choosing", "full", measured))] == [met]
+        assert not list(rows(found("choosing", "tiny", measured)))
+
+
 def test_one_slow_interruption_misses_the_target() -> None:
     original = {"fraction": figure([0.7])}
     for fraction, met in ((0.015, True), (0.021, False)):
