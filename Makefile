@@ -80,7 +80,7 @@ clean: ## Remove everything that make has made here, the environments too
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-bench: $(BENCH_TOOLS) $(BRIDGE) $(NPROCS) ## Measure this server beside the bare loop and chatglm_cpp.openai_api (half an hour or more)
+bench: $(BENCH_TOOLS) $(BRIDGE) $(NPROCS) ## Measure this server beside the bare loop and chatglm_cpp.openai_api (an hour or more)
 	@.venv-bench/bin/python -m benchmarks $(BENCH)
 
 demo-model: $(DEMO) ## Train the demo model again (up to two hours)
