@@ -306,10 +306,11 @@ def _waiting_details(part: Found) -> Iterator[str]:
 
 
 def _killing_details(part: Found) -> Iterator[str]:
-    yield (
-        f"{part['server']['next_token_seconds']['median']:.2f} s after the process was killed, the running answer "
-        "went on."
-    )
+    seconds = part["server"]["next_token_seconds"]
+    if seconds is None:
+        yield "The running answer did not go on after the process was killed."
+    else:
+        yield f"{seconds['median']:.2f} s after the process was killed, the running answer went on."
 
 
 def _crowd_details(part: Found) -> Iterator[str]:

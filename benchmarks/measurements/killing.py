@@ -31,8 +31,9 @@ def measure(bench: Bench) -> dict[str, Any]:
             bench.client.run()
             answered = [exchange for exchange in waiting if _is_whole(exchange)]
             lost.append(len(waiting) + 1 - len(answered) - _is_whole(running))
-            seconds += [running.due + at - killed for at, _ in running.texts() if running.due + at > killed][:1]
-    found["server"] = {"lost": figure(lost), "next_token_seconds": figure(seconds)}
+            if _is_whole(running):
+                seconds += [running.due + at - killed for at, _ in running.texts() if running.due + at > killed][:1]
+    found["server"] = {"lost": figure(lost), "next_token_seconds": figure(seconds) if seconds else None}
     bench.say("killed: original server")
     with bench.original_server() as original:
         running, waiting = _crowd(bench, original)

@@ -34,6 +34,13 @@ def test_losing_a_request_misses_the_target() -> None:
         assert row.met == met
 
 
+def test_an_answer_that_did_not_go_on_is_reported() -> None:
+    server = {"lost": figure([1.0]), "next_token_seconds": None}
+    part = {"requests": 11, "server": server, "original": {"lost": 11, "serves_again": False}}
+    run = json.loads((RESULTS / "tiny.json").read_text()) | found("killing", "tiny", part)
+    assert "The running answer did not go on" in markdown(run, [])
+
+
 def test_the_default_number_of_threads_is_measured_idle_and_busy() -> None:
     ratios = {
         "idle_ratio": {"server": figure([0.9, 0.96, 0.97]), "original": figure([0.4])},
