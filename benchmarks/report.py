@@ -57,15 +57,7 @@ def rows(found: Found) -> Iterator[Row]:
 
 def _speed_rows(shape: str, part: Found) -> Iterator[Row]:
     target = 0.90 if shape == "tiny" else 0.99
-    ratios = part["ratio_to_bare"]
-    server = ratios["server"]
-    yield Row(
-        f"tokens/s through HTTP, of the bare loop ({shape})",
-        _spread(ratios["original"], "{:.3f}"),
-        _spread(server, "{:.3f}"),
-        f">= {target:.2f}",
-        server["median"] >= target,
-    )
+    yield _ratio_row("of the bare loop", shape, part["ratio_to_bare"], target)
 
 
 def _threads_rows(shape: str, part: Found) -> Iterator[Row]:
@@ -73,14 +65,18 @@ def _threads_rows(shape: str, part: Found) -> Iterator[Row]:
         (part["idle_ratio"], 0.95, "default threads, of the bare loop with its best number of them"),
         (part["busy_ratio"], 0.50, f"default threads beside {part['cpus']} busy loops, of the bare loop with 1 thread"),
     ):
-        server = ratios["server"]
-        yield Row(
-            f"tokens/s through HTTP, {what} ({shape})",
-            _spread(ratios["original"], "{:.3f}"),
-            _spread(server, "{:.3f}"),
-            f">= {target:.2f}",
-            server["median"] >= target,
-        )
+        yield _ratio_row(what, shape, ratios, target)
+
+
+def _ratio_row(what: str, shape: str, ratios: Found, target: float) -> Row:
+    server = ratios["server"]
+    return Row(
+        f"tokens/s through HTTP, {what} ({shape})",
+        _spread(ratios["original"], "{:.3f}"),
+        _spread(server, "{:.3f}"),
+        f">= {target:.2f}",
+        server["median"] >= target,
+    )
 
 
 def _choosing_rows(shape: str, part: Found) -> Iterator[Row]:
