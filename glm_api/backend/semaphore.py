@@ -61,12 +61,21 @@ class FairSemaphore(Generic[T]):
                     self._waiting.remove(item)
                 return False
             del self._holders[item]
-            following = self._waiting.popleft() if self._waiting else None
+            following = self._waiting.popleft() if self._waiting and len(self._holders) < self.places else None
             if following is not None:
                 self._holders[following] = None
         if following is not None:
             self._on_turn(following)
         return True
+
+    def resize(self, places: int) -> None:
+        """Admit ``places`` items at a time from now on. Items that have their turn keep it."""
+        with self._lock:
+            self.places = places
+            following = [self._waiting.popleft() for _ in range(min(places - len(self._holders), len(self._waiting)))]
+            self._holders.update(dict.fromkeys(following))
+        for item in following:
+            self._on_turn(item)
 
     def positions(self) -> list[tuple[int, T]]:
         """Return each item with its position, in order. 0: it has its turn; n: it is the n-th that waits."""

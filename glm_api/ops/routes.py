@@ -36,7 +36,7 @@ def props() -> dict[str, Any]:
 @blueprint.response(200, SlotsSchema)
 @blueprint.errors(*REACHING)
 def slots() -> dict[str, Any]:
-    """List the running request, the waiting requests and the contents of the cache slots."""
+    """List the running requests, the waiting requests and the contents of the cache slots."""
     return pipeline.snapshot()
 
 

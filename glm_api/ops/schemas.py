@@ -128,7 +128,7 @@ class PropsSchema(Schema):
 
 
 class RunningSchema(Schema):
-    """The running request."""
+    """A running request."""
 
     id = fields.Integer(required=True)
     prompt_tokens = fields.Integer(required=True)
@@ -154,9 +154,9 @@ class SlotSchema(Schema):
 
 
 class SlotsSchema(Schema):
-    """The running request, the waiting requests, the contents of the cache slots and the numbers of threads."""
+    """The running and the waiting requests, the contents of the cache slots and the numbers of threads."""
 
-    running = fields.Nested(RunningSchema, required=True, allow_none=True)
+    running = fields.List(fields.Nested(RunningSchema), required=True)
     waiting = fields.List(fields.Nested(WaitingSchema), required=True)
     slots = fields.List(fields.Nested(SlotSchema), required=True)
     threads = fields.Nested(ThreadsSchema, required=True)

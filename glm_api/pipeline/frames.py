@@ -178,8 +178,9 @@ class LoadFailed(Frame, frozen=True):
 
 
 # --- pipeline -> web process: the events of an answer -------------------------------------------------------------
-# For each prompt: Started, any number of Alive/Progress/Text/ToolCallStarted/ToolArguments, then Finished. Failed ends
-# all prompts. PromptLogprobs comes before the first Text.
+# Each comes in a GenerationEvent. For each prompt: Started, any number of
+# Alive/Progress/Text/ToolCallStarted/ToolArguments, then Finished. Failed ends all prompts. PromptLogprobs comes before
+# the first Text.
 
 
 class Event(Frame, frozen=True):
@@ -282,13 +283,22 @@ class Failed(Event, frozen=True):
     param: str | None = None
 
 
+PipelineEvent = Started | Alive | Progress | PromptLogprobs | Text | ToolCallStarted | ToolArguments | Finished | Failed
+
+
+class GenerationEvent(Frame, frozen=True):
+    """``event`` belongs to the generation ``id``."""
+
+    id: int
+    event: PipelineEvent
+
+
 # --- who takes what -----------------------------------------------------------------------------------------------
 
 TokenizerQuestion = EncodeChat | EncodeText | DecodeIds
 ToTokenizer = LoadModel | TokenizerQuestion
 ToPipeline = LoadModel | Generate | Cancel
 TokenizerAnswer = Encoded | TooLong | Decoded | Rejected
-PipelineEvent = Started | Alive | Progress | PromptLogprobs | Text | ToolCallStarted | ToolArguments | Finished | Failed
 
 F = TypeVar("F")
 Decoder = msgspec.msgpack.Decoder
@@ -296,7 +306,7 @@ Decoder = msgspec.msgpack.Decoder
 TO_TOKENIZER: Decoder[ToTokenizer] = Decoder(ToTokenizer)
 TO_PIPELINE: Decoder[ToPipeline] = Decoder(ToPipeline)
 FROM_TOKENIZER: Decoder[Ready | LoadFailed | TokenizerAnswer] = Decoder(Ready | LoadFailed | TokenizerAnswer)
-FROM_PIPELINE: Decoder[Ready | LoadFailed | PipelineEvent] = Decoder(Ready | LoadFailed | PipelineEvent)
+FROM_PIPELINE: Decoder[Ready | LoadFailed | GenerationEvent] = Decoder(Ready | LoadFailed | GenerationEvent)
 
 _encode = msgspec.msgpack.Encoder().encode
 

@@ -39,6 +39,8 @@ class Generation(QueuedRequest[Event]):
         super().__init__(admission)
         self.id = work.id
         self.work = work
+        self.processed: int | None = None
+        """Tokens of the prompt that have been evaluated, if that is known."""
         # How far the work is: prompts answered; and of the next one, whether its events have begun, the ids that its
         # answer begins with, and whether there were events since that `fed` does not count.
         self._answered = 0

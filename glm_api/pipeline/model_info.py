@@ -12,7 +12,8 @@ class ModelInfo:
 
     ``image_tokens`` is what an image takes of the context beyond the ids that stand for it in a prompt; 0 for a model
     that accepts none. Up to ``slots`` cache slots, of ``slot_bytes`` each, are opened as they are needed.
-    ``characters_per_token`` is the most characters that a token stands for; 0 where some characters take no token.
+    ``parallel`` requests run at a time. ``characters_per_token`` is the most characters that a token stands for; 0
+    where some characters take no token.
     """
 
     family: str
@@ -25,6 +26,7 @@ class ModelInfo:
     slots: int
     slot_bytes: int
     model_bytes: int
+    parallel: int = 1
 
 
 @dataclass(frozen=True, slots=True)

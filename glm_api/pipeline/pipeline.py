@@ -29,13 +29,12 @@ from glm_api.pipeline.frames import (
     FROM_PIPELINE,
     Alive,
     Cancel,
-    Event,
     Failed,
     Finished,
     Frame,
     Generate,
+    GenerationEvent,
     LoadModel,
-    PipelineEvent,
     PrefillMode,
     Progress,
     Text,
@@ -86,10 +85,9 @@ class Pipeline:
         self._pipeline_ready = self._was_ready = False
         self._failure = ""
         self._model: ModelInfo | None = None
-        # What the pipeline process works on, even if nobody waits for it any more.
-        self._running: Generation | None = None
+        # What the pipeline process works on, by id, even if nobody waits for it any more.
+        self._running: dict[int, Generation] = {}
         self._slots: dict[int, dict[str, int]] = {}
-        self._progress: Progress | None = None
         self._threads = dict.fromkeys(("most", "step", "batch"), settings.threads)
         load_model = LoadModel(
             settings.model, settings.max_length, settings.cache_slots, settings.prefill, settings.threads
@@ -102,7 +100,7 @@ class Pipeline:
             timeout=min(settings.queue_timeout, settings.request_timeout),
             load_failures=load_failures,
         )
-        self._process: ChildProcess[PipelineEvent] = ChildProcess(
+        self._process: ChildProcess[GenerationEvent] = ChildProcess(
             "pipeline", FROM_PIPELINE, load_model, self, settings.environment, load_failures
         )
 
@@ -162,7 +160,7 @@ class Pipeline:
 
     def queue_depth(self) -> QueueDepth:
         """Return the numbers of running and of waiting requests."""
-        return QueueDepth(int(self._running is not None), self._semaphore.waiting)
+        return QueueDepth(len(self._running), self._semaphore.waiting)
 
     @property
     def threads(self) -> dict[str, int]:
@@ -171,18 +169,17 @@ class Pipeline:
 
     def snapshot(self) -> dict[str, Any]:
         """Return running and waiting requests and the cache slots, for ``/slots``. Times are in milliseconds."""
-        running = self._running
-        progress = self._progress
         now = time.monotonic()
         return {
-            "running": None
-            if running is None
-            else {
-                "id": running.id,
-                "prompt_tokens": running.prompt_tokens,
-                "processed_tokens": progress.processed if progress else None,
-                "running_ms": (now - (running.turn_at or now)) * 1000,
-            },
+            "running": [
+                {
+                    "id": running.id,
+                    "prompt_tokens": running.prompt_tokens,
+                    "processed_tokens": running.processed,
+                    "running_ms": (now - (running.turn_at or now)) * 1000,
+                }
+                for running in list(self._running.values())
+            ],
             "waiting": [
                 {
                     "id": generation.id,
@@ -265,7 +262,7 @@ class Pipeline:
         with self._dispatching:
             if not self._pipeline_ready or not generation.begin():
                 return
-            self._running = generation
+            self._running[generation.id] = generation
             self._send_work(generation)
         if generation.status is RequestStatus.FINISHED:
             # Closed while the work was on its way: the Cancel may have overtaken it.
@@ -286,16 +283,12 @@ class Pipeline:
     def _claim(self, generation: Generation) -> bool:
         """Return whether the caller is the one to finish ``generation``, on which no process works."""
         with self._claiming:
-            claimed = self._running is generation
-            if claimed:
-                self._running = None
-        return claimed
+            return self._running.pop(generation.id, None) is not None
 
     def _end(self, generation: Generation, error: BackendError | None = None) -> None:
         """The pipeline process has ended its work on ``generation``, or failed at it with ``error``."""
-        self._running = None
-        self._progress = None
-        self._process.expect_within(None)
+        self._running.pop(generation.id, None)
+        self._process.expect_within(HUNG_AFTER if self._running else None)
         generation.finish(error)
 
     # --- what the children say ---
@@ -316,64 +309,64 @@ class Pipeline:
         self._model = info
         self._failure = ""
         self._slots = {}
+        self._semaphore.resize(info.parallel)
         with self._dispatching:
             self._pipeline_ready = self._was_ready = True
-            running = self._running
-            # One that was closed is left out: `_cancel` may have seen that there is no process.
-            left = running is not None and running.status is not RequestStatus.FINISHED
-            if running is not None and left:
-                self._send_work(running)
-        if running is not None and running.status is RequestStatus.FINISHED:
-            if left:
-                # Closed while the work was on its way.
-                self._process.send(Cancel(running.id))
-            elif self._claim(running):
-                running.finish()
+            running = list(self._running.values())
+            # Those that were closed are left out: `_cancel` may have seen that there is no process.
+            left = [generation for generation in running if generation.status is not RequestStatus.FINISHED]
+            for generation in left:
+                self._send_work(generation)
+        for generation in running:
+            if generation.status is RequestStatus.FINISHED:
+                if generation in left:
+                    # Closed while the work was on its way.
+                    self._process.send(Cancel(generation.id))
+                elif self._claim(generation):
+                    generation.finish()
         for generation in self._admission.with_turn():
             self._dispatch(generation)
 
     def on_frame(self, frame: Frame) -> None:
-        """The pipeline process has sent an event of the current generation."""
-        assert isinstance(frame, Event)
-        generation = self._running
+        """The pipeline process has sent an event of a generation."""
+        assert isinstance(frame, GenerationEvent)
+        generation = self._running.get(frame.id)
         if generation is None:
             return
         self._process.expect_within(HUNG_AFTER)
-        match frame:
+        match event := frame.event:
             case Text():
                 # First, because nearly every event is one.
-                generation.take(frame)
+                generation.take(event)
             case Alive():
                 pass
             case Progress():
                 # It is always reported, for the watchdog and /slots; the consumer sees it when it asked for it.
-                self._progress = frame
+                generation.processed = event.processed
                 if generation.work.progress:
-                    generation.put(frame)
+                    generation.put(event)
             case Finished():
-                self._slots[frame.slot] = {"tokens": frame.slot_tokens}
-                self._threads |= {"step": frame.step_threads, "batch": frame.batch_threads}
-                if generation.take(frame):
+                self._slots[event.slot] = {"tokens": event.slot_tokens}
+                self._threads |= {"step": event.step_threads, "batch": event.batch_threads}
+                if generation.take(event):
                     self._end(generation)
             case Failed(kind="prompt"):
-                self._end(generation, PromptError(frame.message, frame.param))
+                self._end(generation, PromptError(event.message, event.param))
             case Failed():
-                self._end(generation, EngineError(frame.message))
+                self._end(generation, EngineError(event.message))
             case _:
-                generation.take(frame)
+                generation.take(event)
 
     def on_down(self, cause: Cause, message: str) -> None:
         """The pipeline process is gone. Its successor goes on with its work, and the queue waits."""
         with self._dispatching:
             self._pipeline_ready = False
-        self._progress = None
         self._process.expect_within(None)
-        running = self._running
-        if running is not None and (
-            running.status is RequestStatus.FINISHED or cause == "load_failed" or not running.can_go_on()
-        ):
-            error = EngineError("The model process stopped while it worked on this request. It is being restarted.")
-            if self._claim(running):
+        error = EngineError("The model process stopped while it worked on this request. It is being restarted.")
+        for running in list(self._running.values()):
+            running.processed = None
+            finished = running.status is RequestStatus.FINISHED
+            if (finished or cause == "load_failed" or not running.can_go_on()) and self._claim(running):
                 running.finish(error)
         if cause == "load_failed":
             self._failure = message

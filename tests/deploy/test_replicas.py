@@ -28,7 +28,7 @@ def ask(proxy: httpx.Client) -> httpx.Response:
 
 def busy(server: Server) -> bool:
     slots = server.http.get("/slots").json()
-    return slots["running"] is not None and len(slots["waiting"]) > 0
+    return len(slots["running"]) > 0 and len(slots["waiting"]) > 0
 
 
 def address(server: Server) -> str:

@@ -139,7 +139,7 @@ def test_version(make_app: MakeApp, fake: FakePipeline, settings: dict[str, Any]
 
 def test_slots(client: FlaskClient) -> None:
     assert client.get("/slots").get_json() == {
-        "running": None,
+        "running": [],
         "waiting": [],
         "slots": [{"id": 0, "tokens": 12}],
         "threads": {"most": 4, "step": 2, "batch": 3},

@@ -23,8 +23,8 @@ from glm_api.pipeline.frames import (
     Cancel,
     Encoded,
     Finished,
+    GenerationEvent,
     LoadModel,
-    PipelineEvent,
     Ready,
     Started,
     Text,
@@ -80,7 +80,7 @@ class Recorder:
     def on_ready(self, info: ModelInfo) -> None:
         self.told.put(("ready", info))
 
-    def on_frame(self, frame: PipelineEvent) -> None:
+    def on_frame(self, frame: GenerationEvent) -> None:
         self.told.put(("frame", frame))
 
     def on_down(self, cause: Cause, message: str) -> None:
@@ -96,10 +96,10 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def child(recorder: Recorder) -> Iterator[ChildProcess[PipelineEvent]]:
+def child(recorder: Recorder) -> Iterator[ChildProcess[GenerationEvent]]:
     """A child process that is not started yet."""
     load_model = LoadModel("model", None, 1, "auto", 1)
-    child: ChildProcess[PipelineEvent] = ChildProcess(
+    child: ChildProcess[GenerationEvent] = ChildProcess(
         "pipeline", FROM_PIPELINE, load_model, recorder, child_environment(), LoadFailures()
     )
     yield child
@@ -113,7 +113,7 @@ KILLED = "The pipeline process sent a frame that does not fit and was killed; a 
 @EACH_MISFIT
 def test_a_child_that_sends_a_frame_that_does_not_fit_is_replaced(
     misfit: bytes,
-    child: ChildProcess[PipelineEvent],
+    child: ChildProcess[GenerationEvent],
     recorder: Recorder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -133,7 +133,7 @@ def test_a_child_that_sends_a_frame_that_does_not_fit_is_replaced(
 
 
 def test_a_frame_that_does_not_fit_before_the_child_is_ready_is_a_failure_to_load(
-    child: ChildProcess[PipelineEvent],
+    child: ChildProcess[GenerationEvent],
     recorder: Recorder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -148,7 +148,7 @@ def test_a_frame_that_does_not_fit_before_the_child_is_ready_is_a_failure_to_loa
 
 
 def test_a_child_that_was_killed_as_hung_is_not_said_to_have_died(
-    child: ChildProcess[PipelineEvent], recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    child: ChildProcess[GenerationEvent], recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script_child(tmp_path, monkeypatch, f"connection.sendall({pack(Ready(MODEL))!r}); import time; time.sleep(600)")
     child.start()
@@ -162,7 +162,7 @@ def test_a_child_that_was_killed_as_hung_is_not_said_to_have_died(
 
 
 def test_a_child_that_hangs_while_it_loads_is_said_to_be_killed_for_that(
-    child: ChildProcess[PipelineEvent], recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    child: ChildProcess[GenerationEvent], recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_process, "LOAD_TIMEOUT", 0.0)
     monkeypatch.setattr(child_process, "WATCH_INTERVAL", 0.1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -20,6 +21,8 @@ from glm_api.pipeline.frames import (
     Finished,
     Frame,
     Generate,
+    GenerationEvent,
+    PipelineEvent,
     Progress,
     PromptLogprobs,
     Started,
@@ -106,9 +109,11 @@ def generated(process: FakeProcess) -> list[int]:
     return [frame.id for frame in process.sent if isinstance(frame, Generate)]
 
 
-def say(pipeline: Pipeline, *events: Event) -> None:
+def say(pipeline: Pipeline, *events: Event, of: Generation | None = None) -> None:
+    """The process sends events of ``of``, or of the request that has run for longest."""
     for event in events:
-        pipeline.on_frame(event)
+        running = [of.id] if of is not None else [entry["id"] for entry in pipeline.snapshot()["running"]]
+        pipeline.on_frame(GenerationEvent(running[0] if running else 0, cast("PipelineEvent", event)))
 
 
 def test_one_after_the_other_is_sent(pipeline: Pipeline, process: FakeProcess) -> None:
@@ -324,6 +329,72 @@ def test_stopping_begins_nothing(pipeline: Pipeline, process: FakeProcess) -> No
         collect(waiting)
 
 
+# --- several at once ---
+
+
+@pytest.fixture
+def wide(pipeline: Pipeline) -> Pipeline:
+    """A pipeline whose process works on two requests at a time."""
+    pipeline.on_ready(replace(MODEL, parallel=2))
+    return pipeline
+
+
+def test_as_many_run_as_the_process_works_on(wide: Pipeline, process: FakeProcess) -> None:
+    first, second, third = ask(wide), ask(wide), ask(wide)
+    assert generated(process) == [first.id, second.id]
+    assert wide.queue_depth() == QueueDepth(2, 1)
+    say(wide, Started(3, 0), Text("b", [1]), of=second)
+    say(wide, Text("a", [1]), of=first)
+    say(wide, ANSWERED, of=second)
+    assert generated(process) == [first.id, second.id, third.id]
+    assert collect(second) == [Started(3, 0), Text("b", [1]), ANSWERED]
+    # The process still has work.
+    assert process.expected is not None
+    say(wide, ANSWERED, of=third)
+    say(wide, ANSWERED, of=first)
+    assert collect(first) == [Text("a", [1]), ANSWERED]
+    assert process.expected is None
+
+
+def test_one_of_several_is_cancelled(wide: Pipeline, process: FakeProcess) -> None:
+    first, second, third = ask(wide), ask(wide), ask(wide)
+    first.cancel()
+    assert process.sent[-1] == Cancel(first.id)
+    say(wide, CANCELLED, of=first)
+    assert generated(process) == [first.id, second.id, third.id]
+    say(wide, ANSWERED, of=second)
+    assert collect(second) == [ANSWERED]
+
+
+def test_all_go_on_in_the_next_process(wide: Pipeline, process: FakeProcess) -> None:
+    first, second, third = ask(wide), ask(wide), ask(wide)
+    say(wide, Started(3, 0), Text("a", [1], fed=[1]), of=first)
+    second.cancel()
+    wide.on_down("died", "It died.")
+    assert wide.queue_depth().running == 1
+    wide.on_ready(replace(MODEL, parallel=2))
+    assert generated(process) == [first.id, second.id, first.id, third.id]
+    with pytest.raises(ClientGone):
+        collect(second)
+
+
+def test_requests_that_wait_run_when_the_process_takes_more(pipeline: Pipeline, process: FakeProcess) -> None:
+    first, second = ask(pipeline), ask(pipeline)
+    pipeline.on_down("died", "It died.")
+    pipeline.on_ready(replace(MODEL, parallel=2))
+    assert generated(process) == [first.id, first.id, second.id]
+
+
+def test_a_process_that_takes_fewer_gets_no_more_until_it_has(wide: Pipeline, process: FakeProcess) -> None:
+    first, second, third = ask(wide), ask(wide), ask(wide)
+    wide.on_down("died", "It died.")
+    wide.on_ready(MODEL)
+    say(wide, ANSWERED, of=first)
+    assert third.id not in generated(process)
+    say(wide, ANSWERED, of=second)
+    assert generated(process)[-1] == third.id
+
+
 # --- /slots ---
 
 
@@ -331,7 +402,7 @@ def test_slots_show_who_runs_and_who_waits(pipeline: Pipeline) -> None:
     running, *waiting = (ask(pipeline) for _ in range(3))
     say(pipeline, Started(3, 0), Progress(2, 3, 0, 1.0))
     snapshot = pipeline.snapshot()
-    assert (snapshot["running"]["id"], snapshot["running"]["processed_tokens"]) == (running.id, 2)
+    assert [(entry["id"], entry["processed_tokens"]) for entry in snapshot["running"]] == [(running.id, 2)]
     assert [(entry["id"], entry["position"]) for entry in snapshot["waiting"]] == [
         (generation.id, position) for position, generation in enumerate(waiting, 1)
     ]

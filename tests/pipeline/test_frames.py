@@ -24,8 +24,8 @@ from glm_api.pipeline.frames import (
     Frame,
     FrameBuffer,
     FrameError,
+    GenerationEvent,
     LoadFailed,
-    PipelineEvent,
     Ready,
     Text,
     TokenizerAnswer,
@@ -40,7 +40,7 @@ DIRECTIONS: dict[str, tuple[Decoder[Any], Any]] = {
     "to the tokenizer": (TO_TOKENIZER, ToTokenizer),
     "to the pipeline": (TO_PIPELINE, ToPipeline),
     "from the tokenizer": (FROM_TOKENIZER, Ready | LoadFailed | TokenizerAnswer),
-    "from the pipeline": (FROM_PIPELINE, Ready | LoadFailed | PipelineEvent),
+    "from the pipeline": (FROM_PIPELINE, Ready | LoadFailed | GenerationEvent),
 }
 EACH_DIRECTION = pytest.mark.parametrize(("decoder", "union"), DIRECTIONS.values(), ids=list(DIRECTIONS))
 KINDS = [(decoder, kind) for decoder, union in DIRECTIONS.values() for kind in get_args(union)]
@@ -79,7 +79,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
 
 
 @EACH_KIND
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_every_kind_of_frame_arrives_as_it_was_sent(
     decoder: Decoder[Any], kind: type[Frame], data: st.DataObject
@@ -91,7 +91,7 @@ def test_every_kind_of_frame_arrives_as_it_was_sent(
 
 
 @settings(deadline=None)
-@given(st.lists(values(PipelineEvent), max_size=8), st.lists(st.integers(1, 40), min_size=1, max_size=20))
+@given(st.lists(values(GenerationEvent), max_size=8), st.lists(st.integers(1, 40), min_size=1, max_size=20))
 def test_frames_arrive_however_their_bytes_are_cut(sent: list[Frame], cuts: list[int]) -> None:
     data = b"".join(map(pack, sent))
     buffer = FrameBuffer(FROM_PIPELINE)

@@ -54,7 +54,7 @@ def test_a_reload_with_wrong_settings_keeps_the_old_ones_and_logs_each_error_onc
 def admitted(server: Server) -> int:
     """How many requests wait or run."""
     slots = server.http.get("/slots").json()
-    return len(slots["waiting"]) + (slots["running"] is not None)
+    return len(slots["waiting"]) + len(slots["running"])
 
 
 def stream_to_end(server: Server) -> str:

@@ -60,7 +60,7 @@ def test_a_model_process_killed_while_working_costs_no_request(stream: bool, slo
     body = chat("hello", max_tokens=8)
     with ThreadPoolExecutor() as pool:
         running = pool.submit(server.http.post, COMPLETIONS, json=chat(LONG_PROMPT, stream=stream, max_tokens=4))
-        until(lambda: server.http.get("/slots").json()["running"] is not None)
+        until(lambda: server.http.get("/slots").json()["running"])
         queued = [pool.submit(server.http.post, COMPLETIONS, json=body) for _ in range(3)]
         until(lambda: len(server.http.get("/slots").json()["waiting"]) == 3)
         os.kill(server.children()["pipeline"], signal.SIGKILL)
@@ -96,7 +96,7 @@ def test_a_process_that_is_stopped_is_replaced_and_health_tells_the_truth(role: 
     stopped = server.children()[role]
     with ThreadPoolExecutor() as pool:
         running = pool.submit(server.http.post, COMPLETIONS, json=chat(LONG_PROMPT, max_tokens=1))
-        until(lambda: server.http.get("/slots").json()["running"] is not None)
+        until(lambda: server.http.get("/slots").json()["running"])
         os.kill(stopped, signal.SIGSTOP)
         until(lambda: server.health() == 503)
         until(lambda: server.health() == 200)
@@ -114,8 +114,7 @@ def test_everything_else_is_answered_during_prefill(slow_reader: Server) -> None
         assert server.http.get("/v1/models").status_code == 200
         assert server.http.post("/tokenize", json={"content": "hello"}).json()["tokens"]
         # All of that came while the prompt was being read: the pipeline says so.
-        running = server.http.get("/slots").json()["running"]
-        assert running is not None
+        [running] = server.http.get("/slots").json()["running"]
         assert (running["processed_tokens"] or 0) < running["prompt_tokens"]
 
 
@@ -273,4 +272,4 @@ def test_a_client_that_leaves_loses_its_place_in_the_queue(slow_reader: Server) 
             )
             until(lambda: len(server.http.get("/slots").json()["waiting"]) == 1)
         until(lambda: server.http.get("/slots").json()["waiting"] == [])
-        assert server.http.get("/slots").json()["running"] is not None
+        assert server.http.get("/slots").json()["running"]

@@ -213,4 +213,4 @@ class FakePipeline:
         return {"most": 4, "step": 2, "batch": 3}
 
     def snapshot(self) -> dict[str, Any]:
-        return {"running": None, "waiting": [], "slots": [{"id": 0, "tokens": 12}], "threads": self.threads}
+        return {"running": [], "waiting": [], "slots": [{"id": 0, "tokens": 12}], "threads": self.threads}

@@ -127,7 +127,8 @@ class Answerer:
         self._vocabulary = vocabulary
         self._size = size
         self._compile_grammar = compile_grammar
-        self._writer = EventWriter(connection)
+        # It is replaced with each request.
+        self._writer = EventWriter(connection, 0)
         self.busy = False
         """Whether there is a request to answer."""
         # What is being answered. Nothing is told of it once this is None: the lock is held while it is told and ended.
@@ -157,7 +158,7 @@ class Answerer:
             if task.prefilled is None and processed is not None:
                 self._report(task, processed)
             else:
-                self._connection.send(Alive())
+                self._writer.send(Alive())
 
     # --- for the main thread ---
 
@@ -173,6 +174,7 @@ class Answerer:
 
     def answer(self, request: Generate) -> None:
         """Answer all prompts of ``request``. Raises `ParentGone` and `FrameError`."""
+        self._writer = EventWriter(self._connection, request.id)
         try:
             prompts = zip(request.prompts, request.sizes, request.limits, strict=True)
             for index, (prompt, size, limit) in enumerate(prompts):
@@ -194,7 +196,7 @@ class Answerer:
         # Text that the writer still holds belongs to this answer, not to the next one.
         self._writer.flush()
         self._end(over=True)
-        self._connection.send(Failed(kind, message, param))
+        self._writer.send(Failed(kind, message, param))
 
     def _end(self, over: bool) -> None:
         """Tell nothing more of the answer, before its last frame is sent: the next request may follow that at once."""
@@ -221,7 +223,7 @@ class Answerer:
             least = 0 if image is None else image.end + image_tokens
             total = size + len(fed) if self._format.reuses_prefix else size
             batch = self._evaluator.plan(total, cached, least, repeatable=repeatable)
-        self._connection.send(Started(size, 0 if batch else cached))
+        self._writer.send(Started(size, 0 if batch else cached))
         task = Task(request, prompt, fed, image, image_tokens, limit, slot, cached, batch, time.perf_counter())
         self._task = task
         tokens = 0
@@ -241,7 +243,7 @@ class Answerer:
         now = time.perf_counter()
         self._writer.flush()
         self._end(over=index == len(request.prompts) - 1 or reason == "cancelled")
-        self._connection.send(
+        self._writer.send(
             Finished(
                 reason,
                 tokens,
@@ -362,10 +364,10 @@ class Answerer:
                     lambda processed: self._report(task, processed),
                     choose_each=True,
                 )
-        self._connection.send(PromptLogprobs(found))
+        self._writer.send(PromptLogprobs(found))
         return self._evaluator.next(task.slot, prompt[-1], len(prompt)) if task.limit else -1
 
     def _report(self, task: Task, processed: int) -> None:
         elapsed = (time.perf_counter() - task.begun) * 1000
         total = len(task.prompt) + task.image_tokens
-        self._connection.send(Progress(processed, total, task.cached, elapsed))
+        self._writer.send(Progress(processed, total, task.cached, elapsed))

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 
-from glm_api.pipeline.frames import Event, Frame, Text, TokenLogprob, ToolArguments, ToolCallStarted
+from glm_api.pipeline.frames import (
+    Event,
+    Frame,
+    GenerationEvent,
+    PipelineEvent,
+    Text,
+    TokenLogprob,
+    ToolArguments,
+    ToolCallStarted,
+)
 
 HOLD_SECONDS = 0.005
 
@@ -25,16 +34,24 @@ class Sender(Protocol):
 
 
 class EventWriter:
-    """Joins the `Text` events of the `HOLD_SECONDS` after a frame into one event; keeps the order of events."""
+    """Sends the events of the generation ``id``.
 
-    def __init__(self, connection: Sender) -> None:
+    `put` joins the `Text` events of the `HOLD_SECONDS` after a frame into one event, and keeps the order of events.
+    """
+
+    def __init__(self, connection: Sender, id: int) -> None:
         self._connection = connection
+        self._id = id
         self._texts: list[str] = []
         self._ids: list[int] = []
         self._logprobs: list[TokenLogprob] = []
         self._sent_at = 0.0
         # What has been generated since the last event that told so.
         self._fed: list[int] = []
+
+    def send(self, event: Event) -> None:
+        """Send ``event`` at once, before text that is held. Raises `ParentGone`."""
+        self._connection.send(GenerationEvent(self._id, cast("PipelineEvent", event)))
 
     def feed(self, token: int) -> None:
         """Take note that ``token`` has been generated; `put` gets what it completes."""
@@ -56,7 +73,7 @@ class EventWriter:
                 self._flush([])
                 if event is last and isinstance(event, ToolCallStarted | ToolArguments):
                     event = msgspec.structs.replace(event, fed=self._taken())
-                self._connection.send(event)
+                self.send(event)
         if self._texts and time.perf_counter() - self._sent_at >= HOLD_SECONDS:
             self.flush()
 
@@ -76,5 +93,5 @@ class EventWriter:
             self._texts = []
             self._ids = []
             self._logprobs = []
-            self._connection.send(joined)
+            self.send(joined)
             self._sent_at = time.perf_counter()

@@ -21,6 +21,7 @@ from glm_api.pipeline.frames import (
     FinishReason,
     Frame,
     Generate,
+    GenerationEvent,
     PrefillMode,
     Started,
     Text,
@@ -44,10 +45,11 @@ class Recorder:
     """A connection that keeps what is sent."""
 
     def __init__(self) -> None:
-        self.sent: list[Frame] = []
+        self.sent: list[Event] = []
 
     def send(self, frame: Frame) -> None:
-        self.sent.append(frame)
+        assert isinstance(frame, GenerationEvent)
+        self.sent.append(frame.event)
 
 
 class CountingPipeline:
@@ -153,7 +155,7 @@ class Bench:
             )
         )
         bridge.abort(False)
-        return [frame for frame in self.connection.sent if isinstance(frame, Event)]
+        return self.connection.sent
 
     def _size(self, prompt: list[int], image: bytes | None) -> int:
         size: int = self.reference.model.count_tokens(prompt, None if image is None else decode_image(image))

@@ -6,16 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glm_api.pipeline.frames import Event, Frame, Text, ToolArguments
+from glm_api.pipeline.frames import Event, Frame, GenerationEvent, Text, ToolArguments
 from glm_api.pipeline.worker.coalescing import HOLD_SECONDS, EventWriter
 
 
 class Recorder:
     def __init__(self) -> None:
-        self.sent: list[Frame] = []
+        self.sent: list[Event] = []
 
     def send(self, frame: Frame) -> None:
-        self.sent.append(frame)
+        assert isinstance(frame, GenerationEvent)
+        assert frame.id == 7
+        self.sent.append(frame.event)
 
 
 @pytest.fixture
@@ -27,13 +29,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_the_first_token_is_sent_at_once(clock: list[float]) -> None:
     recorder = Recorder()
-    EventWriter(recorder).put([Text("a", [1])])
+    EventWriter(recorder, 7).put([Text("a", [1])])
     assert recorder.sent == [Text("a", [1])]
 
 
 def test_tokens_of_the_same_moment_share_a_frame(clock: list[float]) -> None:
     recorder = Recorder()
-    writer = EventWriter(recorder)
+    writer = EventWriter(recorder, 7)
     for token in range(4):
         writer.put([Text(str(token), [token])])
     clock[0] += 2 * HOLD_SECONDS
@@ -43,7 +45,7 @@ def test_tokens_of_the_same_moment_share_a_frame(clock: list[float]) -> None:
 
 def test_tokens_that_are_far_apart_are_sent_at_once(clock: list[float]) -> None:
     recorder = Recorder()
-    writer = EventWriter(recorder)
+    writer = EventWriter(recorder, 7)
     for token in range(3):
         writer.put([Text(str(token), [token])])
         clock[0] += 2 * HOLD_SECONDS
@@ -59,12 +61,12 @@ events = st.one_of(
 @given(st.lists(st.lists(events, max_size=3), max_size=10))
 def test_nothing_is_lost_or_reordered(batches: list[list[Event]]) -> None:
     recorder = Recorder()
-    writer = EventWriter(recorder)
+    writer = EventWriter(recorder, 7)
     for batch in batches:
         writer.put(batch)
     writer.flush()
 
-    def flat(frames: list[Event] | list[Frame]) -> tuple[str, list[int]]:
+    def flat(frames: list[Event]) -> tuple[str, list[int]]:
         whole = [frame for frame in frames if isinstance(frame, (Text, ToolArguments))]
         return "".join(frame.text for frame in whole), [token for frame in whole for token in frame.ids]
 

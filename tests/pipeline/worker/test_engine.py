@@ -18,6 +18,7 @@ from glm_api.pipeline.frames import (
     FrameBuffer,
     FrameError,
     Generate,
+    GenerationEvent,
     PipelineEvent,
     Progress,
     Started,
@@ -51,7 +52,6 @@ class WebProcess:
         bench = Bench(model, "batch")
         connection = Connection(theirs.detach(), TO_PIPELINE)
         monkeypatch.setattr(bench.answerer, "_connection", connection)
-        monkeypatch.setattr(bench.answerer._writer, "_connection", connection)
         self._connection = connection
         self._engine = Engine(connection, bench.answerer)
         self._thread = threading.Thread(target=self._serve)
@@ -69,7 +69,9 @@ class WebProcess:
 
     def receive(self) -> PipelineEvent:
         while not self._frames:
-            self._frames += self._buffer.feed(self.socket.recv(65536))  # type: ignore[arg-type]
+            for frame in self._buffer.feed(self.socket.recv(65536)):
+                assert isinstance(frame, GenerationEvent)
+                self._frames.append(frame.event)
         return self._frames.pop(0)
 
     def until_finished(self) -> list[PipelineEvent]:
