@@ -13,7 +13,7 @@ SHELL := /bin/bash
 export CMAKE_POLICY_VERSION_MINIMUM := 3.5
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-BRIDGE := glm_api/pipeline/worker/libbridge.so
+BRIDGE := glm_api/pipeline/worker/chatglm_cpp/libbridge.so
 NPROCS := benchmarks/libnprocs.so
 # These files are as old as the last installation, so a second `make serve` starts at once.
 RUNTIME := .venv/.installed
@@ -138,7 +138,7 @@ $(UV):
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet uv==0.13.9
 
-$(BRIDGE): glm_api/pipeline/worker/bridge.c
+$(BRIDGE): glm_api/pipeline/worker/chatglm_cpp/bridge.c
 $(NPROCS): benchmarks/nprocs.c
 $(BRIDGE) $(NPROCS):
 	@$(CC) -shared -fPIC -O2 -Wall -Wextra -o $@ $<

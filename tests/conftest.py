@@ -27,7 +27,7 @@ SLOW = (
     "pipeline/test_child_process.py",
     "pipeline/test_pipeline.py",
     "pipeline/worker/test_main.py",
-    "pipeline/worker/test_structured_answers.py",
+    "pipeline/worker/chatglm_cpp/test_structured_answers.py",
     "server",
     "setup/test_boot.py",
     "upstream/test_llama_server.py",

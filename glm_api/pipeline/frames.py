@@ -21,6 +21,8 @@ from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import ModelInfo, OutputSpec
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
+# The program that computes.
+EngineName = Literal["chatglm-cpp", "llama-cpp"]
 # How prompts are read: token by token, in one call, or whichever is cheaper; see `worker.evaluation`.
 PrefillMode = Literal["auto", "step", "batch"]
 
@@ -46,7 +48,8 @@ class LoadModel(Frame, frozen=True):
     """Load the model file; the first frame that a child gets. It answers with `Ready` or `LoadFailed`.
 
     ``max_length`` is the length of the context in tokens, None for the model's own. The child computes with at most
-    ``threads`` threads.
+    ``threads`` threads. ``prefill`` is for chatglm-cpp; for llama.cpp are ``projector``, the file of a projector for
+    images, and ``gpu_layers``, the number of layers that a GPU computes, None for as many as fit.
     """
 
     model: str
@@ -54,6 +57,9 @@ class LoadModel(Frame, frozen=True):
     cache_slots: int
     prefill: PrefillMode
     threads: int
+    engine: EngineName = "chatglm-cpp"
+    projector: str | None = None
+    gpu_layers: int | None = None
 
 
 # --- web process -> tokenizer -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.bare_loop import answer
 from benchmarks.shapes import CHARACTERS, SYNTHETIC, Shape, write_model
-from glm_api.pipeline.worker.bridge import chatglm_cpp
+from glm_api.pipeline.worker.chatglm_cpp.bridge import chatglm_cpp
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.vocabulary import read_vocabulary
 

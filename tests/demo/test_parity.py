@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from demo.recipe.generate import DemoModel
-from glm_api.pipeline.worker import bridge
-from glm_api.pipeline.worker.bridge import _C
-from glm_api.pipeline.worker.sampling import Logprobs, logprobs
+from glm_api.pipeline.worker.chatglm_cpp import bridge
+from glm_api.pipeline.worker.chatglm_cpp.bridge import _C
+from glm_api.pipeline.worker.chatglm_cpp.sampling import Logprobs, logprobs
 from tests.support.model_files.fixtures import OpenModel
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"

@@ -60,8 +60,9 @@ class Checkout:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.bin = path / "bin"
-        (path / "glm_api/pipeline/worker").mkdir(parents=True)
-        for name in ("Makefile", "requirements.txt", "chatglm-cpp.cmake", "glm_api/pipeline/worker/bridge.c"):
+        bridge = Path("glm_api/pipeline/worker/chatglm_cpp/bridge.c")
+        (path / bridge).parent.mkdir(parents=True)
+        for name in ("Makefile", "requirements.txt", "chatglm-cpp.cmake", bridge):
             shutil.copy(ROOT / name, path / name)
         self.bin.mkdir()
         for tool in (
@@ -160,7 +161,7 @@ def test_the_compilation_is_announced_and_its_progress_shown(complete: Checkout)
     assert "takes some minutes" in result.stdout
     assert "[ 10%] Building CXX object sampling.cpp.o" in result.stdout.splitlines()
     assert complete.calls == [CHATGLM_CPP, "pip install -r requirements.txt"]
-    assert (complete.path / "glm_api/pipeline/worker/libbridge.so").exists()
+    assert (complete.path / "glm_api/pipeline/worker/chatglm_cpp/libbridge.so").exists()
 
 
 def test_a_failed_compilation_shows_the_end_of_its_output(complete: Checkout) -> None:

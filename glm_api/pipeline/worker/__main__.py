@@ -13,31 +13,13 @@ if __name__ == "__main__":
     # Before anything else can fail. The web process puts each line that this process prints into its log.
     faults.catch(lambda what, error: print(f"{what}: {faults.describe(error)}", file=sys.stderr, flush=True))
 
-from glm_api.pipeline.frames import (
-    TO_PIPELINE,
-    TO_TOKENIZER,
-    Frame,
-    FrameError,
-    LoadFailed,
-    LoadModel,
-    Ready,
-    ToPipeline,
-    ToTokenizer,
-)
-from glm_api.pipeline.worker.answering import Answerer
-from glm_api.pipeline.worker.bridge import BridgeError
+from glm_api.pipeline.frames import TO_PIPELINE, TO_TOKENIZER, Frame, FrameError, LoadFailed, LoadModel, Ready
+from glm_api.pipeline.model_info import ModelInfo
 from glm_api.pipeline.worker.confine import confine
 from glm_api.pipeline.worker.connection import Connection, ParentGone
-from glm_api.pipeline.worker.engine import Engine
-from glm_api.pipeline.worker.evaluation import Evaluator
-from glm_api.pipeline.worker.loading import LoadedModel, load_model
-from glm_api.pipeline.worker.memory import longest_batch
-from glm_api.pipeline.worker.model_file import ModelFileError
-from glm_api.pipeline.worker.slots import SlotPool
-from glm_api.pipeline.worker.tokenizer_service import TokenizerService
+from glm_api.pipeline.worker.service import Engine, LoadError, Service
 
 F = TypeVar("F", bound=Frame)
-MakeService = Callable[[Connection[F], LoadModel, LoadedModel], Engine | TokenizerService]
 
 
 def main(role: str, fd: int, parent: int) -> None:
@@ -49,51 +31,34 @@ def main(role: str, fd: int, parent: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         if role == "pipeline":
-            _serve(Connection(fd, TO_PIPELINE), _engine, evaluates=True)
+            pipeline = Connection(fd, TO_PIPELINE)
+            _serve(pipeline, lambda request: engine(request).pipeline_service(pipeline, request))
         else:
-            _serve(Connection(fd, TO_TOKENIZER), _tokenizer_service, evaluates=False)
+            tokenizer = Connection(fd, TO_TOKENIZER)
+            _serve(tokenizer, lambda request: engine(request).tokenizer_service(tokenizer, request))
     except ParentGone:
         pass
 
 
-def _serve(connection: Connection[F], make_service: MakeService[F], *, evaluates: bool) -> None:
+def _serve(connection: Connection[F], load: Callable[[LoadModel], tuple[ModelInfo, Service]]) -> None:
     """Load the model and answer requests. Raises `ParentGone` and `FrameError`."""
     request = connection.receive()
     if not isinstance(request, LoadModel):
         raise FrameError("the first frame must be LoadModel")
     try:
-        model = load_model(request, evaluates=evaluates)
-    except (ModelFileError, BridgeError) as error:
+        info, service = load(request)
+    except LoadError as error:
         connection.send(LoadFailed(str(error)))
         return
-    service = make_service(connection, request, model)
-    connection.send(Ready(model.info))
+    connection.send(Ready(info))
     service.serve()
 
 
-def _engine(connection: Connection[ToPipeline], request: LoadModel, model: LoadedModel) -> Engine:
-    pool = SlotPool(model.slots, model.open_pipeline, model.pipeline)
-    evaluator = Evaluator(
-        request.prefill,
-        longest_batch(model.file),
-        request.threads,
-        model.info.context_length,
-        whole_prompts=not model.format.reuses_prefix,
-    )
-    answerer = Answerer(
-        connection,
-        model.format,
-        pool,
-        evaluator,
-        model.tokenizer,
-        model.info.vocabulary_size,
-        lambda grammar: model.tokenizer.constraints.compile(grammar),
-    )
-    return Engine(connection, answerer)
+def engine(request: LoadModel) -> Engine:
+    """Return the services of the engine that shall compute. Only that engine is imported."""
+    from glm_api.pipeline.worker.chatglm_cpp import services as chatglm_cpp
 
-
-def _tokenizer_service(connection: Connection[ToTokenizer], request: LoadModel, model: LoadedModel) -> TokenizerService:
-    return TokenizerService(connection, model.tokenizer, model.format)
+    return chatglm_cpp
 
 
 if __name__ == "__main__":

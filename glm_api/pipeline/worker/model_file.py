@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from glm_api.pipeline.worker.service import LoadError
 
-class ModelFileError(Exception):
+
+class ModelFileError(LoadError):
     """The file cannot be served; the message says in one line why, and what to do."""
 
 

@@ -1,80 +1,128 @@
-"""Adapt chatglm_cpp's tokenizers to the interface that the formats use."""
+"""What the tokenizers of both engines share: the vocabulary, grammars over it, and bounded encoding.
+
+A prompt of millions of characters takes seconds to encode and fits into no context.
+"""
 
 from __future__ import annotations
 
-import re
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from glm_api.pipeline.worker import white_space
-from glm_api.pipeline.worker.bridge import _C
-from glm_api.pipeline.worker.model_file import CHATGLM, CHATGLM4, CHATGLM4V, ModelFile
-from glm_api.pipeline.worker.vocabulary import read_vocabulary
+from glm_api.pipeline.worker.lengths import lengths
+from glm_api.pipeline.worker.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from glm_api.pipeline.worker.constraints import Constraints
 
-# chatglm_cpp silently cuts off ids beyond this number.
-_UNCUT = 1 << 30
-
-# GLM-4's byte pair merge takes time that grows with the square of a run of letters, or of signs and blanks. Runs of
-# more than _MAX_RUN characters are not language; they are encoded in pieces. The lookbehinds let the search try each
-# run once.
-_MAX_RUN, _RUN_PIECE = 1024, 128
-_LONG_RUN = re.compile(rf"(?<![^\W\d_])[^\W\d_]{{{_MAX_RUN},}}|(?<![\W_])[\W_]{{{_MAX_RUN},}}")
-# Between a letter or digit and a sign or blank a match of GLM-4's pattern ends, whatever follows.
-_PART = 16 * 1024
-_PART_END = re.compile(
-    r"(?<=[0-9A-Za-z\u4e00-\u9fff])(?=[\0-/:-@\[-`{-\x7f\xa0\u0300-\u036f\u2000-\u206f\u3000-\u3003，！？：；])"
-)
-
-# chatglm_cpp replaces a lookahead of that pattern by code that takes the last of several blanks for a part of the next
-# word, even at the end of a text. So a word is appended there, and its ids are dropped.
-_BLANKS = (" ", "\t", "\f")
-_WORD = " x"
+# A text that is a little too long is encoded to its end, so that an error can tell its number of tokens. Encoding stops
+# at this many times the tokens that were asked for.
+_COUNTED = 2
 
 
-class PipelineTokenizer:
-    """The `Tokenizer` of an open `chatglm_cpp.Pipeline`; ``model`` is the file that it was opened from."""
+class TooManyTokens(Exception):
+    """The text or prompt has ``tokens`` tokens, or ``at_least`` that many."""
 
-    def __init__(self, pipeline: _C.Pipeline, model: ModelFile) -> None:
-        self._tokenizer = pipeline.tokenizer
-        self._vocabulary = read_vocabulary(model)
-        self._pieces = dict(enumerate(self._vocabulary.pieces))
-        self._prefix_last = model.model_type == CHATGLM
-        self._uses_tiktoken = model.model_type in (CHATGLM4, CHATGLM4V)
-        self._special_ids = frozenset(self._vocabulary.specials.values())
-        config = pipeline.model.config
-        self._logits = config.vocab_size
-        self.end_ids = frozenset(id for id in (config.eos_token_id, *config.extra_eos_token_ids) if id >= 0)
+    def __init__(self, tokens: int, at_least: bool) -> None:
+        super().__init__(f"{tokens} tokens")
+        self.tokens = tokens
+        self.at_least = at_least
 
-    def encode(self, text: str) -> list[int]:
-        """Return ordinary text as ids, none of them special.
 
-        A model file may let the tokenizer find special tokens in a text, though the published ones do not. Their ids
-        are dropped.
-        """
-        ids = self._encode_as_tiktoken(text) if self._uses_tiktoken else self._encode(text)
-        if not self._special_ids.isdisjoint(ids):
-            ids = [id for id in ids if id not in self._special_ids]
-        return ids
+class LimitedTokenizer(ABC):
+    """The `Tokenizer` of a model with ``vocabulary`` and ``size`` logits.
+
+    It can limit several encodings together, such as those of one prompt. An engine's tokenizer is a subclass.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, size: int, end_ids: frozenset[int]) -> None:
+        self.end_ids = end_ids
+        self.size = size
+        self._vocabulary = vocabulary
+        self._pieces = dict(enumerate(vocabulary.pieces))
+        self._special_ids = frozenset(vocabulary.specials.values())
+        self._lengths = lengths(vocabulary)
+        self._most: int | None = None
+        self._encoded = 0
+
+    # --- what an engine knows ---
+
+    @abstractmethod
+    def _encode(self, text: str) -> list[int]:
+        """Return ordinary text as ids."""
 
     def _parts(self, text: str) -> Iterator[str]:
         """Cut ``text`` into parts, so that a caller can encode them one by one and stop.
 
         The ids of the parts, one after the other, are those of the text.
         """
-        if not self._uses_tiktoken:
-            yield text
-            return
-        for run in _cut_long_runs(text):
-            begin = 0
-            while (end := _PART_END.search(run, begin + _PART)) is not None:
-                yield run[begin : end.start()]
-                begin = end.start()
-            yield run[begin:]
+        yield text
+
+    @property
+    @abstractmethod
+    def prefix(self) -> list[int]:
+        """The special ids that open (ChatGLM-6B: that close) every prompt."""
+
+    @abstractmethod
+    def template(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """Return the ids of (role, content) pairs by the engine's own chat template, uncut."""
+
+    # --- encoding ---
+
+    @property
+    def characters_per_token(self) -> int:
+        """The most characters that a token stands for; 0 where some characters take no token."""
+        return self._lengths.characters_per_token
+
+    @contextmanager
+    def limit(self, most: int) -> Iterator[None]:
+        """Let encodings in this context raise `TooManyTokens` as soon as they have far more than ``most`` ids in all.
+
+        A few more ids raise nothing. `check` finds them afterwards, when they can be counted.
+        """
+        self._most, self._encoded = most, 0
+        try:
+            yield
+        finally:
+            self._most = None
+
+    def check(self, ids: Sequence[int], most: int) -> None:
+        """Raise `TooManyTokens` for more than ``most`` ids."""
+        if len(ids) > most:
+            raise TooManyTokens(len(ids), at_least=False)
+
+    def encode(self, text: str) -> list[int]:
+        """Return ordinary text as ids, none of them special. Raises `TooManyTokens`."""
+        if self._most is None:
+            return self.encode_all(text)
+        # The bound is never more than the number of characters.
+        if self._encoded + len(text) > self._most:
+            fewest = self._encoded + self._lengths.fewest_tokens(text)
+            if fewest > self._most:
+                raise TooManyTokens(fewest, at_least=True)
+        ids: list[int] = []
+        for part in self._parts(text):
+            ids += self.encode_all(part)
+            if self._encoded + len(ids) > _COUNTED * self._most:
+                raise TooManyTokens(self._encoded + len(ids), at_least=True)
+        self._encoded += len(ids)
+        return ids
+
+    def encode_all(self, text: str) -> list[int]:
+        """Return ordinary text as ids, none of them special, however many they are.
+
+        A model file may let the tokenizer find special tokens in a text, though the published ones do not. Their ids
+        are dropped.
+        """
+        ids = self._encode(text)
+        if not self._special_ids.isdisjoint(ids):
+            ids = [id for id in ids if id not in self._special_ids]
+        return ids
+
+    # --- the vocabulary ---
 
     def decode(self, ids: Sequence[int]) -> bytes:
         """Return the UTF-8 bytes that ``ids`` add to a text, without special and unknown ids."""
@@ -92,18 +140,11 @@ class PipelineTokenizer:
         """Return the id of ``<|name|>``. Raises KeyError where the family has none."""
         return self._vocabulary.specials[f"<|{name}|>"]
 
-    def template(self, messages: Sequence[tuple[str, str]]) -> list[int]:
-        """Return the ids of (role, content) pairs by chatglm_cpp's own chat template, uncut."""
-        return list(self._tokenizer.apply_chat_template([_C.ChatMessage(*message) for message in messages], _UNCUT))
-
-    @cached_property
-    def prefix(self) -> list[int]:
-        """The special ids that open (ChatGLM-6B: that close) every prompt."""
-        return list(self._tokenizer.encode("", _UNCUT))
-
     def knows(self, token: int) -> bool:
         """Return whether the tokenizer has this id."""
         return token in self._pieces
+
+    # --- grammars ---
 
     @cached_property
     def constraints(self) -> Constraints:
@@ -113,45 +154,8 @@ class PipelineTokenizer:
 
         # llguidance keeps what it is given for ever if that leads back to it, and with this tokenizer the whole model.
         tokenizer = weakref.proxy(self)
-
-        def encode(text: str) -> list[int]:
-            # Not encode of a subclass: that may limit the length of a prompt.
-            return PipelineTokenizer.encode(tokenizer, text)
-
-        return Constraints(self._vocabulary, self._logits, self.end_ids, encode)
+        return Constraints(self._vocabulary, self.size, self.end_ids, lambda text: tokenizer.encode_all(text))
 
     def refusal(self, grammar: str) -> str | None:
         """Return why no answer can be held to this Lark grammar, in the words of llguidance; None if one can."""
         return self.constraints.refusal(grammar)
-
-    @cached_property
-    def _white_space_ranks(self) -> dict[bytes, int]:
-        return white_space.ranks(self._vocabulary.pieces)
-
-    def _encode_as_tiktoken(self, text: str) -> list[int]:
-        ids: list[int] = []
-        for run in _cut_long_runs(text):
-            for part in white_space.split(run):
-                if isinstance(part, bytes):
-                    ids += white_space.merge(part, self._white_space_ranks)
-                elif part.endswith(_BLANKS):
-                    ids += self._encode(part + _WORD)[: -len(self._encode(_WORD))]
-                else:
-                    ids += self._encode(part)
-        return ids
-
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, _UNCUT)
-        return ids[:-2] if self._prefix_last else ids[2:]
-
-
-def _cut_long_runs(text: str) -> list[str]:
-    if len(text) < _MAX_RUN:
-        return [text]
-    parts: list[str] = []
-    end = 0
-    for run in _LONG_RUN.finditer(text):
-        parts.append(text[end : run.start()])
-        parts += (run.group()[i : i + _RUN_PIECE] for i in range(0, len(run.group()), _RUN_PIECE))
-        end = run.end()
-    return [*parts, text[end:]]

@@ -20,7 +20,7 @@ from glm_api.pipeline.frames import (
     ToTokenizer,
 )
 from glm_api.pipeline.worker.connection import Connection
-from glm_api.pipeline.worker.limited import LimitedTokenizer, TooManyTokens
+from glm_api.pipeline.worker.tokenizer import LimitedTokenizer, TooManyTokens
 
 # Encoding takes hundreds of bytes of memory for each byte of a text. The C library keeps that memory, so the process
 # would stay as large as its largest question made it. After this many bytes of questions it is given back.

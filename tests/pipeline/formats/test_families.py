@@ -10,7 +10,7 @@ from glm_api.pipeline import formats
 from glm_api.pipeline.conversation import Conversation, Message, Tool
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import Event
-from glm_api.pipeline.worker.bridge import _C
+from glm_api.pipeline.worker.chatglm_cpp.bridge import _C
 from tests.support.model_files.fixtures import OpenModel
 from tests.support.model_files.scripted_tokenizer import ScriptedTokenizer, calls_of, ids_of, text_of
 from tests.support.model_files.writer import FAMILIES, Family

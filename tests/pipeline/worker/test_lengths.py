@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glm_api.pipeline.worker.chatglm_cpp.tokenizer import PipelineTokenizer
 from glm_api.pipeline.worker.lengths import Lengths, lengths
-from glm_api.pipeline.worker.limited import LimitedTokenizer, TooManyTokens
 from glm_api.pipeline.worker.model_file import inspect
-from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
+from glm_api.pipeline.worker.tokenizer import LimitedTokenizer, TooManyTokens
 from glm_api.pipeline.worker.vocabulary import read_vocabulary
 from tests.support.model_files import real_vocabularies, tokenizers
 from tests.support.model_files.fixtures import OpenModel
@@ -27,7 +27,7 @@ def lengths_of(path: Path) -> Lengths:
 
 
 def limited_of(model: OpenModel) -> LimitedTokenizer:
-    return LimitedTokenizer(model.pipeline, inspect(model.path))
+    return PipelineTokenizer(model.pipeline, inspect(model.path))
 
 
 # Runs of pieces of long tokens, of characters that are dropped or composed, and of any characters.
@@ -78,7 +78,7 @@ def test_a_text_that_is_far_too_long_is_not_encoded(
     family: Family, open_model: OpenModelFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited = limited_of(open_model(family))
-    monkeypatch.setattr(PipelineTokenizer, "encode", lambda self, text: pytest.fail("it was encoded"))
+    monkeypatch.setattr(PipelineTokenizer, "_encode", lambda self, text: pytest.fail("it was encoded"))
     with pytest.raises(TooManyTokens) as refused, limited.limit(1000):
         limited.encode("hello " * 100_000)
     assert refused.value.at_least

@@ -17,9 +17,9 @@ from glm_api.pipeline.conversation import Conversation, JsonOutput, Message, Too
 from glm_api.pipeline.formats.answer_grammar import TRIALS_SECONDS
 from glm_api.pipeline.formats.base import Prompt
 from glm_api.pipeline.frames import Decoded, DecodeIds, EncodeChat, Encoded, EncodeText, Frame, Rejected
+from glm_api.pipeline.worker.chatglm_cpp.tokenizer import PipelineTokenizer
 from glm_api.pipeline.worker.connection import ParentGone
 from glm_api.pipeline.worker.constraints import TRIAL_CPU_SECONDS
-from glm_api.pipeline.worker.limited import LimitedTokenizer
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.tokenizer_service import TokenizerService
 from tests.support.model_files.fixtures import OpenModel
@@ -77,7 +77,7 @@ def test_an_error_costs_only_the_question_that_raised_it(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     connection = ScriptedConnection()
-    tokenizer = LimitedTokenizer(open_demo.pipeline, inspect(open_demo.path))
+    tokenizer = PipelineTokenizer(open_demo.pipeline, inspect(open_demo.path))
     model = open_demo._replace(tokenizer=tokenizer)
     service = TokenizerService(connection, tokenizer, model.format)  # type: ignore[arg-type]
     with monkeypatch.context() as patched:
@@ -103,7 +103,7 @@ def test_a_schema_made_to_be_slow_is_refused_and_holds_up_nobody(
     slow = JsonOutput(json.dumps(multiples), "the.param")
     tool = Tool("f", parameters=json.dumps({"type": "object", "properties": {"a": multiples}}))
     connection = ScriptedConnection()
-    tokenizer = LimitedTokenizer(open_demo.pipeline, inspect(open_demo.path))
+    tokenizer = PipelineTokenizer(open_demo.pipeline, inspect(open_demo.path))
     format = formats.format_for("ChatGLM3", tokenizer)
     service = TokenizerService(connection, tokenizer, format)  # type: ignore[arg-type]
     tools = tuple(replace(tool, name=f"f{number}") for number in range(128))

@@ -11,10 +11,10 @@ import pytest
 
 from glm_api.pipeline import formats
 from glm_api.pipeline.formats.base import Format
-from glm_api.pipeline.worker import bridge
-from glm_api.pipeline.worker.bridge import _C
+from glm_api.pipeline.worker.chatglm_cpp import bridge
+from glm_api.pipeline.worker.chatglm_cpp.bridge import _C
+from glm_api.pipeline.worker.chatglm_cpp.tokenizer import PipelineTokenizer
 from glm_api.pipeline.worker.model_file import inspect
-from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 from tests.support.model_files.writer import Family, TinyModel, write_model
 from tests.support.processes import ROOT
 

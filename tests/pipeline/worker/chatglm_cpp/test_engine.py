@@ -27,9 +27,9 @@ from glm_api.pipeline.frames import (
 )
 from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import OutputSpec
-from glm_api.pipeline.worker import bridge, engine
+from glm_api.pipeline.worker.chatglm_cpp import bridge, engine
+from glm_api.pipeline.worker.chatglm_cpp.engine import Engine
 from glm_api.pipeline.worker.connection import Connection, ParentGone
-from glm_api.pipeline.worker.engine import Engine
 from tests.support.model_files.fixtures import OpenModel
 from tests.support.processes import PATIENCE
 

@@ -26,10 +26,10 @@ from typing import Protocol
 
 from glm_api.backend.errors import PromptError
 from glm_api.pipeline.frames import PrefillMode
-from glm_api.pipeline.worker import bridge
-from glm_api.pipeline.worker.bridge import _C
-from glm_api.pipeline.worker.slots import Slot
-from glm_api.pipeline.worker.threads import ThreadChooser
+from glm_api.pipeline.worker.chatglm_cpp import bridge
+from glm_api.pipeline.worker.chatglm_cpp.bridge import _C
+from glm_api.pipeline.worker.chatglm_cpp.slots import Slot
+from glm_api.pipeline.worker.chatglm_cpp.threads import ThreadChooser
 
 PROGRESS_SECONDS = 0.5
 # Steps may take this many times as long as a batch, because a client that leaves costs no cache then.

@@ -12,9 +12,9 @@ import numpy as np
 
 from glm_api.pipeline.frames import Event, Text, TokenLogprob
 from glm_api.pipeline.job import Sampling
-from glm_api.pipeline.worker import bridge
+from glm_api.pipeline.worker.chatglm_cpp import bridge
+from glm_api.pipeline.worker.chatglm_cpp.sampling import Logprobs, NothingAllowed, Sampler
 from glm_api.pipeline.worker.constraints import Constraint, GrammarError
-from glm_api.pipeline.worker.sampling import Logprobs, NothingAllowed, Sampler
 
 
 class Vocabulary(Protocol):

@@ -10,8 +10,8 @@ import pytest
 from glm_api.pipeline.frames import Event, Finished, PromptLogprobs, Text, TokenLogprob
 from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import OutputSpec
-from glm_api.pipeline.worker import bridge
-from glm_api.pipeline.worker.bridge import _C
+from glm_api.pipeline.worker.chatglm_cpp import bridge
+from glm_api.pipeline.worker.chatglm_cpp.bridge import _C
 from tests.support.model_files.fixtures import OpenModel
 
 from .test_answering import Bench, ids_of

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glm_api.pipeline.job import Sampling
-from glm_api.pipeline.worker.sampling import Logprobs, NothingAllowed, Sampler
+from glm_api.pipeline.worker.chatglm_cpp.sampling import Logprobs, NothingAllowed, Sampler
 
 SIZE = 12
 IDS = st.integers(0, SIZE - 1)

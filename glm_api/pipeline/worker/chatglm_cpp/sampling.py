@@ -18,7 +18,7 @@ from glm_api.pipeline.job import Sampling
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from glm_api.pipeline.worker.bridge import Logits
+    from glm_api.pipeline.worker.chatglm_cpp.bridge import Logits
 
 
 class NothingAllowed(Exception):

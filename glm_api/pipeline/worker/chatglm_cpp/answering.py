@@ -24,15 +24,15 @@ from glm_api.pipeline.frames import (
     Started,
     TokenLogprob,
 )
-from glm_api.pipeline.worker import bridge
+from glm_api.pipeline.worker.chatglm_cpp import bridge
+from glm_api.pipeline.worker.chatglm_cpp.evaluation import Cancelled, ChatglmPipeline, Evaluator, PromptImage
+from glm_api.pipeline.worker.chatglm_cpp.images import decode_image
+from glm_api.pipeline.worker.chatglm_cpp.slots import Slot, SlotPool
 from glm_api.pipeline.worker.coalescing import EventWriter, Sender
 from glm_api.pipeline.worker.connection import ParentGone
-from glm_api.pipeline.worker.evaluation import Cancelled, ChatglmPipeline, Evaluator, PromptImage
-from glm_api.pipeline.worker.images import decode_image
-from glm_api.pipeline.worker.slots import Slot, SlotPool
 
 if TYPE_CHECKING:
-    from glm_api.pipeline.worker.choosing import Chooser, Vocabulary
+    from glm_api.pipeline.worker.chatglm_cpp.choosing import Chooser, Vocabulary
     from glm_api.pipeline.worker.constraints import Constraint
 
 
@@ -167,7 +167,7 @@ class Answerer:
 
         The web process has been told before that the model is ready.
         """
-        import glm_api.pipeline.worker.choosing  # noqa: F401
+        import glm_api.pipeline.worker.chatglm_cpp.choosing  # noqa: F401
 
         slot, _ = self._pool.choose([0])
         self._evaluator.measure(slot, lambda: not self.busy)
@@ -286,7 +286,7 @@ class Answerer:
         )
         constraint = None if request.output.grammar is None else self._compile_grammar(request.output.grammar)
         # See `warm_up`.
-        from glm_api.pipeline.worker.choosing import Chooser
+        from glm_api.pipeline.worker.chatglm_cpp.choosing import Chooser
 
         if Chooser.is_needed(sampling, constraint):
             chooser = Chooser(sampling, task.prompt, self._vocabulary, self._size, index, constraint)
@@ -344,8 +344,8 @@ class Answerer:
 
     def _prefill_with_logprobs(self, task: Task) -> int:
         """The same, token by token, telling what the model thought of each."""
-        from glm_api.pipeline.worker.choosing import named
-        from glm_api.pipeline.worker.sampling import logprobs
+        from glm_api.pipeline.worker.chatglm_cpp.choosing import named
+        from glm_api.pipeline.worker.chatglm_cpp.sampling import logprobs
 
         prompt, top = task.prompt, task.request.sampling.top_logprobs or 0
         found: list[TokenLogprob] = []

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from glm_api.pipeline.worker.service import LoadError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -34,7 +36,7 @@ _ADDRESSES = (
 _HOOK = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_float), ctypes.c_size_t)
 
 
-class BridgeError(Exception):
+class BridgeError(LoadError):
     """The library cannot do its work with the installed chatglm_cpp. The message is one line for the operator."""
 
 

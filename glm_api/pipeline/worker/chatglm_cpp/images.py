@@ -8,7 +8,7 @@ import warnings
 from PIL import Image, UnidentifiedImageError
 
 from glm_api.backend.errors import PromptError
-from glm_api.pipeline.worker.bridge import chatglm_cpp
+from glm_api.pipeline.worker.chatglm_cpp.bridge import chatglm_cpp
 
 # Models scale images to about 1120 x 1120, so larger ones only use up memory.
 MOST_PIXELS = 32 * 1024 * 1024

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from glm_api.pipeline.worker.threads import ThreadChooser
+from glm_api.pipeline.worker.chatglm_cpp.threads import ThreadChooser
 
 
 @dataclass

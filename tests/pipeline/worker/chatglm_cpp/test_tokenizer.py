@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glm_api.pipeline.formats.punctuation import ChinesePunctuation
-from glm_api.pipeline.worker import white_space
-from glm_api.pipeline.worker.bridge import _C
+from glm_api.pipeline.worker.chatglm_cpp import white_space
+from glm_api.pipeline.worker.chatglm_cpp.bridge import _C
+from glm_api.pipeline.worker.chatglm_cpp.tokenizer import PipelineTokenizer
 from glm_api.pipeline.worker.model_file import inspect
-from glm_api.pipeline.worker.tokenizer import PipelineTokenizer
 from tests.support.model_files import texts, tiktoken_reference, tokenizers
 from tests.support.model_files.fixtures import OpenModel
 from tests.support.model_files.writer import FAMILIES, Family, vocabulary_size

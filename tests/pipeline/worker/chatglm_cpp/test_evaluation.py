@@ -6,7 +6,7 @@ import pytest
 
 from glm_api.backend.errors import PromptError
 from glm_api.pipeline.frames import PrefillMode
-from glm_api.pipeline.worker.evaluation import Evaluator
+from glm_api.pipeline.worker.chatglm_cpp.evaluation import Evaluator
 
 
 def evaluator(mode: PrefillMode = "auto", longest: int = 1000, step: float = 0.0, batch: float = 0.0) -> Evaluator:

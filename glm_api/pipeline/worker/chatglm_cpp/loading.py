@@ -11,9 +11,9 @@ from glm_api.pipeline import formats
 from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.frames import LoadModel
 from glm_api.pipeline.model_info import ModelInfo
-from glm_api.pipeline.worker import bridge
-from glm_api.pipeline.worker.bridge import chatglm_cpp
-from glm_api.pipeline.worker.limited import LimitedTokenizer
+from glm_api.pipeline.worker.chatglm_cpp import bridge
+from glm_api.pipeline.worker.chatglm_cpp.bridge import chatglm_cpp
+from glm_api.pipeline.worker.chatglm_cpp.tokenizer import PipelineTokenizer
 from glm_api.pipeline.worker.memory import available_bytes, plan_slots
 from glm_api.pipeline.worker.model_file import ModelFile, ModelFileError, inspect
 
@@ -32,7 +32,7 @@ class LoadedModel:
 
     file: ModelFile
     info: ModelInfo
-    tokenizer: LimitedTokenizer
+    tokenizer: PipelineTokenizer
     format: Format
     pipeline: chatglm_cpp.Pipeline
     open_pipeline: Callable[[], chatglm_cpp.Pipeline]
@@ -58,7 +58,7 @@ def load_model(request: LoadModel, *, evaluates: bool) -> LoadedModel:
 
     try:
         pipeline = open_pipeline()
-        tokenizer = LimitedTokenizer(pipeline, file)
+        tokenizer = PipelineTokenizer(pipeline, file)
         # Not model_type: it has no name for GLM-4V.
         format = formats.format_for(pipeline.model.config.model_type_name, tokenizer)
     except (RuntimeError, ValueError, LookupError, MemoryError) as error:

@@ -11,7 +11,7 @@ import queue
 import threading
 
 from glm_api.pipeline.frames import Cancel, Generate, ToPipeline
-from glm_api.pipeline.worker.answering import Answerer
+from glm_api.pipeline.worker.chatglm_cpp.answering import Answerer
 from glm_api.pipeline.worker.connection import Connection
 
 # How often the web process hears of a generation that says nothing else. Seconds.

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glm_api.pipeline.worker import bridge
-from glm_api.pipeline.worker.bridge import _C, CALL_HOOK
+from glm_api.pipeline.worker.chatglm_cpp import bridge
+from glm_api.pipeline.worker.chatglm_cpp.bridge import _C, CALL_HOOK
 from tests.support.model_files.fixtures import OpenModel
 from tests.support.processes import ROOT
 
@@ -190,7 +190,7 @@ def run(code: str) -> str:
 
 def test_an_extension_that_was_imported_first_is_refused() -> None:
     assert "BridgeError: chatglm_cpp was imported before" in run(
-        "import chatglm_cpp; from glm_api.pipeline.worker import bridge; bridge.set_threads(1)"
+        "import chatglm_cpp; from glm_api.pipeline.worker.chatglm_cpp import bridge; bridge.set_threads(1)"
     )
 
 

@@ -28,14 +28,15 @@ from glm_api.pipeline.frames import (
 )
 from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import OutputSpec
-from glm_api.pipeline.worker import bridge, coalescing, evaluation
-from glm_api.pipeline.worker.answering import Answerer
-from glm_api.pipeline.worker.bridge import _C
+from glm_api.pipeline.worker import coalescing
+from glm_api.pipeline.worker.chatglm_cpp import bridge, evaluation
+from glm_api.pipeline.worker.chatglm_cpp.answering import Answerer
+from glm_api.pipeline.worker.chatglm_cpp.bridge import _C
+from glm_api.pipeline.worker.chatglm_cpp.evaluation import ChatglmPipeline, Evaluator
+from glm_api.pipeline.worker.chatglm_cpp.images import decode_image
+from glm_api.pipeline.worker.chatglm_cpp.slots import SlotPool
+from glm_api.pipeline.worker.chatglm_cpp.threads import ThreadChooser
 from glm_api.pipeline.worker.connection import ParentGone
-from glm_api.pipeline.worker.evaluation import ChatglmPipeline, Evaluator
-from glm_api.pipeline.worker.images import decode_image
-from glm_api.pipeline.worker.slots import SlotPool
-from glm_api.pipeline.worker.threads import ThreadChooser
 from tests.support.model_files.fixtures import OpenModel
 
 GREEDY = Sampling(temperature=0.0)

@@ -1,0 +1,1 @@
+"""The engine chatglm-cpp. Nothing else imports chatglm_cpp."""

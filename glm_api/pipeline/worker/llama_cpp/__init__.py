@@ -1,0 +1,1 @@
+"""The engine llama.cpp, which xllamacpp brings. Nothing else imports xllamacpp."""
