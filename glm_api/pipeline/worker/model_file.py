@@ -155,7 +155,7 @@ def inspect(path: Path) -> ModelFile:
 def _read_header(path: Path, file: BinaryIO, size: int) -> ModelFile:
     magic = file.read(24)
     if not magic.startswith(b"ggml"):
-        raise ModelFileError(f"{path.name} is {_kind_of(magic)}. {_HOW_TO_GET_ONE}")
+        raise ModelFileError(f"{path.name} is {kind_of(magic) or 'not a GGML model file'}. {_HOW_TO_GET_ONE}")
     file.seek(4)
     model_type, version = _integers(file, 2)
     if model_type not in _TYPES:
@@ -387,7 +387,8 @@ def _integers(file: BinaryIO, count: int) -> tuple[int, ...]:
     return struct.unpack(f"<{count}i", file.read(4 * count))
 
 
-def _kind_of(magic: bytes) -> str:
+def kind_of(magic: bytes) -> str | None:
+    """Return what a file is that begins with these 24 bytes, or None for a GGML file and an unknown one."""
     if not magic:
         return "empty"
     # A safetensors file begins with the length of its JSON header in 8 bytes.
@@ -396,4 +397,4 @@ def _kind_of(magic: bytes) -> str:
     for start, kind in _OTHER_KINDS:
         if magic.startswith(start):
             return kind
-    return "not a GGML model file"
+    return None
