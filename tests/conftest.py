@@ -28,6 +28,7 @@ SLOW = (
     "pipeline/test_pipeline.py",
     "pipeline/worker/test_main.py",
     "pipeline/worker/chatglm_cpp/test_structured_answers.py",
+    "pipeline/worker/llama_cpp/test_repacked_answers.py",
     "server",
     "setup/test_boot.py",
     "upstream/test_llama_server.py",

@@ -26,6 +26,15 @@ VISION_HIDDEN, PATCH_SIZE = 64, 4
 _MODEL_TYPES = {"chatglm": 1, "chatglm2": 2, "chatglm3": 3, "glm4": 4, "glm4v": 1004}
 _SPECIALS_BEHIND = {"chatglm": 0, "chatglm2": 5, "chatglm3": 9, "glm4": 14, "glm4v": 14}
 _F32, _F16 = 0, 1
+# The ggml types of quantized weights: the bytes of a block's 32 values, the deviation of values that are random, in
+# units of the scale, and whether the block has a minimum.
+_QUANTIZED = {
+    2: (16, 4.6, False),  # q4_0
+    3: (16, 4.6, True),  # q4_1
+    6: (20, 9.2, False),  # q5_0
+    7: (20, 9.2, True),  # q5_1
+    8: (32, 73.9, False),  # q8_0
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,7 @@ class TinyModel:
     its embeddings. ``tokenizer``: the file's tokenizer section in place of the family's tiny one, with as many ids.
     ``virtual_tokens``: of P-Tuning, for ChatGLM2 and later text
     models. ``image_size``: of what GLM-4V sees, in pixels; four patches of ``PATCH_SIZE`` take the place of one token.
+    ``weight_type``: ggml's type of the matrices of ChatGLM2 and later text models without a script.
     """
 
     family: Family
@@ -47,6 +57,7 @@ class TinyModel:
     tokenizer: bytes | None = None
     image_size: int = 16
     virtual_tokens: int = 0
+    weight_type: int = 0
     seed: int = 0
 
 
@@ -92,7 +103,7 @@ def _write_configuration(file: BinaryIO, model: TinyModel) -> None:
         return
     record = struct.Struct("<7if1if3i")
     values = (
-        _F32,
+        model.weight_type,
         rows,
         HIDDEN,
         HEADS,
@@ -154,17 +165,33 @@ class _Tensors:
             name, array("f", [self._random.gauss(0, scale) for _ in range(_size(shape))]), *shape, kind=kind
         )
 
+    def matrix(self, name: str, *shape: int, kind: int, scale: float = 0.2) -> array[float]:
+        """Write noise as weights of any type; return the values of f32 and f16, nothing for others."""
+        if kind not in _QUANTIZED:
+            return self.noise(name, *shape, scale=scale, kind=kind)
+        size, deviation, has_minimum = _QUANTIZED[kind]
+        unit = scale / deviation
+        # A block without a minimum has values on both sides of zero already.
+        minimum = [-unit * (15.5 if size == 20 else 7.5)] if has_minimum else []
+        head = struct.pack(f"<{1 + len(minimum)}e", unit, *minimum)
+        self._begin(name, shape, kind)
+        for _ in range(_size(shape) // 32):
+            self._file.write(head + self._random.randbytes(size))
+        return array("f")
+
     def constant(self, name: str, value: float, *shape: int) -> array[float]:
         return self.write(name, array("f", [value]) * _size(shape), *shape)
 
     def write(self, name: str, values: array[float], *shape: int, kind: int = _F32) -> array[float]:
-        file = self._file
-        _integers(file, len(name))
-        file.write(name.encode())
-        _integers(file, len(shape), *shape, kind)
-        file.write(bytes(-file.tell() % 16))
-        file.write(values.tobytes() if kind == _F32 else struct.pack(f"<{len(values)}e", *values))
+        self._begin(name, shape, kind)
+        self._file.write(values.tobytes() if kind == _F32 else struct.pack(f"<{len(values)}e", *values))
         return values
+
+    def _begin(self, name: str, shape: Sequence[int], kind: int) -> None:
+        _integers(self._file, len(name))
+        self._file.write(name.encode())
+        _integers(self._file, len(shape), *shape, kind)
+        self._file.write(bytes(-self._file.tell() % 16))
 
 
 def _write_chatglm(file: BinaryIO, model: TinyModel) -> None:
@@ -196,7 +223,8 @@ def _write_chatglm2(file: BinaryIO, model: TinyModel) -> None:
     rows = vocabulary_size(model.family) + model.extra_rows
     # With a script the blocks add nothing, so the next id depends on the last id only.
     scale = 0.0 if model.script else 0.2
-    embeddings = tensors.noise("transformer.embedding.word_embeddings.weight", rows, HIDDEN, scale=1)
+    kind = model.weight_type
+    embeddings = tensors.matrix("transformer.embedding.word_embeddings.weight", rows, HIDDEN, kind=kind, scale=1)
     keys_and_values = 2 * HIDDEN // HEADS * KEY_VALUE_HEADS
     if model.virtual_tokens:
         shape = (2 * LAYERS, KEY_VALUE_HEADS, model.virtual_tokens, HIDDEN // HEADS)
@@ -204,17 +232,17 @@ def _write_chatglm2(file: BinaryIO, model: TinyModel) -> None:
     for layer in range(LAYERS):
         prefix = f"transformer.encoder.layers.{layer}."
         tensors.constant(f"{prefix}input_layernorm.weight", 1, HIDDEN)
-        tensors.noise(f"{prefix}self_attention.query_key_value.weight", HIDDEN + keys_and_values, HIDDEN)
+        tensors.matrix(f"{prefix}self_attention.query_key_value.weight", HIDDEN + keys_and_values, HIDDEN, kind=kind)
         tensors.noise(f"{prefix}self_attention.query_key_value.bias", HIDDEN + keys_and_values)
-        tensors.noise(f"{prefix}self_attention.dense.weight", HIDDEN, HIDDEN, scale=scale)
+        tensors.matrix(f"{prefix}self_attention.dense.weight", HIDDEN, HIDDEN, kind=kind, scale=scale)
         tensors.constant(f"{prefix}post_attention_layernorm.weight", 1, HIDDEN)
-        tensors.noise(f"{prefix}mlp.dense_h_to_4h.weight", 2 * INTERMEDIATE, HIDDEN)
-        tensors.noise(f"{prefix}mlp.dense_4h_to_h.weight", HIDDEN, INTERMEDIATE, scale=scale)
+        tensors.matrix(f"{prefix}mlp.dense_h_to_4h.weight", 2 * INTERMEDIATE, HIDDEN, kind=kind)
+        tensors.matrix(f"{prefix}mlp.dense_4h_to_h.weight", HIDDEN, INTERMEDIATE, kind=kind, scale=scale)
     tensors.constant("transformer.encoder.final_layernorm.weight", 1, HIDDEN)
     if model.script:
         tensors.write("transformer.output_layer.weight", _successors(embeddings, model.script, rows), rows, HIDDEN)
     else:
-        tensors.noise("transformer.output_layer.weight", rows, HIDDEN)
+        tensors.matrix("transformer.output_layer.weight", rows, HIDDEN, kind=kind)
 
 
 def _successors(embeddings: array[float], script: Iterable[Sequence[int]], rows: int) -> array[float]:
