@@ -6,11 +6,16 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from glm_api.pipeline.worker.model_file import ModelFile, ModelFileError
+from glm_api.pipeline.worker.model_file import ModelFile
+from glm_api.pipeline.worker.service import LoadError
 
 logger = logging.getLogger(__name__)
 
+# Caches take memory in proportion to the context. So models that could read 131,072 tokens get a context of this many
+# unless GLM_MAX_LENGTH asks for more.
+DEFAULT_MAX_LENGTH = 8192
 # Left for the graph buffers, the web process and everything else on the machine.
 RESERVE_BYTES = 512 * 1024 * 1024
 ASSUMED_BYTES = 4 * 1024 * 1024 * 1024
@@ -20,12 +25,37 @@ _CGROUP_LIMITS = (
 )
 
 
+class CachedFile(Protocol):
+    """The part of a model file that tells how large a cache is."""
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+
+    def slot_bytes(self, max_length: int) -> int:
+        """Return the bytes of a cache slot for ``max_length`` tokens."""
+
+
 @dataclass(frozen=True, slots=True)
 class SlotPlan:
     """The number of slots, and the size of each."""
 
     slots: int
     slot_bytes: int
+
+
+def context_length(name: str, most: int, wanted: int | None) -> int:
+    """Return the length of the context in tokens for the model file ``name``, which takes ``most`` at most.
+
+    ``wanted`` is GLM_MAX_LENGTH. Raises `LoadError` for more than the model takes.
+    """
+    if wanted is None:
+        return min(most, DEFAULT_MAX_LENGTH)
+    if wanted > most:
+        raise LoadError(
+            f"GLM_MAX_LENGTH is {wanted}, but {name} was made for at most {most} tokens. Lower it, or leave it out."
+        )
+    return wanted
 
 
 def available_bytes() -> int | None:
@@ -41,15 +71,15 @@ def available_bytes() -> int | None:
     return min(found) if found else None
 
 
-def plan_slots(model: ModelFile, max_length: int, wanted: int, available: int | None) -> SlotPlan:
-    """Return as many slots as ``wanted``, or as fit (with a warning). Raises `ModelFileError` when not even one fits.
+def plan_slots(model: CachedFile, max_length: int, wanted: int, available: int | None) -> SlotPlan:
+    """Return as many slots as ``wanted``, or as fit (with a warning). Raises `LoadError` when not even one fits.
 
     The weights are not counted: they are mapped, not read into memory of our own.
     """
     slot_bytes = model.slot_bytes(max_length)
     fitting = wanted if available is None else min(wanted, (available - RESERVE_BYTES) // slot_bytes)
     if fitting < 1 and slot_bytes > (available or 0):
-        raise ModelFileError(
+        raise LoadError(
             f"A context of {max_length} tokens needs {_mib(slot_bytes)} of memory for {model.path.name}, but only "
             f"{_mib(available or 0)} are available. Lower GLM_MAX_LENGTH."
         )

@@ -16,7 +16,7 @@ from glm_api.pipeline.formats.chatglm3 import chatglm3
 from glm_api.pipeline.formats.glm4 import glm4
 from glm_api.pipeline.frames import Event, FinishReason, Text, ToolArguments, ToolCallStarted
 from glm_api.pipeline.model_info import OutputSpec
-from glm_api.pipeline.worker.chatglm_cpp.answering import BoundedReader
+from glm_api.pipeline.worker.bounded_reader import BoundedReader
 from tests.support.model_files.scripted_tokenizer import (
     ScriptedTokenizer,
     calls_of,

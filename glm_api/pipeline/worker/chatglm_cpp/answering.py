@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from glm_api.backend.errors import PromptError
 from glm_api.log.faults import describe
-from glm_api.pipeline.formats.base import AnswerReader, Format
+from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.frames import (
     Alive,
     Event,
@@ -24,6 +24,7 @@ from glm_api.pipeline.frames import (
     Started,
     TokenLogprob,
 )
+from glm_api.pipeline.worker.bounded_reader import BoundedReader
 from glm_api.pipeline.worker.chatglm_cpp import bridge
 from glm_api.pipeline.worker.chatglm_cpp.evaluation import Cancelled, ChatglmPipeline, Evaluator, PromptImage
 from glm_api.pipeline.worker.chatglm_cpp.images import decode_image
@@ -34,43 +35,6 @@ from glm_api.pipeline.worker.connection import ParentGone
 if TYPE_CHECKING:
     from glm_api.pipeline.worker.chatglm_cpp.choosing import Chooser, Vocabulary
     from glm_api.pipeline.worker.constraints import Constraint
-
-
-class BoundedReader:
-    """Reads the ids of one answer, ``limit`` at most. ``tokens`` counts them, the one that ends the answer included.
-
-    One of ``stop_ids`` ends the answer as the model's own ``end_id`` does, except in a tool call.
-    """
-
-    def __init__(self, reader: AnswerReader, limit: int, stop_ids: tuple[int, ...], end_id: int) -> None:
-        self._reader = reader
-        self._limit = limit
-        self._stop_ids = stop_ids
-        self._end_id = end_id
-        self.tokens = 0
-        self.reason: FinishReason | None = None
-
-    def feed(self, token: int) -> list[Event]:
-        """Return the events that ``token`` completes; ``reason`` is set when it ends the answer."""
-        self.tokens += 1
-        stops = token in self._stop_ids and not self._reader.in_call
-        events = self._reader.feed(self._end_id if stops else token)
-        self.reason = self._reader.reason
-        if self.reason is None and self.tokens >= self._limit:
-            self.reason = "length"
-        return events
-
-    def end(self) -> list[Event]:
-        """End the answer as the model's own end does; return what completes it."""
-        events = self._reader.feed(self._end_id)
-        self.reason = self._reader.reason or "stop"
-        return events
-
-    def finish(self) -> list[Event]:
-        """Return what the reader still holds back, which may end with a stop string or complete a call."""
-        events = self._reader.finish()
-        self.reason = self._reader.reason or self.reason
-        return events
 
 
 @dataclass(slots=True)
@@ -299,7 +263,7 @@ class Answerer:
 
     def _generate_with(self, task: Task, reader: BoundedReader, chooser: Chooser | None) -> None:
         def put(events: list[Event]) -> None:
-            self._writer.put(events if chooser is None else chooser.with_logprobs(events))
+            self._writer.put(events if chooser is None else chooser.logprobs.add_to(events))
 
         for fed in task.fed:
             # What it completes is told already.
@@ -322,7 +286,7 @@ class Answerer:
             token = self._evaluator.next(task.slot, token, length, task.image_tokens)
         put(reader.finish())
         if chooser is not None and task.request.output.mode == "text":
-            self._writer.put(chooser.rest())
+            self._writer.put(chooser.logprobs.rest())
 
     def _prefill(self, task: Task) -> int:
         """Evaluate the prompt and return the first id of the answer. Raises `Cancelled`."""
@@ -344,15 +308,16 @@ class Answerer:
 
     def _prefill_with_logprobs(self, task: Task) -> int:
         """The same, token by token, telling what the model thought of each."""
-        from glm_api.pipeline.worker.chatglm_cpp.choosing import named
         from glm_api.pipeline.worker.chatglm_cpp.sampling import logprobs
+        from glm_api.pipeline.worker.logprobs import named
 
         prompt, top = task.prompt, task.request.sampling.top_logprobs or 0
         found: list[TokenLogprob] = []
 
         def look(logits: bridge.Logits) -> None:
             following = prompt[len(found) + 1]
-            found.append(named(self._vocabulary, following, logprobs(logits, following, top)))
+            thought = logprobs(logits, following, top)
+            found.append(named(self._vocabulary, following, thought.chosen, thought.top))
 
         if len(prompt) > 1:
             with self._evaluator.choosing(look):

@@ -5,34 +5,28 @@ Imported after the model is ready (`Answerer.warm_up`): numpy and llguidance tak
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Protocol
 
 import numpy as np
 
-from glm_api.pipeline.frames import Event, Text, TokenLogprob
 from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.worker.chatglm_cpp import bridge
-from glm_api.pipeline.worker.chatglm_cpp.sampling import Logprobs, NothingAllowed, Sampler
+from glm_api.pipeline.worker.chatglm_cpp.sampling import NothingAllowed, Sampler
 from glm_api.pipeline.worker.constraints import Constraint, GrammarError
+from glm_api.pipeline.worker.logprobs import LogprobQueue, Pieces, named
 
 
-class Vocabulary(Protocol):
+class Vocabulary(Pieces, Protocol):
     """The part of the tokenizer that an answer needs."""
 
     end_ids: frozenset[int]
-
-    def show(self, ids: list[int]) -> str:
-        """Return the text of ``ids``, special tokens shown."""
-
-    def decode(self, ids: list[int]) -> bytes:
-        """Return the bytes that ``ids`` add to a text."""
 
 
 class Chooser:
     """Chooses the ids of one answer by its sampling parameters and its grammar, in the hook of the bridge.
 
-    ``choose`` is the hook. ``over`` is set when no further id may follow, ``complete`` or not.
+    ``choose`` is the hook. ``over`` is set when no further id may follow, ``complete`` or not. ``logprobs`` holds what
+    the model thought of the ids.
     """
 
     def __init__(
@@ -53,7 +47,7 @@ class Chooser:
             self._no_end = np.zeros(size, np.bool_)
             self._no_end[list({*vocabulary.end_ids, *sampling.stop_token_ids})] = True
         self._chosen = 0
-        self._logprobs: deque[TokenLogprob] = deque()
+        self.logprobs = LogprobQueue()
         self.over = False
 
     def resume(self, fed: list[int]) -> None:
@@ -90,7 +84,7 @@ class Chooser:
             return
         self._chosen += 1
         if logprobs is not None:
-            self._logprobs.append(named(self._vocabulary, token, logprobs))
+            self.logprobs.put(named(self._vocabulary, token, logprobs.chosen, logprobs.top))
 
     @property
     def complete(self) -> bool:
@@ -100,35 +94,3 @@ class Chooser:
     def must_end(self) -> bool:
         """Return whether the answer is complete, and nothing but its end may follow."""
         return self._constraint is not None and self._constraint.over
-
-    def rest(self) -> list[Event]:
-        """Return what is known of the ids that no event names: the end of a raw completion."""
-        rest, self._logprobs = list(self._logprobs), deque()
-        return [Text("", [], rest)] if rest else []
-
-    def with_logprobs(self, events: list[Event]) -> list[Event]:
-        """Add the log-probabilities of their ids to the texts among ``events``, which come in the order of the ids."""
-        if not self._logprobs:
-            return events
-        return [self._with_logprobs(event) for event in events]
-
-    def _with_logprobs(self, event: Event) -> Event:
-        ids: list[int] = getattr(event, "ids", [])
-        if not ids:
-            return event
-        found = []
-        for token in ids:
-            # The ids of the end of an answer, or of a turn, are in no event.
-            while (logprob := self._logprobs.popleft()).id != token:
-                pass
-            found.append(logprob)
-        return Text(event.text, ids, found) if isinstance(event, Text) and event.text else event
-
-
-def named(vocabulary: Vocabulary, token: int, logprobs: Logprobs) -> TokenLogprob:
-    """Return ``logprobs`` of ``token`` with the bytes of the tokens."""
-
-    def piece(id: int) -> bytes:
-        return vocabulary.decode([id]) or vocabulary.show([id]).encode()
-
-    return TokenLogprob(token, piece(token), logprobs.chosen, [(id, piece(id), value) for id, value in logprobs.top])

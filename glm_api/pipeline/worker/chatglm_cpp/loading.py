@@ -14,14 +14,11 @@ from glm_api.pipeline.model_info import ModelInfo
 from glm_api.pipeline.worker.chatglm_cpp import bridge
 from glm_api.pipeline.worker.chatglm_cpp.bridge import chatglm_cpp
 from glm_api.pipeline.worker.chatglm_cpp.tokenizer import PipelineTokenizer
-from glm_api.pipeline.worker.memory import available_bytes, plan_slots
+from glm_api.pipeline.worker.memory import available_bytes, context_length, plan_slots
 from glm_api.pipeline.worker.model_file import ModelFile, ModelFileError, inspect
 
 logger = logging.getLogger(__name__)
 
-# Caches take memory in proportion to the context. So models that could read 131,072 tokens get a context of this many
-# unless GLM_MAX_LENGTH asks for more.
-DEFAULT_MAX_LENGTH = 8192
 # The tokenizer process needs no cache; this is the smallest that chatglm_cpp opens without complaint.
 TOKENIZER_MAX_LENGTH = 16
 
@@ -46,7 +43,7 @@ def load_model(request: LoadModel, *, evaluates: bool) -> LoadedModel:
     """
     bridge.set_threads(request.threads)
     file = inspect(Path(request.model))
-    context = _context_length(file, request.max_length)
+    context = context_length(file.path.name, file.max_length, request.max_length)
     slots, slot_bytes = 1, file.slot_bytes(context)
     if evaluates:
         plan = plan_slots(file, context, request.cache_slots, available_bytes())
@@ -87,17 +84,6 @@ def load_model(request: LoadModel, *, evaluates: bool) -> LoadedModel:
         model_bytes=file.file_bytes,
     )
     return LoadedModel(file, info, tokenizer, format, pipeline, open_pipeline, slots)
-
-
-def _context_length(file: ModelFile, wanted: int | None) -> int:
-    if wanted is None:
-        return min(file.max_length, DEFAULT_MAX_LENGTH)
-    if wanted > file.max_length:
-        raise ModelFileError(
-            f"GLM_MAX_LENGTH is {wanted}, but {file.path.name} was made for at most {file.max_length} tokens. "
-            "Lower it, or leave it out."
-        )
-    return wanted
 
 
 def _one_line(error: BaseException) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Generic, TypeVar
 
+from glm_api.pipeline.worker.prefix import common_prefix
+
 P = TypeVar("P")
 
 
@@ -64,18 +66,3 @@ class SlotPool(Generic[P]):
             self._slots.append(Slot(len(self._slots), self._open()))
             return self._slots[-1]
         return None
-
-
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """Return how many first ids are the same."""
-    shortest = min(len(left), len(right))
-    if left[:shortest] == right[:shortest]:
-        return shortest
-    low, high = 0, shortest
-    while high - low > 1:
-        middle = (low + high) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low

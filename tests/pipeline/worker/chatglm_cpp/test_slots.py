@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glm_api.pipeline.worker.chatglm_cpp.slots import SlotPool, common_prefix
+from glm_api.pipeline.worker.chatglm_cpp.slots import SlotPool
+from glm_api.pipeline.worker.prefix import common_prefix
 
 ids = st.lists(st.integers(0, 2), max_size=30)
 
