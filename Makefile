@@ -36,7 +36,15 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: setup ## Serve the model on 127.0.0.1:8000 (the settings are in README.md)
-	@exec .venv/bin/gunicorn -c gunicorn.conf.py wsgi:app
+	@for needed in $$(.venv/bin/python -m config); do
+	  installed=.venv/.installed-$${needed%.txt}
+	  if [ ! "$$installed" -nt "$$needed" ]; then
+	    echo "This model needs $$needed, which is installed now."
+	    .venv/bin/pip install --quiet -r "$$needed"
+	    touch "$$installed"
+	  fi
+	done
+	exec .venv/bin/gunicorn -c gunicorn.conf.py wsgi:app
 
 setup: $(RUNTIME) $(BRIDGE) ## Install what the server needs, without starting it
 
@@ -70,7 +78,7 @@ test-tools: $(DEV) ## Install the programs that the tests start, with apt-get
 	$$root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $$packages
 
 lock: $(UV) ## Pin the packages of the .in files, with hashes; LOCK=--upgrade takes newer versions
-	@for name in requirements requirements-hf requirements-dev requirements-bench tests/clients/requirements; do
+	@for name in requirements requirements-hf requirements-llama requirements-dev requirements-bench tests/clients/requirements; do
 	  $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --python-platform linux \
 	    --custom-compile-command "make lock" $(LOCK) "$$name.in" --output-file "$$name.txt"
 	done

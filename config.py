@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
 import io
 import ipaddress
 import logging
@@ -28,6 +29,8 @@ from marshmallow import ValidationError, fields, validate
 from hub import PREFIX as HUB_PREFIX
 from hub import SYNTAX as HUB_SYNTAX
 from hub import Fetch, HubError, HubFile, fetched
+from hub.program import command_to_install
+from hub.repack import Repack, RepackError, repacked
 
 PREFIX: Final = "GLM_"
 # The names of chatglm_cpp.openai_api, so that its users need to change nothing. A GLM_ name takes precedence.
@@ -35,6 +38,9 @@ ALIASES: Final = {"MODEL": "GLM_MODEL", "MAX_LENGTH": "GLM_MAX_LENGTH", "NUM_THR
 
 DEMO_MODEL: Final = Path(__file__).resolve().parent / "demo" / "chatglm3-demo.q8_0.bin"
 
+# What a file's name says of its weights, and of the parts of a file.
+_FORMATS_IN_NAMES: Final = r"([-_.](ggml|i?q\d_\w{1,4}|q\d_k_\w{1,2}|b?f16|f32|\d{5}-of-\d{5}))+$"
+_SPLIT: Final = re.compile(r"-00001-of-(\d{5})\.gguf$")
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -236,7 +242,7 @@ class Settings:
     model: Path = _parsed(
         f"a path or {HUB_SYNTAX}",
         DEMO_MODEL,
-        "The GGML file to serve; the server downloads `hf:` models ([docs/models.md](docs/models.md)).",
+        "The GGML or GGUF file to serve; the server downloads `hf:` models ([docs/models.md](docs/models.md)).",
         _model,
         shown="the bundled demo model",
     )
@@ -267,16 +273,31 @@ class Settings:
     # ggml has room for 64 contexts in a process, and each slot takes three.
     cache_slots: int = _integer(
         4,
-        "Number of conversations whose evaluated prompts stay cached; each takes memory of its own.",
+        "Number of conversations whose evaluated prompts stay cached; each takes memory of its own. llama.cpp answers "
+        "as many requests at a time.",
         least=1,
         most=16,
     )
     prefill: Literal["auto", "step", "batch"] = _choice(
         "auto",
-        "How to evaluate prompts: `step` continues a cached prefix, `batch` is faster on many CPUs.",
+        "How chatglm-cpp evaluates prompts: `step` continues a cached prefix, `batch` is faster on many CPUs.",
         "auto",
         "step",
         "batch",
+    )
+    mmproj: Path | None = _parsed(
+        f"a path or {HUB_SYNTAX}",
+        None,
+        "The projector that lets a GGUF model see images.",
+        _model,
+        shown="none: no images",
+    )
+    gpu_layers: int | None = _integer(
+        None,
+        "Number of layers that a GPU computes, with llama.cpp.",
+        least=0,
+        most=1000,
+        shown="as many as fit",
     )
     queue_size: int = _integer(64, "Maximum number of waiting requests; one more gets 429.", least=0, most=10_000)
     queue_timeout: float = _seconds(300, "Maximum time that a request waits for its turn.", least=1, most=86_400)
@@ -284,10 +305,13 @@ class Settings:
     ping_interval: float = _seconds(
         15, "Silence after which the server sends a comment to keep a stream open; 0: never.", least=0, most=3600
     )
-    backend: Literal["chatglm-cpp", "openai"] = _choice(
+    backend: Literal["auto", "chatglm-cpp", "llama-cpp", "openai"] = _choice(
+        "auto",
+        "What generates the answers. `auto`: llama.cpp for a GGUF file, else chatglm-cpp. `llama-cpp` takes most "
+        "chatglm-cpp files too. `openai`: an OpenAI-compatible engine elsewhere.",
+        "auto",
         "chatglm-cpp",
-        "What generates the answers: the model of `GLM_MODEL`, or an OpenAI-compatible engine elsewhere.",
-        "chatglm-cpp",
+        "llama-cpp",
         "openai",
     )
     upstream_url: str = _parsed(
@@ -361,10 +385,19 @@ class Settings:
     log_level: str = _choice("info", "Least severe level to log.", "debug", "info", "warning", "error")
     log_format: str = _choice("text", "Format of the log lines.", "text", "json")
     log_prompts: bool = _switch("Log prompts and answers too.")
+    gguf: Path | None = None
+    """The file that llama.cpp loads: the model, or what it has been repacked to; None: llama.cpp does not serve."""
 
     def __post_init__(self) -> None:
         if not self.model_name:
             object.__setattr__(self, "model_name", model_name_of(self.model))
+
+    @property
+    def engine(self) -> Literal["chatglm-cpp", "llama-cpp", "openai"]:
+        """What generates the answers."""
+        if self.backend == "openai":
+            return "openai"
+        return "chatglm-cpp" if self.gguf is None else "llama-cpp"
 
     @property
     def public(self) -> bool:
@@ -383,13 +416,26 @@ class Settings:
 
 
 VARIABLES: Final[dict[str, Variable]] = {
-    PREFIX + field.name.upper(): field.metadata["variable"] for field in dataclasses.fields(Settings)
+    PREFIX + field.name.upper(): field.metadata["variable"]
+    for field in dataclasses.fields(Settings)
+    if "variable" in field.metadata
+}
+
+# The variables that are for some engines only.
+_ENGINES: Final = {
+    **dict.fromkeys(
+        ("GLM_MODEL", "GLM_MAX_LENGTH", "GLM_NUM_THREADS", "GLM_CACHE_SLOTS"), ("chatglm-cpp", "llama-cpp")
+    ),
+    "GLM_PREFILL": ("chatglm-cpp",),
+    **dict.fromkeys(("GLM_MMPROJ", "GLM_GPU_LAYERS"), ("llama-cpp",)),
+    **dict.fromkeys(("GLM_UPSTREAM_URL", "GLM_UPSTREAM_KEY", "GLM_UPSTREAM_MODELS"), ("openai",)),
+    "GLM_UPSTREAM_CONCURRENCY": ("openai",),
 }
 
 
 def model_name_of(path: Path) -> str:
     """Return the id of a model file: its name without the format, ``chatglm3-6b-q4_0.bin`` -> ``chatglm3-6b``."""
-    name = re.sub(r"([-_.](ggml|q[458]_[01]|f16|f32))+$", "", path.stem, flags=re.IGNORECASE)
+    name = re.sub(_FORMATS_IN_NAMES, "", path.stem, flags=re.IGNORECASE)
     return re.sub(r"[^\w.:/@+-]", "-", name or path.stem)
 
 
@@ -419,11 +465,11 @@ def read_key_file(path: Path) -> tuple[str, ...]:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched) -> Settings:
+def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched, repack: Repack = repacked) -> Settings:
     """Read the settings from ``environ``. Raises `SettingsError`, which lists all errors at once.
 
-    An empty variable counts as unset: that is how compose files and unit files leave one out. An ``hf:`` model is
-    resolved with ``fetch``, after every other setting has been validated.
+    An empty variable counts as unset: that is how compose files and unit files leave one out. After every other setting
+    has been validated, ``hf:`` files are resolved with ``fetch``, and a GGML file for llama.cpp with ``repack``.
     """
     environ = _with_env_file(environ)
     sources = _sources(environ)
@@ -443,12 +489,68 @@ def load_settings(environ: Mapping[str, str], fetch: Fetch = fetched) -> Setting
         lines.append(f"GLM_MODEL is not set, and the bundled model {DEMO_MODEL} is missing.")
     if lines:
         raise SettingsError(lines)
-    if isinstance(values.get("model"), HubFile):
-        try:
-            values["model"] = fetch(values["model"], environ)
-        except HubError as error:
-            raise SettingsError([f"{sources['GLM_MODEL']} {error}."]) from None
-    return Settings(**values)
+    for name in ("model", "mmproj"):
+        if isinstance(values.get(name), HubFile):
+            try:
+                values[name] = _fetch_all(values[name], environ, fetch)
+            except HubError as error:
+                raise SettingsError([f"{sources[PREFIX + name.upper()]} {error}."]) from None
+    settings = Settings(**values)
+    return settings if settings.backend == "openai" else _with_gguf(settings, sources, repack)
+
+
+def _fetch_all(file: HubFile, environ: Mapping[str, str], fetch: Fetch) -> Path:
+    """Return the path of ``file``, and fetch the other parts of a split model too, which are beside it then."""
+    split = _SPLIT.search(file.path)
+    if split is not None:
+        for number in range(2, int(split[1]) + 1):
+            part = f"-{number:05d}-of-{split[1]}.gguf"
+            fetch(dataclasses.replace(file, path=_SPLIT.sub(part, file.path)), environ)
+    return fetch(file, environ)
+
+
+def _with_gguf(settings: Settings, sources: Mapping[str, str], repack: Repack) -> Settings:
+    """Return ``settings`` with the file that llama.cpp loads, if that serves the model. Raises `SettingsError`."""
+    name = sources.get("GLM_MODEL", "GLM_MODEL")
+    gguf = is_gguf(settings.model)
+    if settings.backend == "chatglm-cpp" and gguf:
+        kind = "a GGUF file, which only llama.cpp reads: leave GLM_BACKEND out"
+        raise SettingsError([f"{name} names {str(settings.model)!r}, {kind}."])
+    if not gguf and settings.backend != "llama-cpp":
+        return settings
+    if importlib.util.find_spec("xllamacpp") is None:
+        command = command_to_install("requirements-llama.txt")
+        raise SettingsError([f"{name} needs llama.cpp, and the package that brings it is missing: {command}."])
+    try:
+        return dataclasses.replace(settings, gguf=settings.model if gguf else repack(settings.model))
+    except RepackError as error:
+        raise SettingsError([f"{name} {error}."]) from None
+
+
+def is_gguf(path: Path) -> bool:
+    """Return whether ``path`` is a GGUF file, which llama.cpp reads."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        # Whoever opens the model says why that is not possible.
+        return False
+
+
+def needs(environ: Mapping[str, str]) -> list[str]:
+    """Return the files of requirements that the model in ``environ`` needs on top of requirements.txt."""
+    environ = _with_env_file(environ)
+    sources = _sources(environ)
+    backend, model = (environ.get(sources.get(name, ""), "").strip() for name in ("GLM_BACKEND", "GLM_MODEL"))
+    projector = environ.get("GLM_MMPROJ", "").strip()
+    found: list[str] = []
+    if backend == "openai":
+        return found
+    if any(text.startswith(HUB_PREFIX) for text in (model, projector)):
+        found.append("requirements-hf.txt")
+    if backend == "llama-cpp" or model.endswith(".gguf") or (model and is_gguf(Path(model).expanduser())):
+        found.append("requirements-llama.txt")
+    return found
 
 
 def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, str]]:
@@ -469,6 +571,10 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
     for name, value in _env_file_values(given).items():
         if name.startswith(PREFIX) and given.get(name, "").strip() not in ("", value.strip()):
             heard.append((logging.WARNING, f"{name} of GLM_ENV_FILE is overridden by the environment's own {name}."))
+    for name, source in _sources(environ).items():
+        engines = _ENGINES.get(name)
+        if engines is not None and settings.engine not in engines:
+            heard.append((logging.WARNING, f"{source} has no effect with the engine that serves ({settings.engine})."))
     if settings.public and settings.keyless:
         heard.append(
             (logging.WARNING, f"GLM_BIND={settings.bind} is open to other machines, and no GLM_API_KEYS are set.")
@@ -522,3 +628,8 @@ def _sources(environ: Mapping[str, str]) -> dict[str, str]:
         for name, both in candidates.items()
         if any(environ.get(source, "").strip() for source in both)
     }
+
+
+if __name__ == "__main__":
+    # What `make serve` has to install before it starts the server.
+    print(*needs(os.environ))

@@ -20,10 +20,11 @@ from glm_api.lifecycle import worker_started as _worker_started  # noqa: E402
 from glm_api.lifecycle import worker_stopped as _worker_stopped  # noqa: E402
 from glm_api.server.address import fault as _fault_of  # noqa: E402
 from hub import fetch as _fetch  # noqa: E402
+from hub.repack import repack as _repack  # noqa: E402
 
 try:
-    # A model of the Hub is downloaded here, once: the worker finds it after the fork.
-    _settings = _settings_loader.load(_os.environ, _fetch)
+    # A model is downloaded or repacked here, once: the worker finds it after the fork.
+    _settings = _settings_loader.load(_os.environ, _fetch, _repack)
 except _SettingsError as _error:
     raise SystemExit(str(_error)) from None
 

@@ -57,7 +57,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
 
 def backend_of(settings: Settings) -> Backend:
     """Return the backend that ``settings`` choose, configured but not started."""
-    if settings.backend == "openai":
+    if settings.engine == "openai":
         from glm_api.upstream.client import UpstreamClient
 
         return UpstreamClient(settings)
@@ -82,12 +82,16 @@ def pipeline_settings(settings: Settings) -> PipelineSettings:
         request_timeout=settings.request_timeout,
         threads=settings.num_threads or usable_cpus(),
         environment=child_environment(),
+        engine="chatglm-cpp" if settings.gguf is None else "llama-cpp",
+        gguf=None if settings.gguf is None else str(settings.gguf),
+        projector=None if settings.mmproj is None else str(settings.mmproj),
+        gpu_layers=settings.gpu_layers,
     )
 
 
 def _blueprints_of(settings: Settings) -> list[Blueprint]:
     """Return the blueprints that depend on the backend."""
-    if settings.backend == "openai":
+    if settings.engine == "openai":
         from glm_api.upstream.routes import blueprint
 
         return [blueprint]

@@ -16,7 +16,7 @@ _backend = LocalProxy(lambda: current_app.extensions["glm_backend"])
 
 settings = cast("Settings", LocalProxy(lambda: current_app.config["GLM_SETTINGS"]))
 backend = cast("Backend", _backend)
-# An app has one of the two: `pipeline` with GLM_BACKEND=chatglm-cpp, `glm_api.upstream.context.upstream` with openai.
+# An app has one of the two: `glm_api.upstream.context.upstream` with GLM_BACKEND=openai, else `pipeline`.
 pipeline = cast("Pipeline", _backend)
 
 

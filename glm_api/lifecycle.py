@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from config import Settings, SettingsError, load_settings
 from hub import Fetch, fetched
+from hub.repack import Repack, repacked
 
 if TYPE_CHECKING:
     from glm_api.backend.base import Backend
@@ -44,13 +45,13 @@ class SettingsLoader:
         # The process that logged errors last, and these errors.
         self._logged: tuple[int, list[str]] | None = None
 
-    def load(self, environ: Mapping[str, str], fetch: Fetch = fetched) -> Settings:
+    def load(self, environ: Mapping[str, str], fetch: Fetch = fetched, repack: Repack = repacked) -> Settings:
         """Return the settings in ``environ``, see `config.load_settings`.
 
         Raises `SettingsError` as long as no settings were valid.
         """
         try:
-            self._valid = load_settings(environ, fetch)
+            self._valid = load_settings(environ, fetch, repack)
         except SettingsError as error:
             if self._valid is None:
                 raise

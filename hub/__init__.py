@@ -2,30 +2,23 @@
 
 gunicorn's master downloads a model once, and its workers find the result here after the fork. huggingface_hub runs in a
 process of its own (``hub.download``), because whatever the master imports stays unpatched by gevent in the worker.
+``hub.repack`` does the same for a model that llama.cpp shall serve and cannot read.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Final, Self
+from typing import Final, Self
+
+from hub.program import Died, Refused, Stopped, command_to_install, run
 
 PREFIX: Final = "hf:"
 SYNTAX: Final = "hf:OWNER/REPO[@REVISION]/FILE"
-# The signals that end a server also end its download.
-_ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-
-_CHECKOUT: Final = Path(__file__).resolve().parents[1]
 # The Hub's rule for names: no dot or hyphen at either end, nor two in a row.
 _NAME: Final = r"\w+(?:[.-]\w+)*"
 _PATTERN: Final = re.compile(
@@ -86,49 +79,15 @@ def fetch(file: HubFile, environ: Mapping[str, str]) -> Path:
 
 def _run(file: HubFile, environ: Mapping[str, str]) -> Path:
     if importlib.util.find_spec("huggingface_hub") is None:
-        install = f"{sys.executable} -m pip install -r {_CHECKOUT / 'requirements-hf.txt'}"
+        install = command_to_install("requirements-hf.txt")
         raise HubError(f"names {file}, and the package that downloads it is missing: {install}")
-    search_path = os.pathsep.join(filter(None, (str(_CHECKOUT), os.environ.get("PYTHONPATH"))))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hub.download", file.repo, file.revision, file.path],
-        # No telemetry: it costs a request, only to report which tool started us.
-        env={"HF_HUB_DISABLE_TELEMETRY": "1", **os.environ, **environ, "PYTHONPATH": search_path},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        # So that Ctrl-C reaches this process only.
-        process_group=0,
-    )
-    with _ending(process) as told_to_end:
-        output, _ = process.communicate()
-    if told_to_end:
-        raise HubError(f"names {file}, whose download was stopped; the next start goes on from there")
+    # No telemetry: it costs a request, only to report which tool started us.
+    environ = {"HF_HUB_DISABLE_TELEMETRY": "1", **os.environ, **environ}
     try:
-        result = json.loads(output)
-    except ValueError:
-        raise HubError(f"names {file}, whose download died (status {process.returncode})") from None
-    if "error" in result:
-        raise HubError(f"names {file}, but {result['error']}")
-    return Path(result["path"])
-
-
-@contextmanager
-def _ending(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """In the block, a signal that ends this process ends ``process`` first. Yields the list of signals received."""
-    come: list[int] = []
-
-    def end(number: int, frame: FrameType | None) -> None:
-        come.append(number)
-        process.terminate()
-        before = handlers[number]
-        # At a reload, gunicorn's own handler must get the signal too. Python's would only raise KeyboardInterrupt.
-        if callable(before) and before is not signal.default_int_handler:
-            before(number, frame)
-
-    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _ENDING_SIGNALS}
-    for number in _ENDING_SIGNALS:
-        signal.signal(number, end)
-    try:
-        yield come
-    finally:
-        for ending, handler in handlers.items():
-            signal.signal(ending, handler)
+        return run(["hub.download", file.repo, file.revision, file.path], environ)
+    except Stopped:
+        raise HubError(f"names {file}, whose download was stopped; the next start goes on from there") from None
+    except Died as died:
+        raise HubError(f"names {file}, whose download died (status {died.status})") from None
+    except Refused as refused:
+        raise HubError(f"names {file}, but {refused}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,12 @@ from config import (
     SettingsError,
     load_settings,
     model_name_of,
+    needs,
     remarks,
 )
 from hub import HubFile
+from hub.repack import RepackError
+from tests.support.processes import ROOT
 
 
 @pytest.fixture
@@ -86,6 +90,9 @@ def test_values_are_read(model: str) -> None:
         ("glm-4-9b-ggml-f16.bin", "glm-4-9b"),
         ("codegeex2_Q5_1.bin", "codegeex2"),
         ("my model.bin", "my-model"),
+        ("GLM-4.5-Air-Q4_K_XL-00001-of-00002.gguf", "GLM-4.5-Air"),
+        ("glm-4-9b-0414.IQ4_XS.gguf", "glm-4-9b-0414"),
+        ("GLM-4.7-Flash-BF16.gguf", "GLM-4.7-Flash"),
         ("q4_0.bin", "q4_0"),
     ],
 )
@@ -224,6 +231,117 @@ def test_a_hub_file_is_fetched(value: str, file: HubFile, model: str) -> None:
     settings = load_settings({"GLM_MODEL": value, "HF_HOME": "/cache"}, fetch)
     assert (settings.model, settings.model_name) == (Path(model), "glm-4-9b-chat")
     assert asked == [(file, "/cache")]
+
+
+# --- engines ---
+
+
+@pytest.fixture
+def gguf(tmp_path: Path) -> str:
+    path = tmp_path / "GLM-4-9B-0414-Q4_K_M.gguf"
+    path.write_bytes(b"GGUF")
+    return str(path)
+
+
+def test_the_file_says_which_engine_serves_it(model: str, gguf: str, tmp_path: Path) -> None:
+    settings = load_settings({"GLM_MODEL": gguf})
+    assert (settings.engine, settings.gguf, settings.model_name) == ("llama-cpp", Path(gguf), "GLM-4-9B-0414")
+    assert load_settings({"GLM_MODEL": gguf, "GLM_BACKEND": "llama-cpp"}) == replace(settings, backend="llama-cpp")
+    settings = load_settings({"GLM_MODEL": model})
+    assert (settings.engine, settings.gguf) == ("chatglm-cpp", None)
+    # The name says nothing.
+    renamed = tmp_path / "model.bin"
+    renamed.write_bytes(b"GGUF")
+    assert load_settings({"GLM_MODEL": str(renamed)}).engine == "llama-cpp"
+
+
+def test_chatglm_cpp_reads_no_gguf_file(gguf: str) -> None:
+    assert error_lines(GLM_MODEL=gguf, GLM_BACKEND="chatglm-cpp") == [
+        f"GLM_MODEL names '{gguf}', a GGUF file, which only llama.cpp reads: leave GLM_BACKEND out."
+    ]
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    gguf: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    [line] = error_lines(GLM_MODEL=gguf)
+    assert line.startswith("GLM_MODEL needs llama.cpp, and the package that brings it is missing: ")
+    assert line.endswith("-m pip install -r " + str(ROOT / "requirements-llama.txt") + ".")
+    assert load_settings({"GLM_MODEL": model}).engine == "chatglm-cpp"
+
+
+def test_a_file_of_the_other_engine_is_repacked(model: str, gguf: str) -> None:
+    asked = []
+
+    def repack(path: Path) -> Path:
+        asked.append(path)
+        return Path(gguf)
+
+    settings = load_settings({"GLM_MODEL": model, "GLM_BACKEND": "llama-cpp"}, repack=repack)
+    assert (settings.model, settings.gguf, settings.engine) == (Path(model), Path(gguf), "llama-cpp")
+    assert settings.model_name == "glm-4-9b-chat"
+    assert asked == [Path(model)]
+
+
+def test_a_file_that_cannot_be_repacked_is_one_line(model: str) -> None:
+    def repack(path: Path) -> Path:
+        raise RepackError(f"names {path.name}, but it is damaged")
+
+    with pytest.raises(SettingsError) as raised:
+        load_settings({"GLM_MODEL": model, "GLM_BACKEND": "llama-cpp"}, repack=repack)
+    assert raised.value.lines == ["GLM_MODEL names glm-4-9b-chat-q4_0.bin, but it is damaged."]
+
+
+def test_all_parts_of_a_split_file_are_fetched(gguf: str) -> None:
+    asked = []
+
+    def fetch(file: HubFile, environ: Mapping[str, str]) -> Path:
+        asked.append(file.path)
+        return Path(gguf)
+
+    load_settings({"GLM_MODEL": "hf:a/b/x/GLM-00001-of-00003.gguf", "GLM_MMPROJ": "hf:a/b/mmproj.gguf"}, fetch)
+    parts = [f"x/GLM-0000{number}-of-00003.gguf" for number in (2, 3, 1)]
+    assert asked == [*parts, "mmproj.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "found"),
+    [
+        ({}, []),
+        ({"GLM_MODEL": "model.bin"}, []),
+        ({"GLM_MODEL": "hf:a/b/model.bin"}, ["requirements-hf.txt"]),
+        ({"GLM_MODEL": "hf:a/b/model.gguf"}, ["requirements-hf.txt", "requirements-llama.txt"]),
+        ({"MODEL": "model.gguf"}, ["requirements-llama.txt"]),
+        ({"GLM_BACKEND": "llama-cpp"}, ["requirements-llama.txt"]),
+        ({"GLM_BACKEND": "openai", "GLM_MODEL": "hf:a/b/model.gguf"}, []),
+    ],
+)
+def test_what_a_model_needs_is_known(environ: dict[str, str], found: list[str]) -> None:
+    assert needs(environ) == found
+
+
+def test_the_needs_of_a_model_are_found_in_its_first_bytes_and_in_a_file_of_settings(gguf: str, tmp_path: Path) -> None:
+    renamed = Path(gguf).rename(tmp_path / "model.bin")
+    file = tmp_path / "glm.env"
+    file.write_text(f"GLM_MODEL={renamed}\n")
+    assert needs({"GLM_ENV_FILE": str(file)}) == ["requirements-llama.txt"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "engine"),
+    [
+        ({"GLM_GPU_LAYERS": "3"}, "chatglm-cpp"),
+        ({"GLM_MMPROJ": "{gguf}"}, "chatglm-cpp"),
+        ({"GLM_UPSTREAM_KEY": "k"}, "chatglm-cpp"),
+        ({"GLM_MODEL": "{gguf}", "GLM_PREFILL": "step"}, "llama-cpp"),
+        ({"GLM_BACKEND": "openai", "GLM_UPSTREAM_URL": "http://127.0.0.1:9/v1", "MAX_LENGTH": "99"}, "openai"),
+    ],
+)
+def test_a_setting_that_the_engine_does_not_know_gets_a_remark(environ: dict[str, str], engine: str, gguf: str) -> None:
+    *_, name = environ
+    given = {name: value.format(gguf=gguf) for name, value in environ.items()}
+    assert f"{name} has no effect with the engine that serves ({engine})." in remark_texts(given)
 
 
 def test_an_unreadable_model_is_an_error(model: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ def register(app: Flask, backend: Backend) -> None:
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     build = Info("glm_build", "Version and backend of this server.", registry=registry)
-    build.info({"version": app.config["GLM_VERSION"], "backend": app.config["GLM_SETTINGS"].backend})
+    build.info({"version": app.config["GLM_VERSION"], "backend": app.config["GLM_SETTINGS"].engine})
     metrics = Metrics(registry)
 
     def observe(_: Flask, record: RequestRecord) -> None:

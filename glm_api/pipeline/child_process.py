@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -108,7 +109,8 @@ class ChildProcess(Generic[F]):
 
     ``decoder`` reads what a child of this role may send. A child that sends anything else is broken and is replaced.
     ``load_failures`` is shared with the other child, so that a fault of the file that both find is logged once.
-    ``restarts`` counts the ends of the child that were followed by a new one, by cause.
+    ``restarts`` counts the ends of the child that were followed by a new one, by cause. The child's temporary files are
+    in a folder that only this user may enter, and that is removed when the child has ended.
     """
 
     def __init__(
@@ -231,12 +233,13 @@ class ChildProcess(Generic[F]):
             backoff = min(2 * backoff, LONGEST_BACKOFF)
 
     def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        self._folder = tempfile.TemporaryDirectory(prefix="glm-api-", ignore_cleanup_errors=True)
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "glm_api.pipeline.worker", self.role, str(theirs.fileno()), str(os.getpid())]
         try:
             process = subprocess.Popen(
                 command,
-                env=self._environment,
+                env=self._environment | {"TMPDIR": self._folder.name},
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -244,6 +247,7 @@ class ChildProcess(Generic[F]):
             )
         except BaseException:
             ours.close()
+            self._folder.cleanup()
             raise
         finally:
             theirs.close()
@@ -315,6 +319,7 @@ class ChildProcess(Generic[F]):
 
     def _reap(self, process: subprocess.Popen[bytes], end: _End) -> tuple[Cause, str]:
         process.wait()
+        self._folder.cleanup()
         with self._lock:
             cause = self._killed_for
             self._process = None

@@ -53,8 +53,9 @@ class ToolChoice:
 class Message:
     """One message. The roles ``developer`` and ``function`` of a request have become ``system`` and ``tool``.
 
-    ``image`` is the undecoded PNG or JPEG file that a user message shows, at most one a message. ``position`` is the
-    index in the request's ``messages``, for errors that name a parameter.
+    ``image`` is the undecoded PNG or JPEG file that a user message shows, at most one a message. ``reasoning`` is what
+    the assistant thought before this message; a prompt has it only if the model's template wants it. ``position`` is
+    the index in the request's ``messages``, for errors that name a parameter.
     """
 
     role: Role
@@ -62,6 +63,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     image: bytes | None = None
+    reasoning: str = ""
     position: int = 0
 
 
@@ -91,6 +93,19 @@ StructuredOutput: TypeAlias = JsonOutput | RegexOutput | ChoiceOutput
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateOptions:
+    """What the request tells the template of the model's file; our own formats have no such options.
+
+    ``kwargs`` is the text of a JSON object: variables for the template, by name. ``enable_thinking`` among them says
+    whether the model thinks; without it the template decides. ``reasoning_effort`` is how much it shall think, as the
+    request says it: ``none``, ``minimal``, ``low``, ``medium``, ``high``, ``xhigh`` or ``max``.
+    """
+
+    kwargs: str = "{}"
+    reasoning_effort: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """Messages in order, the tools that the model may call while it answers the last one, and what its text must be."""
 
@@ -98,6 +113,7 @@ class Conversation:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     structured: StructuredOutput | None = None
+    template: TemplateOptions = TemplateOptions()
 
 
 def without_images(conversation: Conversation) -> Conversation:

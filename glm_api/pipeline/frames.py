@@ -185,8 +185,8 @@ class LoadFailed(Frame, frozen=True):
 
 # --- pipeline -> web process: the events of an answer -------------------------------------------------------------
 # Each comes in a GenerationEvent. For each prompt: Started, any number of
-# Alive/Progress/Text/ToolCallStarted/ToolArguments, then Finished. Failed ends all prompts. PromptLogprobs comes before
-# the first Text.
+# Alive/Progress/Reasoning/Text/ToolCallStarted/ToolArguments, then Finished. Failed ends all prompts. PromptLogprobs
+# comes before the first Text.
 
 
 class Event(Frame, frozen=True):
@@ -246,6 +246,14 @@ class Text(Event, frozen=True):
     fed: list[int] = []
 
 
+class Reasoning(Event, frozen=True):
+    """A piece of what the model thinks before it answers; it is no part of the answer's text."""
+
+    text: str
+    ids: list[int]
+    fed: list[int] = []
+
+
 class ToolCallStarted(Event, frozen=True):
     """The answer calls the tool ``name``; ``index`` counts the calls of the answer from 0."""
 
@@ -289,7 +297,9 @@ class Failed(Event, frozen=True):
     param: str | None = None
 
 
-PipelineEvent = Started | Alive | Progress | PromptLogprobs | Text | ToolCallStarted | ToolArguments | Finished | Failed
+PipelineEvent = (
+    Started | Alive | Progress | PromptLogprobs | Text | Reasoning | ToolCallStarted | ToolArguments | Finished | Failed
+)
 
 
 class GenerationEvent(Frame, frozen=True):

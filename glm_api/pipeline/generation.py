@@ -12,6 +12,7 @@ from glm_api.pipeline.frames import (
     Finished,
     Generate,
     PromptLogprobs,
+    Reasoning,
     Started,
     Text,
     ToolArguments,
@@ -78,7 +79,7 @@ class Generation(QueuedRequest[Event]):
     def take(self, event: Event) -> bool:
         """Give ``event`` to the consumer, unless it has it already; return whether no event follows."""
         match event:
-            case Text() | ToolCallStarted() | ToolArguments():
+            case Text() | Reasoning() | ToolCallStarted() | ToolArguments():
                 self._fed += event.fed
                 self._uncounted = not event.fed
             case Started():

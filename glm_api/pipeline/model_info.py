@@ -13,7 +13,7 @@ class ModelInfo:
     ``image_tokens`` is what an image takes of the context beyond the ids that stand for it in a prompt; 0 for a model
     that accepts none. Up to ``slots`` cache slots, of ``slot_bytes`` each, are opened as they are needed.
     ``parallel`` requests run at a time. ``characters_per_token`` is the most characters that a token stands for; 0
-    where some characters take no token.
+    where some characters take no token. ``thinks``: the model thinks before it answers, unless it is told not to.
     """
 
     family: str
@@ -27,6 +27,7 @@ class ModelInfo:
     slot_bytes: int
     model_bytes: int
     parallel: int = 1
+    thinks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class OutputSpec:
     - ``tools``: the names of the tools that the model may call.
     - ``forced``: the tool whose call the prompt has already begun.
     - ``required``: the answer is nothing but calls.
+    - ``chat``: the body of a request for llama.cpp's chat API, as JSON, where that reads the answer; None: we do.
+      ``thinking``: the prompt has begun what the model thinks.
     - ``grammar``: the Lark grammar (of llguidance) that holds the whole answer, from its first id; None: all is free.
     """
 
@@ -44,4 +47,6 @@ class OutputSpec:
     tools: tuple[str, ...] = ()
     forced: str | None = None
     required: bool = False
+    chat: str | None = None
+    thinking: bool = False
     grammar: str | None = None

@@ -29,6 +29,7 @@ from glm_api.pipeline.frames import (
     FROM_PIPELINE,
     Alive,
     Cancel,
+    EngineName,
     Failed,
     Finished,
     Frame,
@@ -55,7 +56,11 @@ ASSUMED_DURATION = 2.0
 
 @dataclass(frozen=True, slots=True)
 class PipelineSettings:
-    """The settings that the pipeline reads. Times are in seconds."""
+    """The settings that the pipeline reads. Times are in seconds.
+
+    ``gguf`` is the file that llama.cpp loads: ``model`` itself, or what has been made of it. ``projector`` and
+    ``gpu_layers`` are for llama.cpp too.
+    """
 
     model: str
     max_length: int | None
@@ -66,6 +71,10 @@ class PipelineSettings:
     queue_timeout: float
     request_timeout: float
     environment: Mapping[str, str]
+    engine: EngineName = "chatglm-cpp"
+    gguf: str | None = None
+    projector: str | None = None
+    gpu_layers: int | None = None
 
 
 class Pipeline:
@@ -89,19 +98,16 @@ class Pipeline:
         self._running: dict[int, Generation] = {}
         self._slots: dict[int, dict[str, int]] = {}
         self._threads = dict.fromkeys(("most", "step", "batch"), settings.threads)
-        load_model = LoadModel(
-            settings.model, settings.max_length, settings.cache_slots, settings.prefill, settings.threads
-        )
         load_failures = LoadFailures()
         self._tokenizer = TokenizerClient(
-            load_model,
+            _load_model(settings, computes=False),
             settings.environment,
             self._on_model,
             timeout=min(settings.queue_timeout, settings.request_timeout),
             load_failures=load_failures,
         )
         self._process: ChildProcess[GenerationEvent] = ChildProcess(
-            "pipeline", FROM_PIPELINE, load_model, self, settings.environment, load_failures
+            "pipeline", FROM_PIPELINE, _load_model(settings, computes=True), self, settings.environment, load_failures
         )
 
     def start(self) -> None:
@@ -373,6 +379,24 @@ class Pipeline:
             self._admission.fail_all(
                 ModelLoading("The model cannot be loaded at the moment. Try again later.", retry_after=30)
             )
+
+
+def _load_model(settings: PipelineSettings, *, computes: bool) -> LoadModel:
+    """Return what the pipeline process loads, which ``computes``, or the tokenizer process.
+
+    chatglm-cpp tokenizes for its own files, whichever engine computes.
+    """
+    llama = settings.engine == "llama-cpp" and (computes or settings.gguf == settings.model)
+    return LoadModel(
+        model=settings.gguf if llama and settings.gguf is not None else settings.model,
+        max_length=settings.max_length,
+        cache_slots=settings.cache_slots,
+        prefill=settings.prefill,
+        threads=settings.threads,
+        engine="llama-cpp" if llama else "chatglm-cpp",
+        projector=settings.projector,
+        gpu_layers=settings.gpu_layers,
+    )
 
 
 def _not_loaded(health: Health) -> ModelLoading:

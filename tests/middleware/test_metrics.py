@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -162,11 +163,16 @@ def test_running_and_waiting_requests_are_shown(
 
 
 @pytest.mark.parametrize(
-    "settings", [Settings(), Settings(backend="openai", upstream_url="http://127.0.0.1:9/v1")], ids=lambda s: s.backend
+    ("settings", "engine"),
+    [
+        (Settings(), "chatglm-cpp"),
+        (Settings(gguf=Path("model.gguf")), "llama-cpp"),
+        (Settings(backend="openai", upstream_url="http://127.0.0.1:9/v1"), "openai"),
+    ],
 )
-def test_version_and_backend_are_shown(settings: Settings, fake: FakePipeline) -> None:
+def test_version_and_engine_are_shown(settings: Settings, engine: str, fake: FakePipeline) -> None:
     exposition = create_app(settings, fake).test_client().get("/metrics").get_data(as_text=True)
-    assert f'glm_build_info{{backend="{settings.backend}",version="{__version__}"}} 1.0' in exposition.splitlines()
+    assert f'glm_build_info{{backend="{engine}",version="{__version__}"}} 1.0' in exposition.splitlines()
 
 
 def test_readiness_is_shown(fake: FakePipeline, value: Value) -> None:

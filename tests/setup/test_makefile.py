@@ -175,6 +175,41 @@ def test_a_failed_compilation_shows_the_end_of_its_output(complete: Checkout) ->
     assert complete.make("setup").returncode == 0, "the next try begins anew"
 
 
+NEEDING_PYTHON = """#!/bin/bash
+[ "$*" = "-m config" ] && echo "$NEEDS"
+"""
+GUNICORN = """#!/bin/bash
+echo "serving with $*"
+"""
+
+
+@pytest.fixture
+def served(complete: Checkout) -> Checkout:
+    """A checkout in which everything is installed but what some models need."""
+    assert complete.make("setup").returncode == 0
+    for name, script in (("python", NEEDING_PYTHON), ("gunicorn", GUNICORN)):
+        complete.install(name, script)
+        (complete.bin / name).rename(complete.path / ".venv/bin" / name)
+    for name in ("requirements-hf.txt", "requirements-llama.txt"):
+        shutil.copy(ROOT / name, complete.path / name)
+    (complete.path / "calls").unlink()
+    return complete
+
+
+def test_serve_installs_what_the_model_needs_and_says_so(served: Checkout) -> None:
+    result = served.make("serve", NEEDS="requirements-hf.txt requirements-llama.txt")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "serving with -c gunicorn.conf.py wsgi:app"
+    assert "This model needs requirements-llama.txt, which is installed now." in result.stdout.splitlines()
+    assert served.calls == [f"pip install --quiet -r requirements-{name}.txt" for name in ("hf", "llama")]
+
+
+def test_serve_installs_nothing_twice_and_nothing_that_is_not_needed(served: Checkout) -> None:
+    for needs in ("", "requirements-llama.txt", "requirements-llama.txt"):
+        assert served.make("serve", NEEDS=needs).returncode == 0
+    assert served.calls == ["pip install --quiet -r requirements-llama.txt"]
+
+
 def test_chatglm_cpp_is_checked_by_its_hash(complete: Checkout) -> None:
     complete.make("setup")
     required = (complete.path / ".venv/chatglm-cpp.txt").read_text()

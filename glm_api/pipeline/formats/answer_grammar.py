@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 TRIALS_SECONDS = 1.0
 _NOT_ENFORCED = re.compile(r"Unimplemented keys: \[([^\]]*)\]|(oneOf|regex|look)")
 
+# Between the parts of an answer; unbounded, a small model would write nothing else.
+_LINE_ENDS = r"/\n{0,2}/"
 _BEGINS_BLANK = regex(r"\s(?s:.)*")
 
 
@@ -69,6 +71,20 @@ class HeldAnswer:
     opening: str = ""
 
 
+def thinking_grammar(tokenizer: Tokenizer, structured: StructuredOutput, *, begun: bool) -> str:
+    """Return the grammar of an answer that may think, between <think> and </think>, and then is only ``structured``.
+
+    ``begun``: the prompt has begun the thinking. Raises `PromptError`.
+    """
+    rules = Rules()
+    text = _structured(rules, structured, stripped=True)
+    if (reason := tokenizer.refusal(rules.text(text))) is not None:
+        raise PromptError(_message(reason), structured.param)
+    thought = rules.rule("/(?s:.*)/", until="</think>")
+    thinking = thought if begun else f'({_LINE_ENDS} "<think>" {thought})?'
+    return rules.text(f"{thinking} {_LINE_ENDS} {text}")
+
+
 class ToolGrammars:
     """Makes the grammars of the answers of one family with tools."""
 
@@ -100,7 +116,7 @@ class ToolGrammars:
                 return answer
         except Unenforceable:
             pass
-        answer = self._answer(self._closest_schemas(tools), choice, structured, forced)
+        answer = self._answer(self.closest_schemas(tools), choice, structured, forced)
         if (reason := self._tokenizer.refusal(answer.grammar)) is None:
             return answer
         for tool in tools:
@@ -143,7 +159,11 @@ class ToolGrammars:
         schema = schemas.arguments(json.loads(tool.parameters))
         return schemas.prepared(schema) if hold is Hold.FULLY else schemas.relaxed(schema)
 
-    def _closest_schemas(self, tools: Sequence[Tool]) -> dict[str, Schema]:
+    def closest_schemas(self, tools: Sequence[Tool]) -> dict[str, Schema]:
+        """Return for each tool the schema of arguments that is closest to the declared one and can be enforced.
+
+        Raises `PromptError` for a ``strict`` tool whose schema cannot be.
+        """
         held: dict[str, Schema] = {}
         until = time.monotonic() + TRIALS_SECONDS
         for tool in tools:

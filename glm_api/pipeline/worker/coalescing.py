@@ -17,6 +17,7 @@ from glm_api.pipeline.frames import (
     Frame,
     GenerationEvent,
     PipelineEvent,
+    Reasoning,
     Text,
     TokenLogprob,
     ToolArguments,
@@ -71,7 +72,7 @@ class EventWriter:
                 self._logprobs += event.logprobs
             else:
                 self._flush([])
-                if event is last and isinstance(event, ToolCallStarted | ToolArguments):
+                if event is last and isinstance(event, Reasoning | ToolCallStarted | ToolArguments):
                     event = msgspec.structs.replace(event, fed=self._taken())
                 self.send(event)
         if self._texts and time.perf_counter() - self._sent_at >= HOLD_SECONDS:
