@@ -56,6 +56,10 @@ def _serve(connection: Connection[F], load: Callable[[LoadModel], tuple[ModelInf
 
 def engine(request: LoadModel) -> Engine:
     """Return the services of the engine that shall compute. Only that engine is imported."""
+    if request.engine == "llama-cpp":
+        from glm_api.pipeline.worker.llama_cpp import services as llama_cpp
+
+        return llama_cpp
     from glm_api.pipeline.worker.chatglm_cpp import services as chatglm_cpp
 
     return chatglm_cpp

@@ -1,0 +1,273 @@
+"""Answer prompts of token ids: llama.cpp chooses the ids, our formats read them."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from glm_api.backend.errors import PromptError
+from glm_api.pipeline.formats.base import Format
+from glm_api.pipeline.frames import Event, Finished, FinishReason, Generate, Progress, Started
+from glm_api.pipeline.worker.bounded_reader import BoundedReader
+from glm_api.pipeline.worker.coalescing import EventWriter
+from glm_api.pipeline.worker.llama_cpp.client import LlamaClient, LlamaError, Stopped, Stream
+from glm_api.pipeline.worker.llama_cpp.requests import completion_body
+from glm_api.pipeline.worker.llama_cpp.slots import Slot, SlotPool
+from glm_api.pipeline.worker.logprobs import LogprobQueue, named
+from glm_api.pipeline.worker.tokenizer import LimitedTokenizer
+
+if TYPE_CHECKING:
+    from glm_api.pipeline.worker.constraints import Constraint
+
+
+class GrammarDropped(Exception):
+    """llama.cpp has chosen an id that the grammar does not admit: it does not apply the grammar."""
+
+
+class _TopLogprob(msgspec.Struct):
+    id: int
+    # JSON has no infinity: null stands for the logarithm of 0.
+    logprob: float | None = None
+
+
+class _Logprob(_TopLogprob):
+    top_logprobs: list[_TopLogprob] = []
+
+
+class _PromptProgress(msgspec.Struct):
+    total: int
+    cache: int
+    processed: int
+    time_ms: float
+
+
+class _Chunk(msgspec.Struct):
+    """An event of ``/completion``. The last one has ``stop``."""
+
+    tokens: list[int] = []
+    stop: bool = False
+    prompt_progress: _PromptProgress | None = None
+    completion_probabilities: list[_Logprob] = []
+    error: dict[str, object] | None = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_IMPOSSIBLE = -9999.0
+
+
+@dataclass(slots=True)
+class Model:
+    """The loaded model, for all answers. ``threads`` is the number of threads that compute."""
+
+    client: LlamaClient
+    tokenizer: LimitedTokenizer
+    format: Format
+    pool: SlotPool
+    threads: int
+
+
+@dataclass(slots=True)
+class _Task:
+    """One prompt on its slot. ``ids`` are what has been generated. Times are those of ``perf_counter``."""
+
+    request: Generate
+    index: int
+    prompt: list[int]
+    size: int
+    limit: int
+    slot: Slot | None
+    reader: BoundedReader
+    constraint: Constraint | None
+    logprobs: LogprobQueue = field(default_factory=LogprobQueue)
+    ids: list[int] = field(default_factory=list)
+    begun: float = field(default_factory=time.perf_counter)
+    prefilled: float | None = None
+    started: bool = False
+
+    @property
+    def may_end(self) -> bool:
+        """Whether an id may end the answer."""
+        sampling = self.request.sampling
+        return not sampling.ignore_eos and len(self.ids) >= sampling.min_tokens
+
+    @property
+    def next_limit(self) -> int:
+        """How many ids may be generated until `may_end` changes, or the answer is over."""
+        left = self.limit - len(self.ids)
+        missing = self.request.sampling.min_tokens - len(self.ids)
+        return min(left, missing) if missing > 0 and not self.request.sampling.ignore_eos else left
+
+
+class Answer:
+    """The answers to one request. `run` is for a thread of its own; `cancel` may be called from any thread."""
+
+    def __init__(self, model: Model, request: Generate, writer: EventWriter) -> None:
+        self._model = model
+        self._request = request
+        self._writer = writer
+        self._stream: Stream | None = None
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Stop: the last event says ``cancelled``. Idempotent."""
+        self._cancelled = True
+        stream = self._stream
+        if stream is not None:
+            stream.close()
+
+    def run(self) -> None:
+        """Answer all prompts. Raises `PromptError`, `LlamaError`, `GrammarDropped` and `ParentGone`."""
+        request = self._request
+        if request.sampling.prompt_logprobs:
+            raise PromptError("llama.cpp gives no log-probabilities for the tokens of a prompt.", "logprobs")
+        if request.fed and request.output.grammar is not None:
+            # llama.cpp begins a grammar with the answer, and this one has begun already.
+            raise GrammarDropped
+        prompts = zip(request.prompts, request.sizes, request.limits, strict=True)
+        for index, (prompt, size, limit) in enumerate(prompts):
+            if index < request.answered:
+                continue
+            fed = request.fed if index == request.answered else []
+            if self._answer(index, prompt, fed, size, limit) == "cancelled":
+                return
+
+    def _answer(self, index: int, prompt: list[int], fed: list[int], size: int, limit: int) -> FinishReason:
+        request, model = self._request, self._model
+        self._writer.begin()
+        slot = model.pool.take([*prompt, *fed])
+        grammar = request.output.grammar
+        reader = BoundedReader(
+            model.format.reader(request.output, request.stop),
+            limit,
+            request.sampling.stop_token_ids,
+            min(model.tokenizer.end_ids),
+        )
+        constraint = None if grammar is None else model.tokenizer.constraints.compile(grammar)
+        task = _Task(request, index, prompt, size, limit, slot, reader, constraint)
+        reason: FinishReason = "length"
+        try:
+            for token in fed:
+                # What it completes is told already.
+                reader.feed(token)
+                task.ids.append(token)
+            if limit == 0:
+                self._start(task, 0)
+            elif self._generate(task):
+                reason = reader.reason or "length"
+            else:
+                reason = "cancelled"
+        finally:
+            if slot is not None:
+                # The last id is not in the cache: nothing has been evaluated behind it.
+                model.pool.give_back(slot, [*prompt, *task.ids[:-1]])
+        now = time.perf_counter()
+        prefilled = task.prefilled or now
+        self._writer.flush()
+        self._writer.send(
+            Finished(
+                reason,
+                reader.tokens,
+                (prefilled - task.begun) * 1000,
+                (now - prefilled) * 1000,
+                0 if slot is None else slot.index,
+                len(prompt) + max(0, len(task.ids) - 1),
+                model.threads,
+                model.threads,
+            )
+        )
+        return reason
+
+    def _generate(self, task: _Task) -> bool:
+        """Generate until the answer is over; return False if it was cancelled."""
+        over = False
+        while not over and task.next_limit > 0:
+            before = len(task.ids)
+            try:
+                for token, logprob in self._choose(task):
+                    over = self._take(task, token, logprob)
+                    if over:
+                        break
+            except Stopped:
+                return False
+            # Without a further id the context is full.
+            over = over or len(task.ids) == before
+        self._put(task, task.reader.finish())
+        if self._request.output.mode == "text":
+            self._writer.put(task.logprobs.rest())
+        return True
+
+    def _choose(self, task: _Task) -> Iterator[tuple[int, _Logprob | None]]:
+        """Let llama.cpp generate, and yield each id. Raises `Stopped`."""
+        model, request = self._model, self._request
+        body = completion_body(
+            request.sampling,
+            [*task.prompt, *task.ids],
+            limit=task.next_limit,
+            index=task.index,
+            slot=None if task.slot is None else task.slot.index,
+            size=model.tokenizer.size,
+            grammar=request.output.grammar,
+            forbidden=() if task.may_end else {*model.tokenizer.end_ids, *request.sampling.stop_token_ids},
+        )
+        self._stream = stream = model.client.stream(body)
+        if self._cancelled:
+            raise Stopped
+        try:
+            for data in stream.events("/completion"):
+                chunk = _decode_chunk(data)
+                if chunk.prompt_progress is not None:
+                    self._report(task, chunk.prompt_progress)
+                elif chunk.error is not None:
+                    raise LlamaError(500, str(chunk.error.get("type", "")), str(chunk.error.get("message", "")))
+                elif chunk.stop:
+                    return
+                else:
+                    yield from itertools.zip_longest(chunk.tokens, chunk.completion_probabilities)
+        finally:
+            stream.close()
+        if self._cancelled:
+            raise Stopped
+        raise LlamaError(500, "", "the answer ended without its end")
+
+    def _take(self, task: _Task, token: int, logprob: _Logprob | None) -> bool:
+        """Take the next id of the answer; return whether the answer is over. Raises `GrammarDropped`."""
+        if task.prefilled is None:
+            task.prefilled = time.perf_counter()
+        if task.constraint is not None:
+            try:
+                task.constraint.consume(token)
+            except ValueError:
+                raise GrammarDropped from None
+        if logprob is not None:
+            top = logprob.top_logprobs[: task.request.sampling.top_logprobs or 0]
+            found = [(entry.id, _value(entry)) for entry in top]
+            task.logprobs.put(named(self._model.tokenizer, token, _value(logprob), found))
+        task.ids.append(token)
+        events = task.reader.feed(token)
+        self._writer.feed(token)
+        if task.reader.reason is None and task.constraint is not None and task.constraint.over:
+            events += task.reader.end()
+        self._put(task, events)
+        return task.reader.reason is not None
+
+    def _put(self, task: _Task, events: list[Event]) -> None:
+        self._writer.put(task.logprobs.add_to(events))
+
+    def _report(self, task: _Task, progress: _PromptProgress) -> None:
+        if not task.started:
+            self._start(task, progress.cache)
+        elif not task.ids:
+            self._writer.send(Progress(progress.processed, progress.total, progress.cache, progress.time_ms))
+
+    def _start(self, task: _Task, cached: int) -> None:
+        task.started = True
+        self._writer.send(Started(task.size, cached))
+
+
+def _value(entry: _TopLogprob) -> float:
+    return _IMPOSSIBLE if entry.logprob is None else entry.logprob

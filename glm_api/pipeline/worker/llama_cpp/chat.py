@@ -1,0 +1,325 @@
+"""Answer a conversation with llama.cpp's chat API: it writes the prompt, and reads thinking, text and calls."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from glm_api.backend.errors import PromptError
+from glm_api.pipeline.formats.text_filter import TextFilter
+from glm_api.pipeline.frames import (
+    Event,
+    Finished,
+    FinishReason,
+    Generate,
+    Progress,
+    Reasoning,
+    Started,
+    Text,
+    TokenLogprob,
+    ToolArguments,
+    ToolCallStarted,
+)
+from glm_api.pipeline.worker.coalescing import EventWriter
+from glm_api.pipeline.worker.llama_cpp.answering import GrammarDropped, Model
+from glm_api.pipeline.worker.llama_cpp.client import LlamaError, Stopped, Stream
+from glm_api.pipeline.worker.llama_cpp.requests import bias_body, sampling_body
+from glm_api.pipeline.worker.llama_cpp.thinking import ThinkingSplitter
+
+# What llama.cpp says of an answer's end, and what that is here.
+_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
+_IMPOSSIBLE = -9999.0
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str = ""
+
+
+class _Call(msgspec.Struct):
+    index: int = 0
+    function: _Function = msgspec.field(default_factory=_Function)
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[_Call] = []
+
+
+class _TopLogprob(msgspec.Struct):
+    id: int
+    bytes: list[int] | None = None
+    # JSON has no infinity: null stands for the logarithm of 0.
+    logprob: float | None = None
+
+
+class _Logprob(_TopLogprob):
+    top_logprobs: list[_TopLogprob] = []
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Logprob] | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta = msgspec.field(default_factory=_Delta)
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _PromptProgress(msgspec.Struct):
+    total: int
+    cache: int
+    processed: int
+    time_ms: float
+
+
+class _Timings(msgspec.Struct):
+    cache_n: int = 0
+    prompt_n: int = 0
+    prompt_ms: float = 0.0
+    predicted_n: int = 0
+    predicted_ms: float = 0.0
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = []
+    prompt_progress: _PromptProgress | None = None
+    timings: _Timings | None = None
+    error: dict[str, object] | None = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+@dataclass(slots=True)
+class _State:
+    """One answer. ``told`` are the tokens of which the events so far tell."""
+
+    text_filter: TextFilter
+    splitter: ThinkingSplitter | None
+    begun: float = field(default_factory=time.perf_counter)
+    prefilled: float | None = None
+    started: bool = False
+    reason: FinishReason | None = None
+    told: int = 0
+    timings: _Timings = field(default_factory=_Timings)
+    text: list[str] = field(default_factory=list)
+
+
+class ChatAnswer:
+    """The answers to one request, in turn. `run` is for a thread of its own; `cancel` may be called from any thread."""
+
+    def __init__(self, model: Model, request: Generate, writer: EventWriter) -> None:
+        self._model = model
+        self._request = request
+        self._writer = writer
+        self._stream: Stream | None = None
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Stop: the last event says ``cancelled``. Idempotent."""
+        self._cancelled = True
+        stream = self._stream
+        if stream is not None:
+            stream.close()
+
+    def run(self) -> None:
+        """Answer all prompts. Raises `PromptError`, `LlamaError`, `GrammarDropped` and `ParentGone`."""
+        request = self._request
+        self._check()
+        for index, (size, limit) in enumerate(zip(request.sizes, request.limits, strict=True)):
+            if index >= request.answered and self._answer(index, size, limit) == "cancelled":
+                return
+
+    def _check(self) -> None:
+        """Raise `PromptError` for what llama.cpp's chat API does not do."""
+        sampling = self._request.sampling
+        for name in ("min_tokens", "stop_token_ids"):
+            if getattr(sampling, name):
+                raise PromptError(f"{name} is not available with this model. Leave it out.", name)
+
+    def _answer(self, index: int, size: int, limit: int) -> FinishReason:
+        request = self._request
+        splitter = ThinkingSplitter() if request.output.thinking else None
+        state = _State(TextFilter(request.stop, strip=True, punctuation=False), splitter)
+        self._writer.begin()
+        reason: FinishReason
+        try:
+            self._receive(state, self._body(index, limit), size)
+            reason = state.reason or "length"
+            if state.splitter is not None and (thought := state.splitter.flush()):
+                self._writer.put([Reasoning(thought, self._count(state))])
+            self._writer.put(self._texts(state, state.text_filter.flush()))
+            self._check_json(state, reason)
+        except Stopped:
+            reason = "cancelled"
+        self._writer.flush()
+        now = time.perf_counter()
+        prefilled = state.prefilled or now
+        threads = self._model.threads
+        timings = state.timings
+        self._writer.send(
+            Finished(
+                reason,
+                timings.predicted_n,
+                (prefilled - state.begun) * 1000,
+                (now - prefilled) * 1000,
+                0,
+                timings.cache_n + timings.prompt_n + timings.predicted_n,
+                threads,
+                threads,
+            )
+        )
+        return reason
+
+    def _body(self, index: int, limit: int) -> dict[str, Any]:
+        request, sampling = self._request, self._request.sampling
+        assert request.output.chat is not None
+        body: dict[str, Any] = json_decode(request.output.chat)
+        if request.image is not None:
+            _show(body["messages"], request.image)
+        if sampling.top_logprobs is not None:
+            body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
+        return {
+            **body,
+            **sampling_body(sampling, index),
+            **bias_body(sampling, self._model.tokenizer.size),
+            "ignore_eos": sampling.ignore_eos,
+            "max_tokens": limit,
+            "stream": True,
+            "return_progress": True,
+            "timings_per_token": True,
+            "cache_prompt": True,
+        }
+
+    def _receive(self, state: _State, body: dict[str, Any], size: int) -> None:
+        """Turn llama.cpp's chunks into events until the answer is over. Raises `Stopped`."""
+        self._stream = stream = self._model.client.stream(body)
+        if self._cancelled:
+            raise Stopped
+        try:
+            for data in stream.events("/v1/chat/completions"):
+                chunk = _decode_chunk(data)
+                if chunk.error is not None:
+                    raise LlamaError(500, str(chunk.error.get("type", "")), str(chunk.error.get("message", "")))
+                if chunk.timings is not None:
+                    state.timings = chunk.timings
+                if chunk.prompt_progress is not None:
+                    self._report(state, chunk.prompt_progress, size)
+                for choice in chunk.choices:
+                    self._take(state, choice)
+                if state.reason is not None:
+                    return
+        except LlamaError as error:
+            raise _refusal(error) from None
+        finally:
+            stream.close()
+        if self._cancelled:
+            raise Stopped
+        raise LlamaError(500, "", "the answer ended without its end")
+
+    def _report(self, state: _State, progress: _PromptProgress, size: int) -> None:
+        if not state.started:
+            state.started = True
+            self._writer.send(Started(max(size, progress.total), progress.cache))
+        else:
+            self._writer.send(Progress(progress.processed, progress.total, progress.cache, progress.time_ms))
+
+    def _take(self, state: _State, choice: _Choice) -> None:
+        delta = choice.delta
+        if state.prefilled is None and state.timings.predicted_n:
+            state.prefilled = time.perf_counter()
+        events: list[Event] = []
+        thought, text = delta.reasoning_content or "", delta.content or ""
+        if thought:
+            # llama.cpp knows this template.
+            state.splitter = None
+        elif state.splitter is not None and text:
+            thought, text = state.splitter.feed(text)
+        if thought:
+            events.append(Reasoning(thought, self._count(state)))
+        if text:
+            state.text.append(text)
+            events += self._texts(state, state.text_filter.feed(text), choice.logprobs)
+            if state.text_filter.stopped:
+                state.reason = "stop"
+        for call in delta.tool_calls:
+            if call.function.name is not None:
+                call_id = f"call_{secrets.token_hex(12)}"
+                events.append(ToolCallStarted(call.index, call_id, call.function.name, self._count(state)))
+            if call.function.arguments:
+                events.append(ToolArguments(call.index, call.function.arguments, self._count(state)))
+        if choice.finish_reason is not None and state.reason is None:
+            state.reason = _REASONS.get(choice.finish_reason, "stop")
+        self._writer.put(events)
+
+    def _texts(self, state: _State, text: str, logprobs: _Logprobs | None = None) -> list[Event]:
+        top = self._request.sampling.top_logprobs
+        found = [_logprob(entry, top) for entry in (logprobs and logprobs.content) or []]
+        return [Text(text, self._count(state), found)] if text or found else []
+
+    def _count(self, state: _State) -> list[int]:
+        """Return as many ids as have been generated since the last event. llama.cpp's chat API does not tell which."""
+        count = state.timings.predicted_n - state.told
+        state.told = state.timings.predicted_n
+        return [0] * max(0, count)
+
+    def _check_json(self, state: _State, reason: FinishReason) -> None:
+        """Raise `GrammarDropped` if a whole answer that must be JSON is none: llama.cpp tells nobody of a grammar that
+        it drops."""
+        if reason == "stop" and self._must_be_json and state.text and not state.text_filter.stopped:
+            try:
+                json_decode("".join(state.text))
+            except ValueError:
+                raise GrammarDropped from None
+
+    @property
+    def _must_be_json(self) -> bool:
+        return '"response_format"' in (self._request.output.chat or "") and "response_format" in json_decode(
+            self._request.output.chat or "{}"
+        )
+
+
+def json_decode(text: str) -> Any:
+    """Return the value of a JSON text. Raises ValueError."""
+    return msgspec.json.decode(text)
+
+
+def _show(messages: list[dict[str, Any]], image: bytes) -> None:
+    """Put ``image`` where a message shows it."""
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    url = f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+    for message in messages:
+        if isinstance(message["content"], list):
+            message["content"][0]["image_url"]["url"] = url
+
+
+def _logprob(entry: _Logprob, top: int | None) -> TokenLogprob:
+    found = entry.top_logprobs[: top or 0]
+    return TokenLogprob(
+        entry.id, _piece(entry), _value(entry), [(other.id, _piece(other), _value(other)) for other in found]
+    )
+
+
+def _piece(entry: _TopLogprob) -> bytes:
+    return bytes(entry.bytes or ())
+
+
+def _value(entry: _TopLogprob) -> float:
+    return _IMPOSSIBLE if entry.logprob is None else entry.logprob
+
+
+def _refusal(error: LlamaError) -> PromptError | LlamaError:
+    """Return the error for a request that llama.cpp refuses: what the client can change is told."""
+    if error.type == "exceed_context_size_error":
+        return PromptError("The conversation, with its image, fills the model's context. Shorten it.", "messages")
+    if error.status == 400:
+        return PromptError(f"The model cannot take this request: {error.message}", "messages")
+    return error
