@@ -62,12 +62,16 @@ _IMPOSSIBLE = -9999.0
 
 @dataclass(slots=True)
 class Model:
-    """The loaded model, for all answers. ``threads`` is the number of threads that compute."""
+    """The loaded model, for all answers. ``context`` is the length of a slot's context in tokens.
+
+    ``threads`` is the number of threads that compute.
+    """
 
     client: LlamaClient
     tokenizer: LimitedTokenizer
     format: Format
     pool: SlotPool
+    context: int
     threads: int
 
 
@@ -211,6 +215,7 @@ class Answer:
             index=task.index,
             slot=None if task.slot is None else task.slot.index,
             size=model.tokenizer.size,
+            context=model.context,
             grammar=request.output.grammar,
             forbidden=() if task.may_end else {*model.tokenizer.end_ids, *request.sampling.stop_token_ids},
         )

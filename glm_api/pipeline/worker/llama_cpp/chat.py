@@ -189,7 +189,7 @@ class ChatAnswer:
             body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
         return {
             **body,
-            **sampling_body(sampling, index),
+            **sampling_body(sampling, index, self._model.context),
             **bias_body(sampling, self._model.tokenizer.size),
             "ignore_eos": sampling.ignore_eos,
             "max_tokens": limit,

@@ -56,6 +56,7 @@ from glm_api.pipeline.worker.vocabulary import (
     NORMAL,
     SPECIALS_BEHIND,
     UNUSED,
+    USER_DEFINED,
     letters_of_bytes,
     read_pieces,
     read_ranks,
@@ -319,7 +320,9 @@ def _tokenizer(model: ModelFile) -> Iterator[bytes]:
     else:
         pieces = read_pieces(data)
         texts = [piece.text.encode() for piece in pieces]
-        kinds = [piece.kind for piece in pieces]
+        # llama.cpp takes the text of a user-defined piece as the file spells it, with "▁" for a space. Its grammars
+        # would not know the space then.
+        kinds = [NORMAL if piece.kind == USER_DEFINED else piece.kind for piece in pieces]
         specials = tuple(GGUF_NAMES.get(name, name) for name in specials)
         scores = [piece.score for piece in pieces]
         # What follows the pieces is merged last, if a text has it at all.

@@ -25,12 +25,14 @@ def completion_body(
     index: int,
     slot: int | None,
     size: int,
+    context: int,
     grammar: str | None,
     forbidden: Collection[int] = (),
 ) -> dict[str, Any]:
     """Return the request for at most ``limit`` ids behind ``prompt``, streamed, one event an id.
 
-    ``index`` tells answers of one request apart. ``forbidden`` ids never come; ids are below ``size``.
+    ``index`` tells answers of one request apart. ``forbidden`` ids never come; ids are below ``size``. ``context`` is
+    the length of a slot's context.
     """
     body: dict[str, Any] = {
         "prompt": prompt,
@@ -40,7 +42,7 @@ def completion_body(
         "return_progress": True,
         "cache_prompt": True,
         "response_fields": _FIELDS,
-        **sampling_body(sampling, index),
+        **sampling_body(sampling, index, context),
         **bias_body(sampling, size, forbidden),
     }
     if slot is not None:
@@ -53,14 +55,14 @@ def completion_body(
     return body
 
 
-def sampling_body(sampling: Sampling, index: int) -> dict[str, Any]:
+def sampling_body(sampling: Sampling, index: int, context: int) -> dict[str, Any]:
     """Return how to choose among the ids, for any of llama.cpp's endpoints."""
     body: dict[str, Any] = {
         "repeat_penalty": sampling.repetition_penalty,
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
-        # All ids of prompt and answer count: no context is longer.
-        "repeat_last_n": 2**30,
+        # All ids of prompt and answer count. llama.cpp takes memory for as many as are named here.
+        "repeat_last_n": context,
     }
     if sampling.greedy:
         return {**body, "samplers": _GREEDY_SAMPLERS, "temperature": 1.0, "top_k": 1}

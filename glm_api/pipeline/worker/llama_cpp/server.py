@@ -95,6 +95,8 @@ def has_gpu() -> bool:
 
 
 def _import() -> Any:
+    # A failed assertion would start a debugger for its report.
+    os.environ["GGML_NO_BACKTRACE"] = "1"
     try:
         import xllamacpp
     except ImportError as error:

@@ -43,7 +43,14 @@ def pipeline_service(connection: Connection[ToPipeline], request: LoadModel) -> 
     """Load the model and return what answers prompts. Raises `LoadError`."""
     loaded = _load(request, computes=True)
     pool = SlotPool(loaded.info.parallel)
-    model = Model(loaded.server.client, loaded.tokenizer, loaded.format, pool, request.threads)
+    model = Model(
+        loaded.server.client,
+        loaded.tokenizer,
+        loaded.format,
+        pool,
+        loaded.info.context_length,
+        request.threads,
+    )
 
     def answer(request: Generate, writer: EventWriter) -> RunningAnswer:
         return (Answer if request.output.chat is None else ChatAnswer)(model, request, writer)

@@ -9,7 +9,7 @@ from glm_api.pipeline.worker.llama_cpp.requests import completion_body
 
 
 def body(sampling: Sampling, **other: Any) -> dict[str, Any]:
-    given: dict[str, Any] = {"limit": 8, "index": 0, "slot": 1, "size": 6, "grammar": None, **other}
+    given: dict[str, Any] = {"limit": 8, "index": 0, "slot": 1, "size": 6, "context": 99, "grammar": None, **other}
     return completion_body(sampling, [3, 4], **given)
 
 
