@@ -40,6 +40,41 @@ class RoleStyle:
     writes_empty_system: bool = True
 
 
+class HeldAnswers:
+    """The answers of a family that begins each message with its role's id: text, or calls in ``syntax``."""
+
+    def __init__(self, tokenizer: Tokenizer, syntax: CallSyntax) -> None:
+        self._tokenizer = tokenizer
+        self._syntax = syntax
+        self._grammars = ToolGrammars(tokenizer, syntax)
+
+    def prompt(self, ids: list[int], conversation: Conversation) -> Prompt:
+        """Return the prompt that begins with ``ids``, the last of which begins the answer, and how that is read.
+
+        Raises `PromptError` for what the answer cannot be held to.
+        """
+        tools, output = choose_tools(conversation)
+        structured = conversation.structured
+        # A name with white space, which no endpoint accepts, cannot be told from text.
+        named = [tool for tool in tools if tool.name in output.tools and tool.name.split() == [tool.name]]
+        grammar: str | None = None
+        if named:
+            held = self._grammars.hold(named, conversation.tool_choice, structured, output.forced)
+            grammar = held.grammar
+            if output.forced is not None:
+                ids = [*ids, *self._tokenizer.encode(f"{output.forced}\n"), *self._tokenizer.encode(held.opening)]
+        elif structured is not None:
+            grammar = structured_grammar(self._tokenizer, structured, self._syntax.opening)
+        return Prompt(ids, replace(output, grammar=grammar))
+
+    def reader(self, output: OutputSpec, stop: Sequence[str]) -> AnswerReader:
+        """Return a reader for the answer to such a prompt; a ``stop`` string ends it and is not a part of it."""
+        if output.mode == "text":
+            return TextReader(self._tokenizer, TextFilter(stop, strip=False, punctuation=False))
+        text_filter = TextFilter(stop, strip=True, punctuation=False)
+        return ChatParser(self._tokenizer, self._syntax, output, text_filter)
+
+
 class RoleFormat:
     """The `Format` of a family with this layout.
 
@@ -54,10 +89,10 @@ class RoleFormat:
         self.image_ids = tuple(map(tokenizer.role, style.image))
         self._style = style
         self._tokenizer = tokenizer
-        self._grammars = ToolGrammars(tokenizer, style.syntax)
+        self._answers = HeldAnswers(tokenizer, style.syntax)
 
     def render(self, conversation: Conversation) -> Prompt:
-        tools, output = choose_tools(conversation)
+        tools, _ = choose_tools(conversation)
         messages = conversation.messages
         check_images(messages, accepted=bool(self.image_ids))
         self._check(messages)
@@ -74,18 +109,7 @@ class RoleFormat:
         if continued:
             return Prompt(ids, self.text_output(structured))
         ids.append(self._tokenizer.role("assistant"))
-        # A name with white space, which no endpoint accepts, cannot be told from text.
-        named = [tool for tool in tools if tool.name in output.tools and tool.name.split() == [tool.name]]
-        grammar: str | None = None
-        if named:
-            held = self._grammars.hold(named, conversation.tool_choice, structured, output.forced)
-            grammar = held.grammar
-            if output.forced is not None:
-                ids += self._tokenizer.encode(f"{output.forced}\n")
-                ids += self._tokenizer.encode(held.opening)
-        elif structured is not None:
-            grammar = structured_grammar(self._tokenizer, structured, self._style.syntax.opening)
-        return Prompt(ids, replace(output, grammar=grammar))
+        return self._answers.prompt(ids, conversation)
 
     def render_text(self, text: str) -> list[int]:
         return [*self._tokenizer.prefix, *self._tokenizer.encode(text)]
@@ -95,10 +119,7 @@ class RoleFormat:
         return OutputSpec(mode="text", grammar=grammar)
 
     def reader(self, output: OutputSpec, stop: Sequence[str]) -> AnswerReader:
-        if output.mode == "text":
-            return TextReader(self._tokenizer, TextFilter(stop, strip=False, punctuation=False))
-        text_filter = TextFilter(stop, strip=True, punctuation=False)
-        return ChatParser(self._tokenizer, self._style.syntax, output, text_filter)
+        return self._answers.reader(output, stop)
 
     def check(self) -> str | None:
         dialogue = (

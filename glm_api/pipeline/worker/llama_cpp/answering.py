@@ -16,6 +16,7 @@ from glm_api.pipeline.frames import Event, Finished, FinishReason, Generate, Pro
 from glm_api.pipeline.worker.bounded_reader import BoundedReader
 from glm_api.pipeline.worker.coalescing import EventWriter
 from glm_api.pipeline.worker.llama_cpp.client import LlamaClient, LlamaError, Stopped, Stream
+from glm_api.pipeline.worker.llama_cpp.grammar import for_llama_cpp
 from glm_api.pipeline.worker.llama_cpp.requests import completion_body
 from glm_api.pipeline.worker.llama_cpp.slots import Slot, SlotPool
 from glm_api.pipeline.worker.logprobs import LogprobQueue, named
@@ -86,6 +87,7 @@ class _Task:
     limit: int
     slot: Slot | None
     reader: BoundedReader
+    grammar: str | None
     constraint: Constraint | None
     logprobs: LogprobQueue = field(default_factory=LogprobQueue)
     ids: list[int] = field(default_factory=list)
@@ -144,7 +146,7 @@ class Answer:
         request, model = self._request, self._model
         self._writer.begin()
         slot = model.pool.take([*prompt, *fed])
-        grammar = request.output.grammar
+        grammar = None if request.output.grammar is None else for_llama_cpp(request.output.grammar)
         reader = BoundedReader(
             model.format.reader(request.output, request.stop),
             limit,
@@ -152,7 +154,7 @@ class Answer:
             min(model.tokenizer.end_ids),
         )
         constraint = None if grammar is None else model.tokenizer.constraints.compile(grammar)
-        task = _Task(request, index, prompt, size, limit, slot, reader, constraint)
+        task = _Task(request, index, prompt, size, limit, slot, reader, grammar, constraint)
         reason: FinishReason = "length"
         try:
             for token in fed:
@@ -216,7 +218,7 @@ class Answer:
             slot=None if task.slot is None else task.slot.index,
             size=model.tokenizer.size,
             context=model.context,
-            grammar=request.output.grammar,
+            grammar=task.grammar,
             forbidden=() if task.may_end else {*model.tokenizer.end_ids, *request.sampling.stop_token_ids},
         )
         self._stream = stream = model.client.stream(body)

@@ -141,6 +141,8 @@ class ChatAnswer:
     def _check(self) -> None:
         """Raise `PromptError` for what llama.cpp's chat API does not do."""
         sampling = self._request.sampling
+        if sampling.top_logprobs is not None and '"tools"' in (self._request.output.chat or ""):
+            raise PromptError("This model tells no log-probabilities beside tools. Leave one out.", "logprobs")
         for name in ("min_tokens", "stop_token_ids"):
             if getattr(sampling, name):
                 raise PromptError(f"{name} is not available with this model. Leave it out.", name)

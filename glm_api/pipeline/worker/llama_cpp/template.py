@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from glm_api.backend.errors import PromptError
-from glm_api.pipeline.conversation import Conversation, JsonOutput, Message, StructuredOutput, Tool
+from glm_api.pipeline.conversation import Conversation, JsonOutput, Message, StructuredOutput, Tool, ToolCall
 from glm_api.pipeline.formats.answer_grammar import ToolGrammars, structured_grammar, thinking_grammar
 from glm_api.pipeline.formats.base import AnswerReader, Prompt
 from glm_api.pipeline.formats.call_syntax import JsonSyntax
+from glm_api.pipeline.formats.role_format import HeldAnswers
 from glm_api.pipeline.formats.text_filter import TextFilter
 from glm_api.pipeline.formats.text_reader import TextReader
 from glm_api.pipeline.formats.tool_json import tool_to_json
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.llama_cpp import thinking
 from glm_api.pipeline.worker.llama_cpp.client import LlamaError
+from glm_api.pipeline.worker.llama_cpp.grammar import for_llama_cpp
 from glm_api.pipeline.worker.llama_cpp.server import LlamaServer
 from glm_api.pipeline.worker.llama_cpp.tokenizer import LlamaTokenizer
+
+# Returns the messages that say that the assistant has made calls.
+_CallFields = Callable[[Sequence[ToolCall]], list[dict[str, Any]]]
+
+# How GLM-4 writes a call.
+_JSON_CALL = re.compile(r"probe\s*\n\s*\{\s*\"probed\":\s*1\s*\}")
+
+
+def _calls_as_openai(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
+    written = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in calls
+    ]
+    return [{"role": "assistant", "content": "", "tool_calls": written}]
+
+
+def _calls_as_metadata(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
+    """As the templates of GLM-4 take them: a message for each call, whose ``metadata`` is the name."""
+    return [{"role": "assistant", "metadata": call.name, "content": call.arguments} for call in calls]
 
 
 class TemplateFormat:
@@ -39,8 +61,11 @@ class TemplateFormat:
         self.supports_tools = bool(props.get("chat_template_caps", {}).get("supports_tools", True))
         self.supports_images = bool(props.get("modalities", {}).get("vision"))
         self.thinks = self._find_thinking()
-        # The syntax is only tried: llama.cpp knows that of the model.
+        # The syntax of calls is only tried: llama.cpp knows that of the model.
         self._tools = ToolGrammars(tokenizer, JsonSyntax())
+        self._call_fields = None if self.thinks else self._find_json_calls()
+        # Where the template writes calls as GLM-4 does, we read them: llama.cpp fails at some such answers.
+        self._answers = None if self._call_fields is None else HeldAnswers(tokenizer, JsonSyntax())
 
     def render(self, conversation: Conversation) -> Prompt:
         body = self._body(conversation)
@@ -48,10 +73,15 @@ class TemplateFormat:
             text = self._write({**body, "messages": _without_images(body["messages"])})
         except LlamaError as error:
             raise PromptError(f"The model's template cannot write this conversation: {error.message}") from None
+        if self._answers is not None:
+            ids = self._tokenizer.encode_prompt(text, special=True)
+            if conversation.messages[-1].role == "assistant":
+                return Prompt(ids, self.text_output(conversation.structured))
+            return self._answers.prompt(ids, conversation)
         begun = text.rstrip().endswith(thinking.BEGIN)
         if conversation.structured is not None and "response_format" not in body:
             grammar = thinking_grammar(self._tokenizer, conversation.structured, begun=begun)
-            body["grammar"] = f"%llguidance {{}}\n{grammar}"
+            body["grammar"] = f"%llguidance {{}}\n{for_llama_cpp(grammar)}"
         ids = self._tokenizer.encode_prompt(text, special=True)
         return Prompt(ids, OutputSpec(chat=json.dumps(body, ensure_ascii=False), thinking=begun))
 
@@ -63,6 +93,8 @@ class TemplateFormat:
         return OutputSpec(mode="text", grammar=grammar)
 
     def reader(self, output: OutputSpec, stop: Sequence[str]) -> AnswerReader:
+        if self._answers is not None:
+            return self._answers.reader(output, stop)
         return TextReader(self._tokenizer, TextFilter(stop, strip=False, punctuation=False))
 
     def check(self) -> str | None:
@@ -84,8 +116,27 @@ class TemplateFormat:
             return False
         return plain != silent or plain.rstrip().endswith(thinking.BEGIN)
 
+    def _find_json_calls(self) -> _CallFields | None:
+        """Return how the template takes calls, if it writes them as GLM-4 does: the name, a line end, a JSON object."""
+        tool = {"type": "function", "function": {"name": "probe", "parameters": {"type": "object", "properties": {}}}}
+        for fields in (_calls_as_openai, _calls_as_metadata):
+            called = fields((ToolCall("call_0", "probe", '{"probed": 1}'),))
+            messages = [
+                {"role": "user", "content": "1"},
+                *called,
+                {"role": "tool", "content": "1", "tool_call_id": "0"},
+            ]
+            try:
+                text = self._write({"messages": messages, "tools": [tool]})
+            except LlamaError:
+                continue
+            if _JSON_CALL.search(text):
+                return fields
+        return None
+
     def _body(self, conversation: Conversation) -> dict[str, Any]:
-        body: dict[str, Any] = {"messages": [self._message(message) for message in conversation.messages]}
+        messages = [written for message in conversation.messages for written in self._messages(message)]
+        body: dict[str, Any] = {"messages": messages}
         choice, structured = conversation.tool_choice, conversation.structured
         variables = json.loads(conversation.template.kwargs)
         if conversation.template.reasoning_effort is not None:
@@ -94,7 +145,8 @@ class TemplateFormat:
             body["tools"] = self._declared(conversation.tools)
             body["tool_choice"] = choice.mode
             if choice.name is not None:
-                body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+                # llama.cpp disregards a choice by name.
+                body["tools"] = [tool for tool in body["tools"] if tool["function"]["name"] == choice.name]
             body["parallel_tool_calls"] = choice.parallel
         if structured is not None and "tools" in body:
             # llama.cpp has no other way to hold an answer that may call tools.
@@ -107,7 +159,7 @@ class TemplateFormat:
             body["chat_template_kwargs"] = variables
         return body
 
-    def _message(self, message: Message) -> dict[str, Any]:
+    def _messages(self, message: Message) -> list[dict[str, Any]]:
         written: dict[str, Any] = {"role": message.role, "content": message.content}
         if message.image is not None:
             if not self.supports_images:
@@ -117,14 +169,14 @@ class TemplateFormat:
             written["content"] = [image, {"type": "text", "text": message.content}]
         if message.reasoning:
             written["reasoning_content"] = message.reasoning
-        if message.tool_calls:
-            written["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in message.tool_calls
-            ]
         if message.tool_call_id is not None:
             written["tool_call_id"] = message.tool_call_id
-        return written
+        if not message.tool_calls:
+            return [written]
+        calls = (self._call_fields or _calls_as_openai)(message.tool_calls)
+        if len(calls) == 1 and "tool_calls" in calls[0]:
+            return [{**written, **calls[0], "content": message.content}]
+        return [*([written] if message.content else []), *calls]
 
     def _declared(self, tools: Sequence[Tool]) -> list[dict[str, Any]]:
         closest = self._tools.closest_schemas(tools)
