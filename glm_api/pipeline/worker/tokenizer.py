@@ -89,6 +89,16 @@ class LimitedTokenizer(ABC):
         finally:
             self._most = None
 
+    def expect(self, fewest: int) -> None:
+        """Raise `TooManyTokens` if a prompt of ``fewest`` ids, or more, is longer than the limit."""
+        if self._most is not None and fewest > self._most:
+            raise TooManyTokens(fewest, at_least=True)
+
+    @property
+    def special_names(self) -> list[str]:
+        """The names of the special tokens."""
+        return list(self._vocabulary.specials)
+
     def check(self, ids: Sequence[int], most: int) -> None:
         """Raise `TooManyTokens` for more than ``most`` ids."""
         if len(ids) > most:

@@ -26,6 +26,7 @@ from glm_api.pipeline.frames import (
     ToolCallStarted,
 )
 from glm_api.pipeline.worker.coalescing import EventWriter
+from glm_api.pipeline.worker.images import open_image
 from glm_api.pipeline.worker.llama_cpp.answering import GrammarDropped, Model
 from glm_api.pipeline.worker.llama_cpp.client import LlamaError, Stopped, Stream
 from glm_api.pipeline.worker.llama_cpp.requests import bias_body, sampling_body
@@ -295,7 +296,9 @@ def json_decode(text: str) -> Any:
 
 
 def _show(messages: list[dict[str, Any]], image: bytes) -> None:
-    """Put ``image`` where a message shows it."""
+    """Put ``image`` where a message shows it. Raises `PromptError` for one that is none."""
+    # llama.cpp would decode one of any size.
+    open_image(image)
     kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
     url = f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
     for message in messages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from glm_api.backend.errors import PromptError
@@ -43,6 +44,15 @@ def _calls_as_metadata(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
     return [{"role": "assistant", "metadata": call.name, "content": call.arguments} for call in calls]
 
 
+# Special tokens that a template writes around a text. In a text they must not mean what they mean there.
+_OF_TEMPLATES = re.compile(r"<\|.+\|>|\[\w*MASK\]|<[se]op>")
+# Invisible. It parts a special token's name, which llama.cpp would find in a text too.
+_JOINER = "\u2060"
+# llama.cpp makes rules of each property and value of a schema, in time that grows with their square, and answers nobody
+# meanwhile: 1,000 take a quarter of a second.
+_MOST_VALUES = 1000
+
+
 class TemplateFormat:
     """The `Format` of a model whose prompts llama.cpp writes, and whose answers it reads.
 
@@ -57,6 +67,8 @@ class TemplateFormat:
         self.family = family
         self._tokenizer = tokenizer
         self._client = server.client
+        names = [name for name in tokenizer.special_names if _OF_TEMPLATES.fullmatch(name)]
+        self._special = re.compile("|".join(map(re.escape, names)) or r"(?!)")
         props = self._client.get("/props")
         self.supports_tools = bool(props.get("chat_template_caps", {}).get("supports_tools", True))
         self.supports_images = bool(props.get("modalities", {}).get("vision"))
@@ -68,6 +80,8 @@ class TemplateFormat:
         self._answers = None if self._call_fields is None else HeldAnswers(tokenizer, JsonSyntax())
 
     def render(self, conversation: Conversation) -> Prompt:
+        # Each message takes one token at the least.
+        self._tokenizer.expect(len(conversation.messages))
         body = self._body(conversation)
         try:
             text = self._write({**body, "messages": _without_images(body["messages"])})
@@ -154,35 +168,64 @@ class TemplateFormat:
                 raise PromptError("The model cannot be held to this and call tools. Leave one out.", structured.param)
             structured_grammar(self._tokenizer, structured)
             schema = json.loads(structured.schema)
+            if _values(schema) > _MOST_VALUES:
+                raise PromptError(
+                    f"Beside tools, a schema may have {_MOST_VALUES} properties and values. Leave something out.",
+                    structured.param,
+                )
             body["response_format"] = {"type": "json_schema", "json_schema": {"schema": schema}}
         if variables:
             body["chat_template_kwargs"] = variables
         return body
 
     def _messages(self, message: Message) -> list[dict[str, Any]]:
-        written: dict[str, Any] = {"role": message.role, "content": message.content}
+        content = self._plain(message.content)
+        written: dict[str, Any] = {"role": message.role, "content": content}
         if message.image is not None:
             if not self.supports_images:
                 param = f"messages.{message.position}.content"
                 raise PromptError("This model does not accept images: no projector is loaded (GLM_MMPROJ).", param)
             image = {"type": "image_url", "image_url": {"url": ""}}
-            written["content"] = [image, {"type": "text", "text": message.content}]
+            written["content"] = [image, {"type": "text", "text": content}]
         if message.reasoning:
-            written["reasoning_content"] = message.reasoning
+            written["reasoning_content"] = self._plain(message.reasoning)
         if message.tool_call_id is not None:
             written["tool_call_id"] = message.tool_call_id
         if not message.tool_calls:
             return [written]
-        calls = (self._call_fields or _calls_as_openai)(message.tool_calls)
+        made = [replace(call, arguments=self._plain(call.arguments)) for call in message.tool_calls]
+        calls = (self._call_fields or _calls_as_openai)(made)
         if len(calls) == 1 and "tool_calls" in calls[0]:
-            return [{**written, **calls[0], "content": message.content}]
-        return [*([written] if message.content else []), *calls]
+            return [{**written, **calls[0], "content": content}]
+        return [*([written] if content else []), *calls]
+
+    def _plain(self, text: str) -> str:
+        """Return ``text`` without special tokens: llama.cpp finds their names in texts of a template too."""
+        return self._special.sub(lambda found: found[0][0] + _JOINER + found[0][1:], text)
 
     def _declared(self, tools: Sequence[Tool]) -> list[dict[str, Any]]:
         closest = self._tools.closest_schemas(tools)
-        return [
-            {"type": "function", "function": {**tool_to_json(tool), "parameters": closest[tool.name]}} for tool in tools
-        ]
+        left = _MOST_VALUES
+        declared = []
+        for tool in tools:
+            schema = closest[tool.name]
+            left -= _values(schema)
+            if left < 0:
+                if tool.strict:
+                    reason = f"The schemas of the tools have more than {_MOST_VALUES} properties and values."
+                    raise PromptError(f"{reason} Declare fewer, or leave out strict.", tool.param)
+                schema = {"type": "object"}
+            plain = replace(tool, description=None if tool.description is None else self._plain(tool.description))
+            function = {**tool_to_json(plain), "parameters": json.loads(self._plain(json.dumps(schema)))}
+            declared.append({"type": "function", "function": function})
+        return declared
+
+
+def _values(schema: Any) -> int:
+    """Return the number of keys and values in ``schema``."""
+    if isinstance(schema, dict):
+        return len(schema) + sum(map(_values, schema.values()))
+    return len(schema) + sum(map(_values, schema)) if isinstance(schema, list) else 0
 
 
 def _without_images(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from glm_api.backend.errors import PromptError
-from glm_api.pipeline.worker.chatglm_cpp.images import MOST_PIXELS, decode_image
+from glm_api.pipeline.worker.chatglm_cpp.images import decode_image
+from glm_api.pipeline.worker.images import MOST_PIXELS
 
 
 def file_of(kind: str, size: tuple[int, int] = (3, 2), mode: str = "RGB") -> bytes:
