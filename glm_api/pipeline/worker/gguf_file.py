@@ -477,6 +477,8 @@ def _describe(
     tokenizer = _text(metadata, "tokenizer.ggml.model")
     tokens = metadata.get("tokenizer.ggml.tokens")
     rows = 0
+    if not (projector or tokenizer or "token_embd.weight" in tensors):
+        raise GgufError(f"{path.name} holds no language model ({_quoted(architecture)}). {_HOW_TO_GET_ONE}")
     if not projector:
         rows = _vocabulary_size(tensors)
         if not tokenizer or not isinstance(tokens, Strings):
@@ -524,15 +526,21 @@ def _cached_values(architecture: str, metadata: Mapping[str, Value], layers: int
     attention = f"{architecture}.attention"
     heads = _per_layer(metadata, f"{attention}.head_count", layers, [0] * layers)
     kv_heads = _per_layer(metadata, f"{attention}.head_count_kv", layers, heads)
+    # llama.cpp ends its process at what these two checks find; at other sizes that do not fit it says so.
+    if any(shared and own % shared for own, shared in zip(heads, kv_heads, strict=True)):
+        raise _Damaged("its attention heads cannot share its key-value heads")
     hidden = _integer(metadata, f"{architecture}.embedding_length", least=1)
     head = hidden // max(heads) if any(heads) else 0
     keys = _integer(metadata, f"{attention}.key_length", head)
     values = _integer(metadata, f"{attention}.value_length", head)
+    rotated = _integer(metadata, f"{architecture}.rope.dimension_count", 0)
+    if keys and rotated > keys:
+        raise _Damaged(f"it rotates {rotated} of the {keys} numbers of a key")
     # Multi-head latent attention: one head, whose values are a part of its keys. It is computed like that only from
     # files that have these two.
     if all(_integer(metadata, f"{attention}.{name}_length_mla", 0) for name in ("key", "value")):
         rank = _integer(metadata, f"{attention}.kv_lora_rank", 0)
-        keys = keys or rank + _integer(metadata, f"{architecture}.rope.dimension_count", 0)
+        keys = keys or rank + rotated
         values = 0
     # DeepSeek's sparse attention has keys for each token by which it is found.
     indexer = _integer(metadata, f"{attention}.indexer.key_length", 0)

@@ -26,6 +26,7 @@ USER_DEFINED: Final = 4
 UNUSED: Final = 5
 BYTE: Final = 6
 _SPACE = "▁"
+_BYTE_TOKEN = re.compile(rb"<0x([0-9A-Fa-f]{2})>")
 # SentencePiece decodes an unknown token as this.
 _UNKNOWN_TEXT = " ⁇ "
 
@@ -136,7 +137,9 @@ def _gguf_piece(token: bytes, kind: int, of_letters: bool) -> bytes:
     if of_letters:
         return token if kind == USER_DEFINED else bytes_of_letters(token)
     if kind == BYTE:
-        return bytes([int(token[1:-1], 16)])
+        if (byte := _BYTE_TOKEN.fullmatch(token)) is None:
+            raise ValueError(f"the tokenizer has the token {token!r} for a byte")
+        return bytes([int(byte[1], 16)])
     if kind == UNKNOWN:
         return _UNKNOWN_TEXT.encode()
     return token.replace(_SPACE.encode(), b" ")

@@ -376,6 +376,9 @@ def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:
         ({"A__attention__head_count_kv": Typed(FLOAT32, [4.0, 4.0, 4.0])}, "not a number for each layer"),
         ({"A__attention__head_count_kv": ["4", "4", "4"]}, "is not a number"),
         ({"A__attention__key_length": Typed(UINT64, 1 << 40)}, "key_length' is"),
+        ({"A__attention__head_count_kv": 3}, "cannot share"),
+        ({"A__attention__head_count_kv": [4, 8, 4]}, "cannot share"),
+        ({"A__rope__dimension_count": 4}, "rotates 4 of the 2 numbers"),
         ({"tokenizer__ggml__model": ""}, "has no tokenizer"),
         ({"tokenizer__ggml__tokens": [1, 2, 3, 4]}, "has no tokenizer"),
         ({"tokenizer__ggml__tokens": ["a", "b", "c"]}, "3 tokens, but embeddings of 4"),
@@ -444,6 +447,11 @@ def test_what_is_there_twice_is_refused(tmp_path: Path) -> None:
 def test_a_model_without_embeddings_is_refused(name: str | None, tmp_path: Path) -> None:
     described = {"token_embd.weight": zeros(8)} if name else {}
     assert "embeddings" in refusal(written(tmp_path, gguf(metadata(), described)))
+
+
+def test_a_model_that_makes_images_is_refused(tmp_path: Path) -> None:
+    content = gguf({"general.architecture": "flux"}, {"img_in.weight": zeros(8, 8)})
+    assert "holds no language model ('flux')" in refusal(written(tmp_path, content))
 
 
 def test_names_from_the_file_are_quoted_and_cut_in_messages(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import struct
 import sys
@@ -72,6 +73,9 @@ _SAMPLE_BYTES: Final = 4096
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _INCOMPLETE: Final = ".gguf.incomplete"
 _LEFTOVER: Final = re.compile(rf"[0-9a-f]{{{_DIGEST_CHARACTERS}}}{re.escape(_INCOMPLETE)}")
+# Errors at which another folder is tried.
+_NOT_WRITABLE: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _PR_SET_PDEATHSIG: Final = 1
 _PROGRESS_SECONDS: Final = 0.1
 _BAR_WIDTH: Final = 30
@@ -186,13 +190,18 @@ class _Source:
     def __init__(self, model: ModelFile, file: BinaryIO) -> None:
         self.model = model
         self._file = file
-        self.tensors = list(self._read_table())
+        try:
+            self.tensors = list(self._read_table())
+        except (KeyError, OverflowError, ValueError, struct.error):
+            raise RepackError("it changed while it was read: start again when it is complete") from None
 
     def _read_table(self) -> Iterator[_Tensor]:
-        """Yield the tensors in the order of the file. `inspect` has checked the table."""
+        """Yield the tensors in the order of the file, whose table `inspect` has checked."""
         position = self.model.tokenizer_offset + self.model.tokenizer_bytes
         while position < self.model.file_bytes:
             (length,) = struct.unpack("<i", self.read(position, 4))
+            if not 0 < length < _CHUNK_BYTES:
+                raise ValueError
             name = self.read(position + 4, length).decode()
             position += 4 + length
             (dimensions,) = struct.unpack("<i", self.read(position, 4))
@@ -482,7 +491,7 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("ab")
         except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            if error.errno in _NOT_WRITABLE:
                 raise _NotWritable from None
             raise
         with file:
@@ -491,6 +500,11 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
             except BlockingIOError:
                 print(f"Another process writes {path}: waiting for it.", file=sys.stderr, flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    path.unlink()
+                    raise _NotWritable from None
+                raise
             # Otherwise the process that had the lock has renamed or removed the file.
             if _is_at(file, path):
                 yield file
@@ -562,13 +576,11 @@ class _Progress:
 
     def _show(self) -> None:
         bar = "#" * (_BAR_WIDTH * self._done // self._size)
-        print(
-            f"\rRepacking {self._name} for llama.cpp [{bar:<{_BAR_WIDTH}}] {100 * self._done // self._size:3} % of "
-            f"{self._size / 1e6:,.0f} MB",
-            end="",
-            file=sys.stderr,
-            flush=True,
-        )
+        share = f"{100 * self._done // self._size:3} % of {self._size / 1e6:,.0f} MB"
+        line = f"[{bar:<{_BAR_WIDTH}}] {share}, repacking {self._name} for llama.cpp"
+        # A line that is wrapped would not be overwritten.
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r{line[:width]}", end="", file=sys.stderr, flush=True)
 
     def __exit__(self, *error: object) -> None:
         if self._terminal:

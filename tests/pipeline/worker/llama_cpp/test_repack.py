@@ -88,9 +88,13 @@ def test_the_weights_are_the_same_bytes(
     assert 0 < table - sum(map(len, copied.values())) < 100 * len(copied)
 
 
-@pytest.mark.parametrize("family", REPACKED)
-def test_the_header_says_what_the_original_says(family: Family, model_file: ModelFileFactory, tmp_path: Path) -> None:
-    path = Path(shutil.copy(model_file(family, extra_rows=3, max_length=300), tmp_path))
+@pytest.mark.parametrize(
+    ("family", "version"), [("chatglm2", 1), ("chatglm2", 2), ("chatglm3", 1), ("chatglm3", 2), ("glm4", 2)]
+)
+def test_the_header_says_what_the_original_says(
+    family: Family, version: int, model_file: ModelFileFactory, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(model_file(family, version=version, extra_rows=3, max_length=300), tmp_path))
     model, file = inspect(path), inspect_gguf(find_or_repack(path))
     assert file.architecture == "chatglm"
     assert file.family == {"chatglm2": "ChatGLM2", "chatglm3": "ChatGLM3", "glm4": "ChatGLM4"}[family]
@@ -98,7 +102,7 @@ def test_the_header_says_what_the_original_says(family: Family, model_file: Mode
     assert file.vocabulary_size == model.vocabulary_size
     assert file.slot_bytes(100) == model.slot_bytes(100)
     assert file.metadata["chatglm.rope.freq_base"] == model.rope_theta
-    assert file.metadata["chatglm.attention.layer_norm_rms_epsilon"] == model.epsilon
+    assert file.metadata["chatglm.attention.layer_norm_rms_epsilon"] == pytest.approx(model.epsilon)
 
 
 @pytest.mark.parametrize("family", REPACKED)
@@ -176,6 +180,21 @@ def test_a_file_that_is_damaged_or_absent_is_refused(model: Path) -> None:
     assert "ends too early" in refusal(model)
     model.write_bytes(b"GGUF" + bytes(100))
     assert "a GGUF file" in refusal(model)
+
+
+def test_a_file_that_becomes_another_meanwhile_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = inspect(model)
+    content = model.read_bytes()
+    table = whole.tokenizer_offset + whole.tokenizer_bytes
+
+    def inspect_and_change(path: Path) -> object:
+        return whole
+
+    monkeypatch.setattr(repack, "inspect", inspect_and_change)
+    for other in (b"\xff" * 8, b"\x05\0\0\0other", bytes(8)):
+        model.write_bytes(content[:table] + other + content[table + len(other) :])
+        assert "while it was read" in refusal(model)
+    assert names(model.parent) == [model.name]
 
 
 def test_a_file_that_becomes_shorter_meanwhile_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,6 +323,21 @@ def test_it_lies_in_the_cache_when_the_folder_cannot_be_written(
     path = find_or_repack(model)
     assert path.parent == cache
     assert find_or_repack(model) == path
+    assert names(model.parent) == [model.name]
+
+
+def test_it_lies_in_the_cache_when_the_folder_knows_no_locks(
+    model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def refuse(file: Any, operation: int) -> None:
+        if Path(file.name).parent == model.parent:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert find_or_repack(model).parent == cache
     assert names(model.parent) == [model.name]
 
 
