@@ -31,6 +31,7 @@ SLOW = (
     "pipeline/worker/llama_cpp/test_repacked_answers.py",
     "server",
     "setup/test_boot.py",
+    "support/gguf",
     "upstream/test_llama_server.py",
 )
 

@@ -75,27 +75,31 @@ StartLlamaServer = Callable[..., LlamaServer]
 def start(
     folder: Path,
     *,
+    model: Path | None = None,
+    projector: Path | None = None,
     port: int | None = None,
     api_key: str | None = API_KEY,
     context: int = 4096,
     endless: bool = True,
     ready: bool = True,
 ) -> LlamaServer:
-    """Start a server with two slots on ``port``, or on a free one.
+    """Start a server with two slots on ``port``, or on a free one, with ``model``, or with one of random weights.
 
     ``context``: in tokens, half of it for each slot. ``endless``: an answer without ``max_tokens`` never ends, so that
     only cancelling it frees its slot; otherwise it ends when the slot's context is full. ``ready``: wait for its model.
     """
     port = port or free_port()
     log = folder / f"llama-server-{port}.log"
-    model = folder / f"{NAME}.gguf"
-    if not model.exists():
-        write_model(model)
+    if model is None:
+        model = folder / f"{NAME}.gguf"
+        if not model.exists():
+            write_model(model)
     options = ["--context", str(context)]
+    options += ["--projector", str(projector)] if projector else []
     options += ["--api-key", api_key] if api_key else []
     options += ["--endless"] if endless else []
     process = launch("tests.support.upstream.llama_server", str(model), str(port), *options, log=log)
-    server = LlamaServer(process, f"http://127.0.0.1:{port}/v1", log, api_key)
+    server = LlamaServer(process, f"http://127.0.0.1:{port}/v1", log, api_key, model.stem)
     if ready:
         server.await_ready()
     return server

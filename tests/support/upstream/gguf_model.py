@@ -6,12 +6,13 @@ not end by themselves. In a prompt, each printable ASCII character is a token, a
 
 from __future__ import annotations
 
-import itertools
 import random
-import struct
-from array import array
-from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.support.gguf.file import BYTE, CONTROL, NORMAL, UNKNOWN, Metadata, ones, write_gguf
 
 NAME = "tiny-llama"
 WORDS = [
@@ -26,48 +27,32 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 
-# GGUF's numbers for the types of values and of tensors, and for the kinds of tokens.
-_UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
-_F32 = 0
-_NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
-_ALIGNMENT = 32
-
 
 def write_model(path: Path) -> Path:
     """Write the model to ``path``."""
     pieces, kinds = _vocabulary()
-    metadata = [
-        _string("general.architecture", "llama"),
-        _string("general.name", NAME),
-        _number("llama.context_length", CONTEXT),
-        _number("llama.embedding_length", HIDDEN),
-        _number("llama.block_count", LAYERS),
-        _number("llama.feed_forward_length", INTERMEDIATE),
-        _number("llama.attention.head_count", HEADS),
-        _number("llama.rope.dimension_count", HIDDEN // HEADS),
-        _key("llama.attention.layer_norm_rms_epsilon", _FLOAT32) + struct.pack("<f", 1e-5),
-        _string("tokenizer.ggml.model", "llama"),
-        _list("tokenizer.ggml.tokens", _STRING, map(_text, pieces), len(pieces)),
-        _list("tokenizer.ggml.scores", _FLOAT32, itertools.repeat(bytes(4), len(pieces)), len(pieces)),
-        _list("tokenizer.ggml.token_type", _INT32, (struct.pack("<i", kind) for kind in kinds), len(pieces)),
-        _number("tokenizer.ggml.unknown_token_id", 0),
-        _number("tokenizer.ggml.bos_token_id", 1),
-        _number("tokenizer.ggml.eos_token_id", END),
+    metadata: Metadata = {
+        "general.architecture": "llama",
+        "general.name": NAME,
+        "llama.context_length": CONTEXT,
+        "llama.embedding_length": HIDDEN,
+        "llama.block_count": LAYERS,
+        "llama.feed_forward_length": INTERMEDIATE,
+        "llama.attention.head_count": HEADS,
+        "llama.rope.dimension_count": HIDDEN // HEADS,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": pieces,
+        "tokenizer.ggml.scores": [0.0] * len(pieces),
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": END,
         # Otherwise each prompt would begin with a token for a space.
-        _key("tokenizer.ggml.add_space_prefix", _BOOL) + b"\0",
-        _string("tokenizer.chat_template", TEMPLATE),
-    ]
-    tensors = _tensors(len(pieces))
-    header, data = bytearray(), bytearray()
-    for name, shape, values in tensors:
-        data += bytes(-len(data) % _ALIGNMENT)
-        # The dimension that runs fastest comes first.
-        header += _text(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape))
-        header += struct.pack("<IQ", _F32, len(data))
-        data += values.tobytes()
-    start = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)) + b"".join(metadata) + header
-    path.write_bytes(start + bytes(-len(start) % _ALIGNMENT) + data)
-    return path
+        "tokenizer.ggml.add_space_prefix": False,
+        "tokenizer.chat_template": TEMPLATE,
+    }
+    return write_gguf(path, metadata, _tensors(len(pieces)))
 
 
 def _vocabulary() -> tuple[list[str], list[int]]:
@@ -78,64 +63,44 @@ def _vocabulary() -> tuple[list[str], list[int]]:
     characters = ["▁", *map(chr, range(0x21, 0x7F))]
     words = [f"▁{word}" if word.isascii() else word for word in WORDS]
     ordinary = [*characters, *words]
-    kinds = [_UNKNOWN, _CONTROL, _CONTROL, *[_BYTE] * len(numbers), *[_NORMAL] * len(ordinary)]
+    kinds = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * len(numbers), *[NORMAL] * len(ordinary)]
     return [*special, *numbers, *ordinary], kinds
 
 
-def _tensors(rows: int) -> list[tuple[str, Sequence[int], array[float]]]:
-    """Return the name, the shape in PyTorch's order, and the values of each tensor, for a vocabulary of ``rows``.
+def _tensors(rows: int) -> dict[str, NDArray[np.float32]]:
+    """Return the tensors, for a vocabulary of ``rows``.
 
     Element 0 of the hidden state is always the same positive number: the embeddings have it, and no layer adds to it.
     With it, the output weights make everything improbable that is not a word.
     """
     noise = random.Random(0)
 
-    def matrix(height: int, width: int, scale: float) -> array[float]:
-        return array("f", [noise.gauss(0, scale) for _ in range(height * width)])
+    def matrix(height: int, width: int, scale: float) -> NDArray[np.float32]:
+        values = [noise.gauss(0, scale) for _ in range(height * width)]
+        return np.array(values, np.float32).reshape(height, width)
 
-    def first_row_zero(height: int, width: int, scale: float) -> array[float]:
-        return array("f", [0.0]) * width + matrix(height - 1, width, scale)
+    def first_row_zero(height: int, width: int, scale: float) -> NDArray[np.float32]:
+        return np.pad(matrix(height - 1, width, scale), ((1, 0), (0, 0)))
 
-    ones = array("f", [1.0]) * HIDDEN
     embeddings = matrix(rows, HIDDEN, 1.0)
-    for row in range(rows):
-        embeddings[row * HIDDEN] = 1.0
-    kept_down = array("f", [-30.0] + [0.0] * (HIDDEN - 1)) * (rows - len(WORDS))
-    tensors: list[tuple[str, Sequence[int], array[float]]] = [
-        ("token_embd.weight", (rows, HIDDEN), embeddings),
-        ("output_norm.weight", (HIDDEN,), ones),
-        ("output.weight", (rows, HIDDEN), kept_down + matrix(len(WORDS), HIDDEN, 0.5)),
-    ]
+    embeddings[:, 0] = 1.0
+    kept_down = np.zeros((rows - len(WORDS), HIDDEN), np.float32)
+    kept_down[:, 0] = -30.0
+    tensors = {
+        "token_embd.weight": embeddings,
+        "output_norm.weight": ones(HIDDEN),
+        "output.weight": np.concatenate([kept_down, matrix(len(WORDS), HIDDEN, 0.5)]),
+    }
     for layer in range(LAYERS):
-        tensors += [
-            (f"blk.{layer}.attn_norm.weight", (HIDDEN,), ones),
-            (f"blk.{layer}.attn_q.weight", (HIDDEN, HIDDEN), matrix(HIDDEN, HIDDEN, 0.3)),
-            (f"blk.{layer}.attn_k.weight", (HIDDEN, HIDDEN), matrix(HIDDEN, HIDDEN, 0.3)),
-            (f"blk.{layer}.attn_v.weight", (HIDDEN, HIDDEN), matrix(HIDDEN, HIDDEN, 0.3)),
-            (f"blk.{layer}.attn_output.weight", (HIDDEN, HIDDEN), first_row_zero(HIDDEN, HIDDEN, 0.3)),
-            (f"blk.{layer}.ffn_norm.weight", (HIDDEN,), ones),
-            (f"blk.{layer}.ffn_gate.weight", (INTERMEDIATE, HIDDEN), matrix(INTERMEDIATE, HIDDEN, 0.2)),
-            (f"blk.{layer}.ffn_up.weight", (INTERMEDIATE, HIDDEN), matrix(INTERMEDIATE, HIDDEN, 0.2)),
-            (f"blk.{layer}.ffn_down.weight", (HIDDEN, INTERMEDIATE), first_row_zero(HIDDEN, INTERMEDIATE, 0.2)),
-        ]
+        tensors |= {
+            f"blk.{layer}.attn_norm.weight": ones(HIDDEN),
+            f"blk.{layer}.attn_q.weight": matrix(HIDDEN, HIDDEN, 0.3),
+            f"blk.{layer}.attn_k.weight": matrix(HIDDEN, HIDDEN, 0.3),
+            f"blk.{layer}.attn_v.weight": matrix(HIDDEN, HIDDEN, 0.3),
+            f"blk.{layer}.attn_output.weight": first_row_zero(HIDDEN, HIDDEN, 0.3),
+            f"blk.{layer}.ffn_norm.weight": ones(HIDDEN),
+            f"blk.{layer}.ffn_gate.weight": matrix(INTERMEDIATE, HIDDEN, 0.2),
+            f"blk.{layer}.ffn_up.weight": matrix(INTERMEDIATE, HIDDEN, 0.2),
+            f"blk.{layer}.ffn_down.weight": first_row_zero(HIDDEN, INTERMEDIATE, 0.2),
+        }
     return tensors
-
-
-def _text(text: str) -> bytes:
-    return struct.pack("<Q", len(text.encode())) + text.encode()
-
-
-def _key(key: str, type: int) -> bytes:
-    return _text(key) + struct.pack("<I", type)
-
-
-def _string(key: str, value: str) -> bytes:
-    return _key(key, _STRING) + _text(value)
-
-
-def _number(key: str, value: int) -> bytes:
-    return _key(key, _UINT32) + struct.pack("<I", value)
-
-
-def _list(key: str, type: int, values: Iterable[bytes], length: int) -> bytes:
-    return _key(key, _ARRAY) + struct.pack("<IQ", type, length) + b"".join(values)

@@ -13,7 +13,13 @@ CONTEXT = 4096
 
 
 def serve(
-    model: Path, port: int, *, api_key: str | None = None, context: int = CONTEXT, endless: bool = False
+    model: Path,
+    port: int,
+    *,
+    projector: Path | None = None,
+    api_key: str | None = None,
+    context: int = CONTEXT,
+    endless: bool = False,
 ) -> xllamacpp.Server:
     """A server that listens on 127.0.0.1, in threads of its own, with its model loaded.
 
@@ -22,6 +28,7 @@ def serve(
     """
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
+    params.mmproj.path = str(projector) if projector else ""
     params.model_alias = {model.stem}
     params.hostnames = ["127.0.0.1"]
     params.port = port
@@ -42,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.support.upstream.llama_server")
     parser.add_argument("model", type=Path, help="the GGUF file; the model has its name")
     parser.add_argument("port", type=int)
+    parser.add_argument("--projector", type=Path, help="the GGUF file of what reads images")
     parser.add_argument("--api-key", help="what clients must send as their bearer token")
     parser.add_argument("--context", type=int, default=CONTEXT, help="in tokens, shared out among the slots")
     parser.add_argument("--endless", action="store_true", help="let answers go on beyond the context")
