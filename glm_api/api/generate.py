@@ -21,6 +21,7 @@ from glm_api.pipeline.frames import (
     Event,
     Finished,
     PromptLogprobs,
+    Reasoning,
     Started,
     Text,
     TokenLogprob,
@@ -42,12 +43,17 @@ class Call:
 
 @dataclass(slots=True)
 class Answer:
-    """One prompt's answer. Counts are in tokens, times in milliseconds."""
+    """One prompt's answer. Counts are in tokens, times in milliseconds.
+
+    ``completion_tokens`` includes ``reasoning_tokens``, those that the model has thought.
+    """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     text: str = ""
+    reasoning: str = ""
+    reasoning_tokens: int = 0
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -58,6 +64,10 @@ class Answer:
     def start(self, event: Started) -> None:
         self.prompt_tokens = event.prompt_tokens
         self.cached_tokens = event.cached_tokens
+
+    def think(self, event: Reasoning) -> None:
+        self.reasoning += event.text
+        self.reasoning_tokens += len(event.ids)
 
     def finish(self, event: Finished) -> None:
         self.completion_tokens = event.completion_tokens
@@ -86,6 +96,8 @@ def _add(answers: list[Answer], event: Event) -> None:
         case Text():
             answers[-1].text += event.text
             answers[-1].logprobs += event.logprobs
+        case Reasoning():
+            answers[-1].think(event)
         case ToolCallStarted():
             answers[-1].calls.append(Call(event.call_id, event.name))
         case ToolArguments():

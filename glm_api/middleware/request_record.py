@@ -16,7 +16,7 @@ from blinker import Namespace
 from flask import Flask, Response, g, request
 
 from glm_api.errors import CLIENT_CLOSED_REQUEST, ApiError
-from glm_api.pipeline.frames import Event, Finished, Started, Text, ToolArguments, ToolCallStarted
+from glm_api.pipeline.frames import Event, Finished, Reasoning, Started, Text, ToolArguments, ToolCallStarted
 
 request_over = Namespace().signal("request-over")
 """The sender is the app; ``record`` is the `RequestRecord`."""
@@ -63,7 +63,7 @@ class RequestRecord:
         """Note the events of an answer."""
         for event in events:
             match event:
-                case Text() | ToolCallStarted():
+                case Text() | Reasoning() | ToolCallStarted():
                     # The first case, because nearly all events are texts: each microsecond here is lost to the model.
                     if self.first_token_at is None:
                         self.first_token_at = time.monotonic()
@@ -79,7 +79,7 @@ class RequestRecord:
         assert self.answer is not None
         for event in events:
             match event:
-                case Text() | ToolArguments():
+                case Text() | Reasoning() | ToolArguments():
                     self.answer.append(event.text)
                 case ToolCallStarted():
                     self.answer.append(f"{event.name} ")

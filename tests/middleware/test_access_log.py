@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from config import Settings
 from glm_api import create_app
 from glm_api.backend.errors import ClientGone, EngineError, QueueFull
-from tests.support.fake_pipeline import FakePipeline, call, text
+from tests.support.fake_pipeline import FakePipeline, call, reasoning, text
 
 MakeClient = Callable[..., FlaskClient]
 # The client is told buffered=True where it shall do as a server does: take the answer to its end and close it.
@@ -151,6 +151,25 @@ def test_prompts_and_answers_are_logged_if_configured(
     facts = only_line(caplog).__dict__
     assert "the secret question" in facts["prompt"]
     assert facts["answer"] == "Hello"
+
+
+def test_what_the_model_thought_is_logged_with_answers(
+    make_client: MakeClient, fake: FakePipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.scripts = [[*reasoning("Hm. "), *text("Hello")]]
+    make_client(log_prompts=True).post(CHAT, json=BODY, buffered=True)
+    facts = only_line(caplog).__dict__
+    assert facts["answer"] == "Hm. Hello"
+    assert facts["completion_tokens"] == 9
+
+
+def test_the_first_token_may_be_a_thought(
+    make_client: MakeClient, fake: FakePipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.scripts = [reasoning("Hm")]
+    make_client().post(CHAT, json=BODY, buffered=True)
+    facts = only_line(caplog).__dict__
+    assert 0 <= facts["first_token_ms"] <= facts["total_ms"]
 
 
 def test_tool_calls_are_logged_with_answers(

@@ -25,6 +25,7 @@ from glm_api.pipeline.frames import (
     PipelineEvent,
     Progress,
     PromptLogprobs,
+    Reasoning,
     Started,
     Text,
     ToolCallStarted,
@@ -217,6 +218,19 @@ def test_another_process_goes_on_where_one_has_died(pipeline: Pipeline, process:
     # The consumer has been told that this answer has begun.
     say(pipeline, Started(1, 0), Text("d", [10], fed=[10]), ANSWERED)
     assert collect(request) == [*begun, Text("c", [8], fed=[8, 9]), Text("d", [10], fed=[10]), ANSWERED]
+
+
+def test_another_process_goes_on_with_what_one_has_thought(pipeline: Pipeline, process: FakeProcess) -> None:
+    request = ask(pipeline)
+    thought: list[Event] = [Started(2, 0), Reasoning("a", [5], fed=[5]), Reasoning("b", [6], fed=[6])]
+    say(pipeline, *thought)
+    pipeline.on_down("died", "It died.")
+    pipeline.on_ready(MODEL)
+    work = process.sent[-1]
+    assert isinstance(work, Generate)
+    assert work.fed == [5, 6]
+    say(pipeline, Started(2, 0), Text("c", [7], fed=[7]), ANSWERED)
+    assert collect(request) == [*thought, Text("c", [7], fed=[7]), ANSWERED]
 
 
 def test_a_request_is_given_up_when_a_second_process_dies_at_the_same_place(

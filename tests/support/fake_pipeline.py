@@ -22,6 +22,7 @@ from glm_api.pipeline.frames import (
     Event,
     Finished,
     PromptLogprobs,
+    Reasoning,
     Started,
     Text,
     TokenLogprob,
@@ -51,6 +52,11 @@ Script = Sequence[Event | BackendError | None]
 def text(*pieces: str) -> list[Event]:
     """Return a text in these pieces."""
     return [Text(piece, [ord(character) for character in piece]) for piece in pieces]
+
+
+def reasoning(*pieces: str) -> list[Event]:
+    """Return what the model thinks in these pieces."""
+    return [Reasoning(piece, [ord(character) for character in piece]) for piece in pieces]
 
 
 def call(name: str, *arguments: str, index: int = 0, id: str = "call_0") -> list[Event]:
@@ -166,6 +172,10 @@ class FakePipeline:
     def sees_images(self) -> None:
         """Become a model that accepts images."""
         self.info = replace(MODEL, family="glm4v", supports_images=True, image_tokens=3)
+
+    def thinks(self) -> None:
+        """Become a model that thinks before it answers."""
+        self.info = replace(MODEL, family="glm4moe", thinks=True)
 
     def encode_chat(self, conversation: Conversation) -> Prompt:
         assert not isinstance(self.info, BackendError)

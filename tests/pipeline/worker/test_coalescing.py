@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glm_api.pipeline.frames import Event, Frame, GenerationEvent, Text, ToolArguments
+from glm_api.pipeline.frames import Event, Frame, GenerationEvent, Reasoning, Text, ToolArguments
 from glm_api.pipeline.worker.coalescing import HOLD_SECONDS, EventWriter
 
 
@@ -52,8 +52,20 @@ def test_tokens_that_are_far_apart_are_sent_at_once(clock: list[float]) -> None:
     assert len(recorder.sent) == 3
 
 
+def test_reasoning_is_sent_at_once_with_what_was_fed(clock: list[float]) -> None:
+    recorder = Recorder()
+    writer = EventWriter(recorder, 7)
+    for token in (1, 2):
+        writer.feed(token)
+    writer.put([Reasoning("a", [2])])
+    writer.feed(3)
+    writer.put([Reasoning("b", [3])])
+    assert recorder.sent == [Reasoning("a", [2], fed=[1, 2]), Reasoning("b", [3], fed=[3])]
+
+
 events = st.one_of(
     st.builds(Text, st.text("ab", min_size=1, max_size=3), st.lists(st.integers(0, 9), max_size=2)),
+    st.builds(Reasoning, st.text("ef", max_size=3), st.lists(st.integers(0, 9), max_size=2)),
     st.builds(ToolArguments, st.just(0), st.text("cd", max_size=3), st.lists(st.integers(0, 9), max_size=2)),
 )
 
@@ -67,7 +79,7 @@ def test_nothing_is_lost_or_reordered(batches: list[list[Event]]) -> None:
     writer.flush()
 
     def flat(frames: list[Event]) -> tuple[str, list[int]]:
-        whole = [frame for frame in frames if isinstance(frame, (Text, ToolArguments))]
+        whole = [frame for frame in frames if isinstance(frame, (Text, Reasoning, ToolArguments))]
         return "".join(frame.text for frame in whole), [token for frame in whole for token in frame.ids]
 
     assert flat(recorder.sent) == flat([event for batch in batches for event in batch])
