@@ -10,7 +10,20 @@ import pytest
 from playwright.sync_api import Dialog, Page, expect
 
 from tests.pages.conftest import OpenPage
-from tests.support.pages_stub import LOADING, MODEL, PING, Failure, Gate, Stub, answer, chunk, ending, text, tool_call
+from tests.support.pages_stub import (
+    LOADING,
+    MODEL,
+    PING,
+    Failure,
+    Gate,
+    Stub,
+    answer,
+    chunk,
+    ending,
+    text,
+    thought,
+    tool_call,
+)
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
@@ -90,6 +103,75 @@ def test_stop_ends_the_request_and_keeps_what_came(stub: Stub, open_page: OpenPa
     ask(page, "Go on")
     expect(last_answer(page)).to_contain_text("Fine")
     assert [message["role"] for message in stub.requests[1]["messages"]] == ["user", "assistant", "user"]
+
+
+def thinking(page: Page) -> Any:
+    return last_answer(page).locator(".thinking")
+
+
+def test_what_the_model_thinks_is_shown_folded(stub: Stub, open_page: OpenPage) -> None:
+    first, second, third = Gate(), Gate(), Gate()
+    role, *end = [chunk({"role": "assistant", "content": ""}), *ending()]
+    stub.replies.append(
+        [role, thought("Hm, <b>"), first, thought("well"), second, text("Hel"), third, text("lo"), *end]
+    )
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect(thinking(page).locator("summary")).to_have_text("The model is thinking")
+    expect(last_answer(page)).not_to_contain_text("Waiting for the model")
+    expect(thinking(page).locator(".reasoning")).to_be_hidden()
+    thinking(page).locator("summary").click()
+    expect(thinking(page).locator(".reasoning")).to_have_text("Hm, <b>")
+    first.set()
+    expect(thinking(page).locator(".reasoning")).to_have_text("Hm, <b>well")
+    second.set()
+    expect(thinking(page).locator("summary")).to_have_text(re.compile(r"^Thought for \d+(\.\d)? s$"))
+    expect(last_answer(page).locator(".markdown")).to_have_text("Hel")
+    third.set()
+    expect_finished(page)
+    # What the user has opened stays open.
+    expect(thinking(page).locator(".reasoning")).to_have_text("Hm, <b>well")
+    expect(last_answer(page).locator(".markdown")).to_have_text("Hello")
+    page.reload()
+    expect(thinking(page).locator("summary")).to_have_text(re.compile(r"^Thought for \d+(\.\d)? s$"))
+    expect(thinking(page).locator(".reasoning")).to_be_hidden()
+
+
+def test_what_the_model_thinks_is_not_sent_again(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies += [[chunk({"role": "assistant"}), thought("Hm"), text("Hello"), *ending()], answer("Fine")]
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect_finished(page)
+    ask(page, "And you?")
+    expect(last_answer(page)).to_contain_text("Fine")
+    expect(thinking(page)).to_have_count(0)
+    assert stub.requests[1]["messages"] == [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "And you?"},
+    ]
+
+
+def test_an_answer_that_is_stopped_while_the_model_thinks_keeps_the_thoughts(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append([chunk({"role": "assistant"}), thought("Hm"), Gate()])
+    page = open_page(stub.url, locale="zh-CN")
+    page.get_by_role("textbox", name="消息").fill("你好")
+    page.keyboard.press("Enter")
+    live = page.get_by_role("article", name="模型").last
+    expect(live.locator(".thinking summary")).to_have_text("模型正在思考")
+    page.get_by_role("button", name="停止").click()
+    expect(live).to_contain_text("你停止了这次回答。")
+    expect(live.locator(".thinking summary")).to_have_text(re.compile(r"^思考了 \d+(\.\d)? 秒$"))
+    live.locator(".thinking summary").click()
+    expect(live.locator(".reasoning")).to_have_text("Hm")
+
+
+def test_reasoning_under_the_name_of_other_servers_is_shown(stub: Stub, open_page: OpenPage) -> None:
+    stub.replies.append([chunk({"role": "assistant"}), chunk({"reasoning": "Hm"}), text("Hello"), *ending()])
+    page = open_page(stub.url)
+    ask(page, "Hi")
+    expect_finished(page)
+    expect(thinking(page).locator(".reasoning")).to_have_text("Hm")
 
 
 ATTACKS = [

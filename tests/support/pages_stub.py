@@ -54,6 +54,10 @@ def text(content: str) -> str:
     return chunk({"content": content})
 
 
+def thought(content: str) -> str:
+    return chunk({"reasoning_content": content})
+
+
 def ending(finish: str = "stop") -> list[str]:
     return [chunk({}, finish=finish), chunk(usage=USAGE, timings=TIMINGS), DONE]
 

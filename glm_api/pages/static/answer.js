@@ -9,12 +9,15 @@
  * @property {number} [completionTokens]
  * @property {number} [tokensPerSecond]
  * @property {number} [firstTokenMs] from the request to the first piece of the answer, measured by this page
+ * @property {number} [thinkingMs] from the first to the last piece of the reasoning, measured by this page
  *
  * @typedef {"stop" | "length" | "tool_calls" | "stopped" | "error"} Ending `stopped`: by the user
  */
 
 export class Answer {
   content = "";
+  /** What the model thinks before it answers. */
+  reasoning = "";
   /** @type {ToolCall[]} */
   toolCalls = [];
   /** @type {Ending | null} */
@@ -27,9 +30,16 @@ export class Answer {
   #asked = performance.now();
   /** @type {number | null} */
   #first = null;
+  /** @type {number | null} */
+  #thinkingSince = null;
+
+  /** Whether nothing of the answer itself has come yet, only reasoning. */
+  get isThinking() {
+    return this.reasoning !== "" && this.content === "" && this.toolCalls.length === 0;
+  }
 
   get isEmpty() {
-    return this.content === "" && this.toolCalls.length === 0;
+    return this.content === "" && this.reasoning === "" && this.toolCalls.length === 0;
   }
 
   /** @param {any} chunk */
@@ -40,6 +50,8 @@ export class Answer {
     }
     const choice = chunk.choices?.[0];
     if (choice) {
+      // Some servers behind GLM_BACKEND=openai call it `reasoning`.
+      this.#think(choice.delta?.reasoning_content ?? choice.delta?.reasoning ?? "");
       this.content += choice.delta?.content ?? "";
       for (const part of choice.delta?.tool_calls ?? []) this.#addToolCall(part);
       this.ending = choice.finish_reason ?? this.ending;
@@ -56,6 +68,15 @@ export class Answer {
     if (chunk.timings) this.stats.tokensPerSecond = chunk.timings.predicted_per_second;
   }
 
+  /** @param {string} piece */
+  #think(piece) {
+    if (!piece) return;
+    const now = performance.now();
+    this.#thinkingSince ??= now;
+    this.stats.thinkingMs = now - this.#thinkingSince;
+    this.reasoning += piece;
+  }
+
   /** @param {any} part */
   #addToolCall(part) {
     const call = (this.toolCalls[part.index] ??= { id: "", type: "function", function: { name: "", arguments: "" } });
@@ -69,6 +90,7 @@ export class Answer {
     return {
       role: "assistant",
       content: this.content,
+      ...(this.reasoning && { reasoning: this.reasoning }),
       ...(this.toolCalls.length > 0 && { toolCalls: this.toolCalls }),
       ending: this.ending,
       stats: this.stats,

@@ -12,7 +12,7 @@ import { askForKey, startSettings } from "./settings.js";
 import { closeIfNarrow, drawSidebar, startSidebar } from "./sidebar.js";
 import { isDemo, suggestionsFor } from "./suggestions.js";
 import { askTabs, isAnsweredElsewhere, startTabs, tellTabs } from "./tabs.js";
-import { drawThread, drawWelcome, focusVersion, isWriting, LiveAnswerView } from "./thread.js";
+import { drawThread, drawWelcome, focusVersion, isWriting, LiveAnswerView, unfolded } from "./thread.js";
 import { TOOLS } from "./tools.js";
 
 /** @typedef {import("./conversations.js").Conversation} Conversation */
@@ -273,7 +273,10 @@ async function ask(conversation, parent) {
   if (runs.get(conversation.id) === run) {
     runs.delete(conversation.id);
     keep(conversation, () => {
-      if (!answer.isEmpty) conversations.append(conversation, parent, answer.toMessage());
+      if (!answer.isEmpty) {
+        conversations.append(conversation, parent, answer.toMessage());
+        if (run.view.isUnfolded) unfolded.add(/** @type {string} */ (conversation.head));
+      }
       if (error && shown !== parent) conversation.head = shown;
       if (error) errors.set(conversation.id, { error, head: conversation.head });
     });

@@ -13,6 +13,7 @@ import { names, read, remove as removeEntry, write } from "./storage.js";
  * @typedef {object} NewMessage
  * @property {"user" | "assistant" | "tool"} role
  * @property {string} content
+ * @property {string} [reasoning] of an assistant: what the model thought before; it is shown and never sent
  * @property {import("./answer.js").ToolCall[]} [toolCalls] of an assistant
  * @property {string} [toolCallId] of a tool: the call of which this is the result
  * @property {import("./answer.js").Ending | null} [ending] of an assistant

@@ -24,6 +24,9 @@ import { prettyArguments, proposeResult } from "./tools.js";
  * @typedef {"earlier" | "later"} Step
  */
 
+/** @type {Set<string>} ids of the answers whose reasoning the user has opened */
+export const unfolded = new Set();
+
 /**
  * @param {Conversation} conversation
  * @param {Message[]} messages the branch that is shown
@@ -180,8 +183,16 @@ function drawEditor(content, send, cancel) {
  * @param {Actions | null} actions null if the answer cannot be regenerated
  */
 function drawAnswer(message, switcher, actions) {
-  const { content, toolCalls = [], ending, stats = {} } = message;
+  const { content, reasoning, toolCalls = [], ending, stats = {} } = message;
   const article = element("article", { class: "message assistant", "aria-label": t("assistant") });
+  if (reasoning) {
+    const thinking = new ThinkingView(unfolded.has(message.id), (open) => {
+      if (open) unfolded.add(message.id);
+      else unfolded.delete(message.id);
+    });
+    thinking.show(reasoning, describeThinking(stats));
+    article.append(thinking.node);
+  }
   if (content) {
     const markdown = new MarkdownView();
     markdown.show(content);
@@ -198,6 +209,11 @@ function drawAnswer(message, switcher, actions) {
   foot.append(element("span", { class: "stats" }, describeStats(stats)));
   article.append(foot);
   return article;
+}
+
+/** @param {Stats} stats */
+function describeThinking({ thinkingMs = 0 }) {
+  return t("thought", { n: number(thinkingMs / 1000, 1) });
 }
 
 /** @param {Stats} stats */
@@ -225,6 +241,31 @@ function drawToolCall({ function: { name, arguments: text } }, open) {
     element("summary", {}, icon("wrench"), element("span", {}, t("toolCall", { name }))),
     element("pre", { tabindex: 0 }, prettyArguments(text)),
   );
+}
+
+/** What the model thinks before it answers, folded until the user opens it. */
+class ThinkingView {
+  #words = element("span", {});
+  #text = document.createTextNode("");
+
+  /**
+   * @param {boolean} open
+   * @param {(open: boolean) => void} [toggled]
+   */
+  constructor(open, toggled = () => {}) {
+    const summary = element("summary", {}, this.#words);
+    const text = element("div", { class: "reasoning" }, this.#text);
+    this.node = element("details", { class: "tool thinking", open, toggle: () => toggled(this.node.open) }, summary, text);
+  }
+
+  /**
+   * @param {string} reasoning all of it so far
+   * @param {string} words
+   */
+  show(reasoning, words) {
+    this.#words.replaceChildren(words);
+    this.#text.appendData(reasoning.slice(this.#text.length));
+  }
 }
 
 /**
@@ -314,6 +355,7 @@ function drawUnanswered(last, { regenerate }) {
 
 /** An answer that is still arriving. */
 export class LiveAnswerView {
+  #thinking = new ThinkingView(false);
   #markdown = new MarkdownView();
   #calls = element("div", {});
   #meter = element("progress", { max: 1, "aria-hidden": "true" });
@@ -322,14 +364,21 @@ export class LiveAnswerView {
   node = element("article", { class: "message assistant live", "aria-label": t("assistant"), "aria-busy": "true" });
 
   constructor() {
-    this.node.append(this.#markdown.node, this.#calls, this.#status);
+    this.#thinking.node.hidden = true;
+    this.node.append(this.#thinking.node, this.#markdown.node, this.#calls, this.#status);
+  }
+
+  get isUnfolded() {
+    return this.#thinking.node.open;
   }
 
   /**
    * @param {import("./answer.js").Answer} answer
    * @returns {string[]} paragraphs that are finished since the last time
    */
-  show({ content, toolCalls, progress, isEmpty }) {
+  show({ content, reasoning, toolCalls, progress, stats, isEmpty, isThinking }) {
+    this.#thinking.node.hidden = reasoning === "";
+    if (reasoning) this.#thinking.show(reasoning, isThinking ? t("thinking") : describeThinking(stats));
     this.#markdown.show(content);
     this.#calls.replaceChildren(...toolCalls.map((call) => drawToolCall(call, true)));
     const reading = isEmpty && progress !== null;
