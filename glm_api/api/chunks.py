@@ -19,7 +19,7 @@ from glm_api.api.generate import Answer
 from glm_api.api.sse import DONE, data
 from glm_api.api.usage import progress, timings, usage
 from glm_api.errors import ApiError
-from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text
+from glm_api.pipeline.frames import Event, Finished, Progress, Reasoning, Started, Text
 from glm_api.pipeline.generation import Generation
 
 # str.splitlines breaks lines at these characters, and so do clients that use it. JSON does not escape them.
@@ -34,7 +34,7 @@ def json_string(text: str) -> str:
 
 
 def joined(events: list[Event]) -> list[Event]:
-    """Return ``events`` with consecutive texts joined into one event."""
+    """Return ``events`` with consecutive texts joined into one event, and consecutive reasoning too."""
     if len(events) == 1:
         return events
     fewer: list[Event] = []
@@ -43,6 +43,10 @@ def joined(events: list[Event]) -> list[Event]:
             texts = cast("list[Text]", list(group))
             logprobs = [entry for event in texts for entry in event.logprobs]
             fewer.append(Text("".join([event.text for event in texts]), [], logprobs))
+        elif kind is Reasoning:
+            thoughts = cast("list[Reasoning]", list(group))
+            ids = [id for event in thoughts for id in event.ids]
+            fewer.append(Reasoning("".join([event.text for event in thoughts]), ids))
         else:
             fewer += group
     return fewer
@@ -82,6 +86,10 @@ class ChunkStream(ABC):
     def empty_choice(self) -> dict[str, Any]:
         """Return a choice without content, for chunks that carry something else."""
 
+    def reasoning(self, text: str) -> str:
+        """Return the chunk for a piece of what the model thinks; by default nothing."""
+        return ""
+
     def rare(self, event: Event) -> str:
         """Return the chunk for an event that only some endpoints send; by default nothing."""
         return ""
@@ -108,6 +116,9 @@ class ChunkStream(ABC):
         match event:
             case Text():
                 return self.chunk(self.told_choice(event))
+            case Reasoning():
+                self._answers[-1].reasoning_tokens += len(event.ids)
+                return self.reasoning(event.text) if event.text else ""
             case Started():
                 return self._begin(event)
             case Progress():

@@ -19,6 +19,7 @@ from glm_api.api.response_format import (
     StructuredParametersSchema,
     response_format_field,
 )
+from glm_api.api.thinking import ThinkingParameters, ThinkingParametersSchema
 from glm_api.api.tools import (
     FunctionEntry,
     NamedFunction,
@@ -33,6 +34,7 @@ from glm_api.api.tools import (
 )
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Conversation, JsonOutput, Message, StructuredOutput
+from glm_api.pipeline.model_info import ModelInfo
 
 # The bundled demo model was trained on these words; large models understand any.
 JSON_INSTRUCTION = "Respond with a single JSON object and nothing else."
@@ -41,7 +43,7 @@ SCHEMA_INSTRUCTION = f"{JSON_INSTRUCTION} It must match this JSON schema:\n{{}}"
 
 # Without slots, because a class that inherits from two others must not get them from both.
 @dataclass(frozen=True, kw_only=True)
-class ConversationParameters(StructuredParameters):
+class ConversationParameters(StructuredParameters, ThinkingParameters):
     """The parameters that make the prompt of a chat. The legacy ``functions`` have room for one call."""
 
     messages: tuple[IncomingMessage, ...]
@@ -52,11 +54,11 @@ class ConversationParameters(StructuredParameters):
     function_call: str | NamedFunction | None = None
     response_format: ResponseFormat = ANY_TEXT
 
-    def to_conversation(self) -> Conversation:
-        """Return the conversation for the model.
+    def to_conversation(self, model: ModelInfo) -> Conversation:
+        """Return the conversation for ``model``.
 
-        Raises `ApiError` for a choice that the tools cannot meet, for tools in both forms, and for two demands of the
-        answer's text.
+        Raises `ApiError` for a choice that the tools cannot meet, for tools in both forms, for two demands of the
+        answer's text, and for what `ThinkingParameters.template` refuses.
         """
         messages, format = to_messages(self.messages), self.response_format
         if self.functions and self.tools:
@@ -71,10 +73,11 @@ class ConversationParameters(StructuredParameters):
                 messages, declared, self.tool_choice, self.parallel_tool_calls, "tools.{}.function", "tool_choice"
             )
         structured = self.structured(format.output("response_format", "response_format.json_schema.schema"))
-        return with_output(conversation, structured, format.description)
+        conversation = with_output(conversation, structured, format.description)
+        return replace(conversation, template=self.template(model))
 
 
-class ConversationSchema(StructuredParametersSchema):
+class ConversationSchema(StructuredParametersSchema, ThinkingParametersSchema):
     """The parameters that make the prompt of a chat."""
 
     loads: ClassVar[type[Any]] = ConversationParameters

@@ -117,10 +117,15 @@ def check_parameters(schema: Node) -> None:
     check_schema(schema)
 
 
+def check_size(value: Node, what: str) -> None:
+    """Raise `ValidationError` if ``value``, which messages call ``what``, has too many bytes or levels."""
+    if len(json.dumps(value, ensure_ascii=False).encode()) > MAX_BYTES:
+        raise ValidationError(f"must be {what} of at most {MAX_BYTES // 1024} KiB.")
+    _check_depth(value, what)
+
+
 def _checked(schema: Node) -> _Document:
-    if len(json.dumps(schema, ensure_ascii=False).encode()) > MAX_BYTES:
-        raise ValidationError(f"must be a JSON schema of at most {MAX_BYTES // 1024} KiB.")
-    _check_depth(schema)
+    check_size(schema, "a JSON schema")
     if _draft(schema) not in KEYWORDS:
         raise ValidationError(f"must be a JSON schema of a published draft ($schema), such as {LATEST}.")
     _check_meta(schema, schema)
@@ -132,8 +137,8 @@ def _checked(schema: Node) -> _Document:
     return document
 
 
-def _check_depth(schema: Node) -> None:
-    level: list[Any] = [schema]
+def _check_depth(value: Node, what: str) -> None:
+    level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for node in level:
@@ -144,7 +149,7 @@ def _check_depth(schema: Node) -> None:
         if not below:
             return
         level = below
-    raise ValidationError(f"must be a JSON schema of at most {MAX_DEPTH} levels.")
+    raise ValidationError(f"must be {what} of at most {MAX_DEPTH} levels.")
 
 
 def _draft(schema: Node) -> str:

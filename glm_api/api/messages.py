@@ -186,6 +186,7 @@ class IncomingMessage:
 
     role: str
     content: MessageContent | None = None
+    reasoning_content: str = ""
     tool_calls: tuple[CallEntry, ...] = ()
     function_call: FunctionCall | None = None
     tool_call_id: str | None = None
@@ -235,6 +236,12 @@ class AssistantMessageSchema(MessageSchema):
 
     role = Choice("assistant", required=True)
     content = ContentField(ASSISTANT_PARTS, load_default=None)
+    reasoning_content = String(
+        load_default="",
+        metadata={
+            "description": "What the model thought before this message. Only some templates show it to the model."
+        },
+    )
     tool_calls = Array(NestedObject(ToolCallSchema), max=MAX_CALLS, load_default=())
     function_call = NestedObject(
         FunctionCallSchema, load_default=None, metadata={"description": "Legacy form of tool_calls."}
@@ -309,7 +316,7 @@ def _assistant(message: IncomingMessage, position: int, unanswered: dict[str, st
             f"messages.{position}.content",
         )
     text = message.content.text if message.content else ""
-    return Message("assistant", text, tool_calls=tuple(calls), position=position)
+    return Message("assistant", text, tool_calls=tuple(calls), reasoning=message.reasoning_content, position=position)
 
 
 def _function_result(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from flask import Response, current_app, g
 
 from glm_api.backend.errors import BackendError, ClientGone
+from glm_api.context import settings
 from glm_api.errors import ApiError, from_backend, unforeseen
 from glm_api.middleware.request_record import RequestRecord
 
@@ -46,9 +48,11 @@ class Stream(Protocol[Events]):
 def send(source: Iterator[Any], stream: Stream[Any], release: Callable[[], None]) -> Response:
     """Return a response: what ``source`` yields, rendered by ``stream``, and a ping whenever it yields nothing.
 
-    ``release`` is called at the end of the stream, possibly several times.
+    A ping is sent, too, when ``stream`` has rendered nothing for `GLM_PING_INTERVAL`. ``release`` is called at the end
+    of the stream, possibly several times.
     """
-    response = Response(_chunks(source, stream, release, g.record, current_app.logger), headers=SSE_HEADERS)
+    chunks = _chunks(source, stream, release, g.record, current_app.logger, settings.ping_interval)
+    response = Response(chunks, headers=SSE_HEADERS)
     response.call_on_close(release)
     return response
 
@@ -59,12 +63,17 @@ def _chunks(
     release: Callable[[], None],
     record: RequestRecord,
     logger: logging.Logger,
+    silence: float,
 ) -> Iterator[bytes]:
+    sent_at = time.monotonic()
     try:
         for events in source:
             chunk = stream.render(events) if events else PING
+            if not chunk and silence and time.monotonic() - sent_at >= silence:
+                chunk = PING
             if chunk:
                 yield chunk
+                sent_at = time.monotonic()
         yield stream.end()
     except ClientGone as error:
         record.error = from_backend(error)

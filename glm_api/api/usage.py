@@ -19,6 +19,14 @@ class PromptTokensDetailsSchema(Schema):
     )
 
 
+class CompletionTokensDetailsSchema(Schema):
+    """Details of the answer's tokens."""
+
+    reasoning_tokens = fields.Integer(
+        required=True, metadata={"description": "Tokens that the model thought before it answered."}
+    )
+
+
 class UsageSchema(Schema):
     """Token counts."""
 
@@ -26,6 +34,9 @@ class UsageSchema(Schema):
     completion_tokens = fields.Integer(required=True)
     total_tokens = fields.Integer(required=True)
     prompt_tokens_details = fields.Nested(PromptTokensDetailsSchema, required=True)
+    completion_tokens_details = fields.Nested(
+        CompletionTokensDetailsSchema, metadata={"description": "If the model has thought."}
+    )
 
 
 class TimingsSchema(Schema):
@@ -50,11 +61,14 @@ def usage(answers: Sequence[Answer], choices: int = 1) -> dict[str, Any]:
     """Return the ``usage`` object; each run of ``choices`` answers shares a prompt, which counts once."""
     prompt = sum(answer.prompt_tokens for answer in answers[::choices])
     completion = sum(answer.completion_tokens for answer in answers)
+    reasoning = sum(answer.reasoning_tokens for answer in answers)
+    thought = {"completion_tokens_details": {"reasoning_tokens": reasoning}} if reasoning else {}
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": sum(answer.cached_tokens for answer in answers[::choices])},
+        **thought,
     }
 
 

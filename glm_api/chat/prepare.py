@@ -12,8 +12,9 @@ def prepare_job(request: ChatRequest) -> Job:
     """Return the job that ``request`` asks for. Raises `ApiError`, and `BackendError` from the tokenizer."""
     request.check_streaming()
     request.check_logprobs()
-    request.check_sampling(pipeline.model.vocabulary_size, request.limit)
-    conversation = request.to_conversation()
+    model = pipeline.model
+    request.check_sampling(model.vocabulary_size, request.limit)
+    conversation = request.to_conversation(model)
     prompt = pipeline.encode_chat(conversation)
     return Job(
         prompts=[prompt.ids] * request.n,

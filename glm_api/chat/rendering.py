@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from glm_api.api.chunks import ChunkStream
+from glm_api.api.chunks import ChunkStream, json_string
 from glm_api.api.completion import Completion
 from glm_api.api.generate import Answer
 from glm_api.api.logprobs import token_logprobs
@@ -19,9 +19,13 @@ from glm_api.pipeline.generation import Generation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatCompletion(Completion):
-    """A chat completion; with ``legacy`` it returns ``function_call`` instead of ``tool_calls``."""
+    """A chat completion; with ``legacy`` it returns ``function_call`` instead of ``tool_calls``.
+
+    ``reasoning``: it tells what the model thought.
+    """
 
     legacy: bool = False
+    reasoning: bool = True
 
     def finish_reason(self, reason: str) -> str:
         """Return ``reason`` under the name that the client knows."""
@@ -38,6 +42,7 @@ def to_completion(request: ChatRequest) -> ChatCompletion:
         logprobs=request.logprobs,
         include_usage=request.include_usage,
         legacy=request.legacy,
+        reasoning=request.include_reasoning,
     )
 
 
@@ -50,7 +55,7 @@ def to_json(completion: ChatCompletion, answers: list[Answer], queue_ms: float) 
 def _choice(completion: ChatCompletion, answer: Answer, index: int) -> dict[str, Any]:
     return {
         "index": index,
-        "message": _message(answer, completion.legacy),
+        "message": _message(completion, answer),
         "logprobs": _logprobs(answer.logprobs) if completion.logprobs else None,
         "finish_reason": completion.finish_reason(answer.reason),
     }
@@ -60,11 +65,12 @@ def _logprobs(logprobs: Iterable[TokenLogprob]) -> dict[str, Any]:
     return {"content": token_logprobs(logprobs), "refusal": None}
 
 
-def _message(answer: Answer, legacy: bool) -> dict[str, Any]:
+def _message(completion: ChatCompletion, answer: Answer) -> dict[str, Any]:
     text = answer.text if answer.text or not answer.calls else None
-    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    thought = {"reasoning_content": answer.reasoning} if answer.reasoning and completion.reasoning else {}
+    message: dict[str, Any] = {"role": "assistant", **thought, "content": text, "refusal": None}
     functions = [{"name": call.name, "arguments": call.arguments} for call in answer.calls]
-    if functions and legacy:
+    if functions and completion.legacy:
         message["function_call"] = functions[0]
     elif functions:
         message["tool_calls"] = [
@@ -83,6 +89,12 @@ class ChatStream(ChunkStream):
 
     def text_choice(self) -> tuple[str, str]:
         return f'{{"index":{self.index},"delta":{{"content":', '},"logprobs":null,"finish_reason":null}'
+
+    def reasoning(self, text: str) -> str:
+        if not self._completion.reasoning:
+            return ""
+        before = f'{self._head}"choices":[{{"index":{self.index},"delta":{{"reasoning_content":'
+        return f'{before}{json_string(text)}}},"logprobs":null,"finish_reason":null}}]{self._tail}'
 
     def told_choice(self, event: Text) -> dict[str, Any]:
         choice = self._delta({"content": event.text})

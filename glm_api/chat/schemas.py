@@ -23,6 +23,7 @@ class ChatRequest(ConversationParameters, CompletionParameters):
     max_completion_tokens: int | None = None
     logprobs: bool = False
     top_logprobs: int = 0
+    include_reasoning: bool = True
 
     @property
     def told_logprobs(self) -> int | None:
@@ -61,12 +62,18 @@ class ChatRequestSchema(ConversationSchema, CompletionParametersSchema):
         load_default=0,
         metadata={"description": "Return so many of the likeliest tokens in the place of each, too; with `logprobs`."},
     )
+    include_reasoning = Boolean(
+        load_default=True,
+        metadata={
+            "description": "With false, the answer leaves out what the model thought, which is counted all the same."
+        },
+    )
 
     audio = Unsupported(reason="this server answers with text")
     modalities = Unsupported(["text"], reason="this server answers with text")
     prediction = Unsupported()
     web_search_options = Unsupported(reason="this server does not search the web")
-    reasoning_effort = Unsupported("none", reason="GLM models of these families produce no separate reasoning")
+    reasoning_format = Unsupported("auto", "deepseek", reason="what the model thinks is always apart from the answer")
     verbosity = Unsupported("medium")
     best_of = Unsupported(1)
 
@@ -93,6 +100,7 @@ class AnswerMessageSchema(Schema):
     """The model's message."""
 
     role = fields.String(required=True, validate=validate.Equal("assistant"))
+    reasoning_content = fields.String(metadata={"description": "What the model thought, if it did."})
     content = fields.String(required=True, allow_none=True)
     refusal = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
     tool_calls = fields.List(fields.Nested(MadeCallSchema))
@@ -145,6 +153,7 @@ class DeltaSchema(Schema):
     """What a chunk adds to a message."""
 
     role = fields.String(validate=validate.Equal("assistant"))
+    reasoning_content = fields.String(metadata={"description": "A piece of what the model thinks."})
     content = fields.String()
     tool_calls = fields.List(fields.Nested(ToolCallDeltaSchema))
     function_call = fields.Nested(FunctionDeltaSchema)

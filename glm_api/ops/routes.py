@@ -65,5 +65,5 @@ def detokenize(request: DetokenizeRequest) -> dict[str, str]:
 @blueprint.errors(*TOKENIZING)
 def apply_template(request: ConversationParameters) -> dict[str, Any]:
     """Render the prompt of a chat completion, without answering it. The prompt must fit into the context."""
-    ids = pipeline.encode_chat(request.to_conversation()).ids
+    ids = pipeline.encode_chat(request.to_conversation(pipeline.model)).ids
     return {"prompt": pipeline.decode(ids), "tokens": ids}

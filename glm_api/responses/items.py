@@ -1,17 +1,19 @@
 """The input of a response: validate its items by type, and convert them into the pipeline's messages.
 
-Here a function call is an item of its own, while the pipeline's assistant messages contain their calls. So consecutive
-calls, and the calls that follow an assistant's message, become one message.
+Here function calls and reasoning are items of their own, while the pipeline's assistant messages contain them. So
+consecutive calls, the calls that follow an assistant's message, and the reasoning before them become one message.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from glm_api.api.fields import Array, Choice, DiscriminatedUnion, Matching, RequestSchema, String, Union
 from glm_api.api.messages import (
     MAX_MESSAGES,
+    MAX_PARTS,
     NAME_PATTERN,
     NAME_RULE,
     ContentField,
@@ -19,6 +21,7 @@ from glm_api.api.messages import (
     InputImage,
     MessageContent,
     RefusalPartSchema,
+    TextPart,
     TextPartSchema,
 )
 from glm_api.errors import invalid
@@ -35,6 +38,12 @@ class OutputTextSchema(TextPartSchema):
     """A text part of an earlier answer."""
 
     type = Choice("output_text", required=True)
+
+
+class ReasoningTextSchema(TextPartSchema):
+    """A text part of what the model thought."""
+
+    type = Choice("reasoning_text", required=True)
 
 
 class InputImageSchema(RequestSchema):
@@ -74,7 +83,18 @@ class ResultItem:
     output: MessageContent
 
 
-Item = MessageItem | CallItem | ResultItem
+@dataclass(frozen=True, slots=True)
+class ReasoningItem:
+    """What the model thought before the message or the call that follows."""
+
+    content: tuple[TextPart, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.content)
+
+
+Item = MessageItem | CallItem | ResultItem | ReasoningItem
 
 
 class MessageItemSchema(RequestSchema):
@@ -105,11 +125,21 @@ class ResultItemSchema(RequestSchema):
     output = ContentField(RESULT_PARTS, required=True)
 
 
-ITEMS = {"message": MessageItemSchema, "function_call": CallItemSchema, "function_call_output": ResultItemSchema}
-REFUSED_ITEMS = {
-    "item_reference": "must not be a reference: this server stores no items; send the item itself.",
-    "reasoning": "must not be reasoning: these models do not reason apart. Leave the item out.",
+class ReasoningItemSchema(RequestSchema):
+    """What the model thought, from an earlier response. Only some templates show it to the model."""
+
+    loads = ReasoningItem
+    type = Choice("reasoning", required=True)
+    content = Array(DiscriminatedUnion("type", {"reasoning_text": ReasoningTextSchema}), max=MAX_PARTS, load_default=())
+
+
+ITEMS = {
+    "message": MessageItemSchema,
+    "function_call": CallItemSchema,
+    "function_call_output": ResultItemSchema,
+    "reasoning": ReasoningItemSchema,
 }
+REFUSED_ITEMS = {"item_reference": "must not be a reference: this server stores no items; send the item itself."}
 
 
 def input_field() -> Union:
@@ -121,8 +151,14 @@ def input_field() -> Union:
 def to_messages(items: Iterable[Item]) -> tuple[Message, ...]:
     """Return the pipeline's messages; the position of a message is that of its first item. Raises `ApiError`."""
     messages: list[Message] = []
+    # What the model thought before the item that comes next, and before each of its messages, by index.
+    thought: list[str] = []
+    reasoning: dict[int, list[str]] = defaultdict(list)
     for position, item in enumerate(items):
         match item:
+            case ReasoningItem():
+                thought.append(item.text)
+                continue
             case MessageItem():
                 messages.append(_said(item, position))
             case ResultItem():
@@ -133,6 +169,13 @@ def to_messages(items: Iterable[Item]) -> tuple[Message, ...]:
                 if not messages or messages[-1].role != "assistant":
                     messages.append(Message("assistant", "", position=position))
                 messages[-1] = replace(messages[-1], tool_calls=(*messages[-1].tool_calls, call))
+        if messages[-1].role == "assistant":
+            reasoning[len(messages) - 1] += thought
+        thought = []
+    if not messages:
+        raise invalid("Invalid 'input': it must contain a message, not only reasoning.", "input")
+    for index, pieces in reasoning.items():
+        messages[index] = replace(messages[index], reasoning="".join(pieces))
     return tuple(messages)
 
 

@@ -5,34 +5,42 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from glm_api.api.conversation import shown_image, with_output, with_tools
+from glm_api.api.thinking import effort_demands, to_template
 from glm_api.backend.errors import PromptError
 from glm_api.context import pipeline
 from glm_api.pipeline.conversation import Conversation, Message
 from glm_api.pipeline.job import Job
+from glm_api.pipeline.model_info import ModelInfo
 from glm_api.responses.items import to_messages
 from glm_api.responses.schemas import ResponseRequest
 
 _CALL_ID = re.compile(r"\.(tool_call_id|tool_calls\.\d+\.id)$")
 
 
-def to_conversation(request: ResponseRequest) -> Conversation:
-    """Return what the model is asked. Raises `ApiError`."""
+def to_conversation(request: ResponseRequest, model: ModelInfo) -> Conversation:
+    """Return what ``model`` is asked. Raises `ApiError`."""
     said = (Message("user", request.input),) if isinstance(request.input, str) else to_messages(request.input)
     before = (Message("system", request.instructions),) if request.instructions else ()
     conversation = with_tools(
         (*before, *said), request.tools, request.tool_choice, request.parallel_tool_calls, "tools.{}", "tool_choice"
     )
     format = request.text.format
-    return with_output(conversation, request.structured(format.output), format.description)
+    conversation = with_output(conversation, request.structured(format.output), format.description)
+    effort = request.reasoning.effort
+    return replace(
+        conversation, template=to_template(model, effort_demands(effort, "reasoning.effort"), effort, kwargs={})
+    )
 
 
 def prepare_job(request: ResponseRequest) -> Job:
     """Return the job that ``request`` asks for. Raises `ApiError`, and `BackendError` from the tokenizer."""
     request.check_logprobs()
-    request.check_sampling(pipeline.model.vocabulary_size, request.limit)
-    conversation = to_conversation(request)
+    model = pipeline.model
+    request.check_sampling(model.vocabulary_size, request.limit)
+    conversation = to_conversation(request, model)
     prompt = pipeline.encode_chat(conversation)
     return Job(
         prompts=[prompt.ids],

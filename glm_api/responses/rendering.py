@@ -17,24 +17,39 @@ from glm_api.api.chunks import joined, json_string
 from glm_api.api.generate import Answer
 from glm_api.api.logprobs import token_logprobs
 from glm_api.api.tools import NamedFunction
+from glm_api.context import pipeline
 from glm_api.errors import ApiError
 from glm_api.models.catalog import served_model
-from glm_api.pipeline.frames import Event, Finished, Started, Text, TokenLogprob, ToolArguments, ToolCallStarted
+from glm_api.pipeline.frames import (
+    Event,
+    Finished,
+    Reasoning,
+    Started,
+    Text,
+    TokenLogprob,
+    ToolArguments,
+    ToolCallStarted,
+)
 from glm_api.responses.schemas import ResponseRequest
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseObject:
-    """A response that is being answered: what does not change between its first event and its last."""
+    """A response that is being answered: what does not change between its first event and its last.
+
+    ``thinks``: the model is one that thinks before it answers.
+    """
 
     model: str
     request: ResponseRequest
+    thinks: bool = False
     id: str = field(default_factory=lambda: f"resp_{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
     def to_json(self, status: str, output: list[dict[str, Any]], answer: Answer | None = None) -> dict[str, Any]:
         """Return the response object; its token counts are null without an ``answer``."""
         request = self.request
+        reasoning = {"reasoning": {"effort": request.reasoning.effort, "summary": None}} if self.thinks else {}
         return {
             "id": self.id,
             "object": "response",
@@ -49,6 +64,7 @@ class ResponseObject:
             "output": output,
             "parallel_tool_calls": request.parallel_tool_calls,
             "previous_response_id": None,
+            **reasoning,
             "store": False,
             "temperature": request.temperature,
             "top_logprobs": request.top_logprobs,
@@ -63,8 +79,8 @@ class ResponseObject:
 
 
 def to_response(request: ResponseRequest) -> ResponseObject:
-    """Return the response that answers ``request``. Raises `ApiError` for an unknown model."""
-    return ResponseObject(served_model(request.model), request)
+    """Return the response that answers ``request``. Raises `ApiError` for an unknown model, and `ModelLoading`."""
+    return ResponseObject(served_model(request.model), request, pipeline.model.thinks)
 
 
 def _format(request: ResponseRequest) -> dict[str, Any]:
@@ -82,7 +98,7 @@ def _usage(answer: Answer) -> dict[str, Any]:
         "input_tokens": answer.prompt_tokens,
         "input_tokens_details": {"cached_tokens": answer.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": answer.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": answer.reasoning_tokens},
         "total_tokens": answer.prompt_tokens + answer.completion_tokens,
     }
 
@@ -110,6 +126,16 @@ def message_item(status: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     return {"type": "message", "id": id, "status": status, "role": "assistant", "content": parts}
 
 
+def reasoning_part(text: str) -> dict[str, Any]:
+    """Return the content part that holds what the model thought."""
+    return {"type": "reasoning_text", "text": text}
+
+
+def reasoning_item(status: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a reasoning item."""
+    return {"type": "reasoning", "id": f"rs_{uuid.uuid4().hex}", "summary": [], "content": parts, "status": status}
+
+
 def call_item(status: str, call_id: str, name: str, arguments: str) -> dict[str, Any]:
     """Return a function call item."""
     return {
@@ -127,13 +153,23 @@ def final_status(answer: Answer) -> str:
     return "incomplete" if answer.reason == "length" else "completed"
 
 
+def lacks_message(output: list[dict[str, Any]], status: str) -> bool:
+    """Return whether an empty message belongs at the end of ``output``: clients wait for a message or a call.
+
+    A response that was cut while the model was thinking has neither.
+    """
+    return not output or (status == "completed" and all(item["type"] == "reasoning" for item in output))
+
+
 def to_json(response: ResponseObject, answer: Answer) -> dict[str, Any]:
     """Return the body of a response that is not streamed."""
     status = final_status(answer)
     calls = [call_item("completed", call.id, call.name, call.arguments) for call in answer.calls]
     part = text_part(answer.text, answer.logprobs)
-    message = [message_item("completed", [part])] if answer.text or not calls else []
-    output = [*message, *calls]
+    reasoning = [reasoning_item("completed", [reasoning_part(answer.reasoning)])] if answer.reasoning else []
+    empty = lacks_message([*reasoning, *calls], status)
+    message = [message_item("completed", [part])] if answer.text or empty else []
+    output = [*reasoning, *message, *calls]
     # Only the last item can be cut.
     output[-1]["status"] = status
     return response.to_json(status, output, answer)
@@ -147,7 +183,7 @@ class ResponseStream:
         self._sequence = 0
         self._answer = Answer()
         self._output: list[dict[str, Any]] = []
-        # The item that is being generated, and the pieces of its text or arguments.
+        # The item that is being generated, and the pieces of its text, reasoning or arguments.
         self._open: dict[str, Any] | None = None
         self._pieces: list[str] = []
         self._logprobs: list[TokenLogprob] = []
@@ -159,12 +195,15 @@ class ResponseStream:
 
     def _one(self, event: Event) -> str:
         match event:
-            case Text(text="") if not self._is_text_open:
+            case Text(text="") if not self._is_open("message"):
                 # White space in front of a text, or what follows a call, makes no message.
                 return ""
             case Text():
                 opened = self._open_text()
                 return opened + (self._told_delta(event) if event.logprobs else self._delta(event.text))
+            case Reasoning():
+                self._answer.reasoning_tokens += len(event.ids)
+                return self._open_reasoning() + self._delta(event.text) if event.text else ""
             case ToolArguments():
                 return self._delta(event.text)
             case ToolCallStarted():
@@ -216,20 +255,29 @@ class ResponseStream:
 
     def _place(self, item: dict[str, Any]) -> dict[str, Any]:
         place = {"item_id": item["id"], "output_index": self._index}
-        return {**place, "content_index": 0} if item["type"] == "message" else place
+        return place if item["type"] == "function_call" else {**place, "content_index": 0}
 
-    @property
-    def _is_text_open(self) -> bool:
-        return self._open is not None and self._open["type"] == "message"
+    def _is_open(self, type: str) -> bool:
+        return self._open is not None and self._open["type"] == type
 
     def _open_text(self) -> str:
-        if self._is_text_open:
+        if self._is_open("message"):
             return ""
-        closed = self._close("completed")
         item = message_item("in_progress", [])
+        return self._open_part(item, text_part(""), "response.output_text.delta", logprobs=[])
+
+    def _open_reasoning(self) -> str:
+        if self._is_open("reasoning"):
+            return ""
+        item = reasoning_item("in_progress", [])
+        return self._open_part(item, reasoning_part(""), "response.reasoning_text.delta")
+
+    def _open_part(self, item: dict[str, Any], part: dict[str, Any], delta: str, **fixed: Any) -> str:
+        """Begin ``item``, which has one content part; ``delta`` is the type of the events with its pieces."""
+        closed = self._close("completed")
         place = {"item_id": item["id"], "output_index": len(self._output), "content_index": 0}
-        begun = self._begin(item, "response.output_text.delta", {**place, "logprobs": []})
-        return closed + begun + self._event("response.content_part.added", **place, part=text_part(""))
+        begun = self._begin(item, delta, {**place, **fixed})
+        return closed + begun + self._event("response.content_part.added", **place, part=part)
 
     def _open_call(self, event: ToolCallStarted) -> str:
         item = call_item("in_progress", event.call_id, event.name, "")
@@ -251,6 +299,12 @@ class ResponseStream:
             done = self._event("response.output_text.done", **place, text=whole, logprobs=logprobs) + self._event(
                 "response.content_part.done", **place, part=part
             )
+        elif item["type"] == "reasoning":
+            part = reasoning_part(whole)
+            item["content"] = [part]
+            done = self._event("response.reasoning_text.done", **place, text=whole) + self._event(
+                "response.content_part.done", **place, part=part
+            )
         else:
             item["arguments"] = whole
             done = self._event("response.function_call_arguments.done", **place, name=item["name"], arguments=whole)
@@ -259,7 +313,7 @@ class ResponseStream:
     def end(self) -> bytes:
         """Return the end of the last item, and the event with the whole response."""
         status = final_status(self._answer)
-        empty = "" if self._output else self._open_text()
+        empty = self._open_text() if lacks_message(self._output, status) else ""
         closed = self._close(status)
         whole = self._response.to_json(status, self._output, self._answer)
         return (empty + closed + self._event(f"response.{status}", response=whole)).encode()

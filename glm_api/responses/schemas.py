@@ -28,14 +28,16 @@ from glm_api.api.logprobs import MAX_TOP_LOGPROBS, TokenLogprobSchema
 from glm_api.api.openapi import AnyOf, EventData, EventSchema
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, Parameters, ParametersSchema
 from glm_api.api.response_format import JsonSchemaSchema, to_json_output
+from glm_api.api.thinking import effort_field
 from glm_api.api.tools import MAX_TOOLS, FunctionEntry, FunctionSchema, NamedFunction, NamedFunctionSchema
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import JsonOutput
 from glm_api.responses.items import Item, input_field
 
 LOGPROBS = "message.output_text.logprobs"
-# Some clients always request the encrypted reasoning. There is none, so nothing is missing.
+# Some clients always request the encrypted reasoning. It is never encrypted here, so nothing is missing.
 REASONING = "reasoning.encrypted_content"
+WHOLE = "what the model thinks is told as it is, without a summary"
 UNSTORED = "this server stores nothing; send the whole conversation as input"
 
 
@@ -62,6 +64,13 @@ class TextOptions:
     format: FormatEntry = FormatEntry("text")
 
 
+@dataclass(frozen=True, slots=True)
+class ReasoningOptions:
+    """``reasoning``."""
+
+    effort: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseRequest(Parameters):
     """A request for a response."""
@@ -73,6 +82,7 @@ class ResponseRequest(Parameters):
     tool_choice: str | NamedFunction | None = None
     parallel_tool_calls: bool = True
     text: TextOptions = TextOptions()
+    reasoning: ReasoningOptions = ReasoningOptions()
     metadata: dict[str, Any] | None = None
     include: tuple[str, ...] = ()
     top_logprobs: int = 0
@@ -135,6 +145,17 @@ class TextOptionsSchema(RequestSchema):
     verbosity = Unsupported("medium")
 
 
+class ReasoningOptionsSchema(RequestSchema):
+    """How much the model thinks before it answers."""
+
+    loads = ReasoningOptions
+    effort = effort_field()
+    summary = Unsupported("auto", reason=WHOLE)
+    generate_summary = Unsupported("auto", reason=WHOLE)
+    context = Unsupported("auto", reason="the model's template decides which reasoning it shows to the model")
+    mode = Unsupported("standard")
+
+
 class IncludeField(Field[tuple[str, ...]]):
     """The names of what a response contains in addition; loaded into a tuple of those that this server knows."""
 
@@ -180,6 +201,7 @@ class ResponseRequestSchema(ParametersSchema):
     text = NestedObject(
         TextOptionsSchema, load_default=TextOptions(), metadata={"default": {"format": {"type": "text"}}}
     )
+    reasoning = NestedObject(ReasoningOptionsSchema, load_default=ReasoningOptions(), metadata={"default": {}})
     metadata = Object(
         load_default=None, metadata={"description": "Returned unchanged in the response.", "additionalProperties": True}
     )
@@ -199,9 +221,6 @@ class ResponseRequestSchema(ParametersSchema):
     conversation = Unsupported(reason=UNSTORED)
     background = Unsupported(False, reason=UNSTORED)
     prompt = Unsupported(reason="this server has no stored prompts")
-    reasoning = Unsupported(
-        {}, {"effort": None}, {"effort": "none"}, reason="these models produce no separate reasoning"
-    )
     truncation = Unsupported("disabled", reason="a conversation that is too long is refused, not cut")
     logprobs = Unsupported(
         False, reason=f"here include asks for log-probabilities with {LOGPROBS!r}, and top_logprobs for more of them"
@@ -220,6 +239,8 @@ EVENT_TYPES = (
     "response.content_part.added",
     "response.output_text.delta",
     "response.output_text.done",
+    "response.reasoning_text.delta",
+    "response.reasoning_text.done",
     "response.content_part.done",
     "response.function_call_arguments.delta",
     "response.function_call_arguments.done",
@@ -252,6 +273,23 @@ class OutputMessageSchema(Schema):
     content = fields.List(fields.Nested(OutputTextPartSchema), required=True)
 
 
+class ReasoningPartSchema(Schema):
+    """The text of what the model thought."""
+
+    type = fields.String(required=True, validate=validate.Equal("reasoning_text"))
+    text = fields.String(required=True)
+
+
+class OutputReasoningSchema(Schema):
+    """What the model thought before it answered."""
+
+    type = fields.String(required=True, validate=validate.Equal("reasoning"))
+    id = fields.String(required=True)
+    summary = fields.List(fields.Raw(), required=True, validate=validate.Length(max=0))
+    content = fields.List(fields.Nested(ReasoningPartSchema), required=True)
+    status = fields.String(required=True, validate=validate.OneOf(STATUSES))
+
+
 class OutputCallSchema(Schema):
     """A function call by the model."""
 
@@ -261,6 +299,9 @@ class OutputCallSchema(Schema):
     name = fields.String(required=True)
     arguments = fields.String(required=True, metadata={"description": "A JSON object, as a string."})
     status = fields.String(required=True, validate=validate.OneOf(STATUSES))
+
+
+OUTPUT_ITEMS = (OutputMessageSchema, OutputReasoningSchema, OutputCallSchema)
 
 
 class CachedTokensSchema(Schema):
@@ -284,6 +325,13 @@ class ResponseUsageSchema(Schema):
     output_tokens = fields.Integer(required=True)
     output_tokens_details = fields.Nested(ReasoningTokensSchema, required=True)
     total_tokens = fields.Integer(required=True)
+
+
+class EffectiveReasoningSchema(Schema):
+    """How much the model was asked to think."""
+
+    effort = fields.String(required=True, allow_none=True)
+    summary = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
 
 
 class ResponseErrorSchema(Schema):
@@ -312,9 +360,10 @@ class ResponseSchema(Schema):
     instructions = fields.String(required=True, allow_none=True)
     max_output_tokens = fields.Integer(required=True, allow_none=True)
     model = fields.String(required=True)
-    output = fields.List(AnyOf(OutputMessageSchema, OutputCallSchema), required=True)
+    output = fields.List(AnyOf(*OUTPUT_ITEMS), required=True)
     parallel_tool_calls = fields.Boolean(required=True)
     previous_response_id = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+    reasoning = fields.Nested(EffectiveReasoningSchema, metadata={"description": "If the model thinks."})
     store = fields.Boolean(required=True, validate=validate.Equal(False))
     temperature = fields.Float(required=True)
     top_logprobs = fields.Integer(required=True)
@@ -351,8 +400,8 @@ class ResponseEventDataSchema(Schema):
     output_index = fields.Integer()
     content_index = fields.Integer()
     item_id = fields.String()
-    item = AnyOf(OutputMessageSchema, OutputCallSchema)
-    part = fields.Nested(OutputTextPartSchema)
+    item = AnyOf(*OUTPUT_ITEMS)
+    part = AnyOf(OutputTextPartSchema, ReasoningPartSchema)
     delta = fields.String()
     text = fields.String()
     name = fields.String()

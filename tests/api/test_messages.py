@@ -72,6 +72,27 @@ def test_text_parts_are_joined(client: FlaskClient, fake: FakePipeline) -> None:
     assert messages(client, fake, {"role": "assistant", "content": said}, *HELLO)[0].content == "No. Never."
 
 
+def test_reasoning_of_earlier_answers_is_carried(client: FlaskClient, fake: FakePipeline) -> None:
+    said = {"role": "assistant", "content": "A", "reasoning_content": "Hm"}
+    called = {"role": "assistant", "reasoning_content": "Hm!", "tool_calls": [CALL]}
+    result = {"role": "tool", "content": "T", "tool_call_id": "c1"}
+    got = messages(client, fake, *HELLO, said, *HELLO, called, result, {**said, "reasoning_content": None})
+    assert [m.reasoning for m in got] == ["", "Hm", "", "Hm!", "", ""]
+    prompts = [job.prompts for job in fake.jobs]
+    # The format of a model that does not think leaves it out.
+    messages(
+        client,
+        fake,
+        *HELLO,
+        {"role": "assistant", "content": "A"},
+        *HELLO,
+        {**called, "reasoning_content": ""},
+        result,
+        {"role": "assistant", "content": "A"},
+    )
+    assert [job.prompts for job in fake.jobs] == prompts * 2
+
+
 LEGACY_CALL = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
 LEGACY_RESULT = {"role": "function", "name": "f", "content": "42"}
 
@@ -118,6 +139,12 @@ class TestLegacyFunctions:
         ({"role": "system", "content": [image("data:")]}, "messages.0.content.0.type", "invalid_value"),
         ({"role": "assistant", "content": None}, "messages.0.content", "invalid_value"),
         ({"role": "assistant"}, "messages.0.content", "invalid_value"),
+        ({"role": "assistant", "reasoning_content": "Hm"}, "messages.0.content", "invalid_value"),
+        (
+            {"role": "assistant", "content": "A", "reasoning_content": 5},
+            "messages.0.reasoning_content",
+            "invalid_value",
+        ),
         ({"role": "assistant", "tool_calls": {}}, "messages.0.tool_calls", "invalid_value"),
         ({"role": "assistant", "tool_calls": [CALL] * 129}, "messages.0.tool_calls", "invalid_value"),
         (

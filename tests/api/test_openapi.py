@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.support.client import events
+from tests.support.fake_pipeline import FakePipeline, reasoning, text
 
 # Pages for people are not the API.
 UNDESCRIBED = ("/", "/docs", "/docs/", "/openapi.json", "/assets/", "/favicon.")
@@ -98,11 +99,14 @@ def test_examples_of_responses_match_their_schemas(document: dict[str, Any]) -> 
                     validator(document, media["schema"]).validate(media["example"])
 
 
-def test_streams_match_their_schemas(client: FlaskClient, document: dict[str, Any]) -> None:
+def test_streams_match_their_schemas(client: FlaskClient, fake: FakePipeline, document: dict[str, Any]) -> None:
+    fake.thinks()
+    fake.scripts = [[*reasoning("Hm"), *text("Hel", "lo")]]
     hello: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
     requests: list[tuple[str, dict[str, Any]]] = [
         ("/v1/chat/completions", hello),
         ("/v1/chat/completions", {**hello, "logprobs": True, "top_logprobs": 2}),
+        ("/v1/chat/completions", {**hello, "stream_options": {"include_usage": True}}),
         ("/v1/completions", {"prompt": "Hi"}),
         ("/v1/completions", {"prompt": "Hi", "logprobs": 2, "echo": True}),
         ("/v1/responses", {"input": "Hi"}),

@@ -254,6 +254,7 @@ UNSUPPORTED: list[tuple[str, list[Any], list[Any]]] = [
     ("prediction", [], [{"type": "content"}]),
     ("web_search_options", [], [{}]),
     ("reasoning_effort", ["none"], ["high"]),
+    ("reasoning_format", ["auto", "deepseek"], ["none", "deepseek-legacy"]),
     ("best_of", [1], [3]),
 ]
 

@@ -15,9 +15,9 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletion
 
 from glm_api.backend.errors import ClientGone, DeadlineExceeded, EngineError, ShuttingDown
-from glm_api.pipeline.frames import Event, Finished, Progress, Started, Text, TokenLogprob
+from glm_api.pipeline.frames import Event, Finished, Progress, Reasoning, Started, Text, TokenLogprob
 from tests.support.client import CHAT, HELLO, MakeApp, chunks, events
-from tests.support.fake_pipeline import FakePipeline, Script, call, logprob, text
+from tests.support.fake_pipeline import FakePipeline, Script, call, logprob, reasoning, text
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 
@@ -289,6 +289,129 @@ class TestLogprobs:
         assert got["logprob"] == -9999.0
 
 
+def thought(stream: list[dict[str, Any]], index: int = 0) -> str:
+    return "".join(delta.get("reasoning_content", "") for delta in deltas(stream, index))
+
+
+class TestReasoning:
+    def test_the_body_has_it_apart(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("Hm", ", well"), *text("Hello")]]
+        body = whole(client)
+        assert body["choices"][0]["message"] == {
+            "role": "assistant",
+            "reasoning_content": "Hm, well",
+            "content": "Hello",
+            "refusal": None,
+        }
+        assert body["usage"]["completion_tokens"] == 8 + 5
+        assert body["usage"]["completion_tokens_details"] == {"reasoning_tokens": 8}
+
+    def test_it_is_streamed_before_the_text(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("Hm", '"\u2028'), *text("Hel", "lo")]]
+        stream = streamed(client, stream_options={"include_usage": True})
+        assert deltas(stream) == [
+            {"role": "assistant", "content": ""},
+            {"reasoning_content": "Hm"},
+            {"reasoning_content": '"\u2028'},
+            {"content": "Hel"},
+            {"content": "lo"},
+            {},
+        ]
+        assert all(chunk["usage"] is None for chunk in stream[:-1])
+        assert stream[-1]["usage"] == whole(client)["usage"]
+
+    def test_pieces_that_come_together_are_one_chunk(
+        self, client: FlaskClient, fake: FakePipeline, monkeypatch: Any
+    ) -> None:
+        batch = [Started(1, 0), *reasoning("a", "b"), *text("c", "d"), *reasoning("e"), Finished("stop", 5, 0, 0, 0, 1)]
+        patched = "tests.support.fake_pipeline.FakeGeneration.events"
+        monkeypatch.setattr(patched, lambda self, silence=None: iter([batch]))
+        stream = streamed(client, stream_options={"include_usage": True})
+        assert deltas(stream)[1:-1] == [{"reasoning_content": "ab"}, {"content": "cd"}, {"reasoning_content": "e"}]
+        assert stream[-1]["usage"]["completion_tokens_details"] == {"reasoning_tokens": 3}
+
+    def test_a_piece_without_text_is_counted_and_not_sent(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("Hm"), Reasoning("", [1, 2]), *text("Hello")]]
+        stream = streamed(client, stream_options={"include_usage": True})
+        assert len(deltas(stream)) == 4
+        assert stream[-1]["usage"]["completion_tokens_details"] == {"reasoning_tokens": 4}
+
+    def test_an_answer_that_is_cut_in_it_is_empty(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("Hm"), Finished("length", 2, 1.0, 1.0, 0, 10)]]
+        choice = whole(client)["choices"][0]
+        assert (choice["message"]["reasoning_content"], choice["message"]["content"]) == ("Hm", "")
+        assert choice["finish_reason"] == "length"
+        message, reason = joined(streamed(client))
+        assert (message["content"], reason) == ("", "length")
+
+    def test_a_call_may_follow_it(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("Hm"), *call("f", "{}")]]
+        message = whole(client, tools=TOOLS)["choices"][0]["message"]
+        assert (message["reasoning_content"], message["content"]) == ("Hm", None)
+        assert message["tool_calls"][0]["function"]["name"] == "f"
+        legacy = whole(client, functions=[{"name": "f"}])["choices"][0]["message"]
+        assert (legacy["reasoning_content"], legacy["function_call"]["name"]) == ("Hm", "f")
+
+    def test_each_choice_has_its_own(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("a"), *text("A")], text("B"), [*reasoning("cc"), *text("C")]]
+        body = whole(client, n=3)
+        found = [choice["message"].get("reasoning_content") for choice in body["choices"]]
+        assert found == ["a", None, "cc"]
+        assert body["usage"]["completion_tokens_details"] == {"reasoning_tokens": 3}
+        stream = streamed(client, n=3)
+        assert [thought(stream, index) for index in range(3)] == ["a", "", "cc"]
+
+    def test_it_has_no_logprobs(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("Hm"), *text("Hi")]]
+        choice = whole(client, logprobs=True)["choices"][0]
+        assert [entry["token"] for entry in choice["logprobs"]["content"]] == ["H", "i"]
+        stream = streamed(client, logprobs=True)
+        assert stream_logprobs(stream) == [("", None), ("", None), ("Hi", ["H", "i"]), ("", None)]
+        assert thought(stream) == "Hm"
+
+    def test_it_can_be_left_out(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("Hm"), *text("Hello")]]
+        told = whole(client)
+        body = whole(client, include_reasoning=False)
+        del told["choices"][0]["message"]["reasoning_content"]
+        assert body["choices"] == told["choices"]
+        assert body["usage"] == told["usage"]
+        stream = streamed(client, include_reasoning=False, stream_options={"include_usage": True})
+        assert deltas(stream) == [{"role": "assistant", "content": ""}, {"content": "Hello"}, {}]
+        assert stream[-1]["usage"] == told["usage"]
+
+    def test_pings_are_sent_while_it_is_left_out(self, make_app: MakeApp, monkeypatch: Any) -> None:
+        clock = [0.0]
+
+        def thinks_for_a_minute() -> Any:
+            yield [Started(1, 0)]
+            for piece in reasoning(*"abcdef"):
+                clock[0] += 10
+                yield [piece]
+            yield [*text("Hi"), Finished("stop", 8, 0.0, 0.0, 0, 1)]
+
+        monkeypatch.setattr("glm_api.api.sse.time.monotonic", lambda: clock[0])
+        patched = "tests.support.fake_pipeline.FakeGeneration.events"
+        monkeypatch.setattr(patched, lambda self, silence=None: thinks_for_a_minute())
+        asked = {"messages": HELLO, "stream": True, "include_reasoning": False}
+        response = make_app(ping_interval=20).test_client().post(CHAT, json=asked)
+        assert response.get_data(as_text=True).count(": ping\n\n") == 3
+        assert joined(chunks(response))[0]["content"] == "Hi"
+
+    def test_openais_client_reads_it(self, sdk: OpenAI, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("Hm"), *text("Hello")]]
+        asked: dict[str, Any] = {"model": "x", "messages": HELLO}
+        body: ChatCompletion = sdk.chat.completions.create(**asked)
+        assert body.choices[0].message.model_extra == {"reasoning_content": "Hm"}
+        assert body.usage is not None
+        assert body.usage.completion_tokens_details is not None
+        assert body.usage.completion_tokens_details.reasoning_tokens == 2
+        with sdk.chat.completions.stream(**asked, stream_options={"include_usage": True}) as stream:
+            final = stream.get_final_completion()
+        assert final.choices[0].message.content == "Hello"
+        assert final.usage == body.usage
+
+
 SILENCES: Script = [None, None, Started(5, 0), None, Text("Hi", [1]), None]
 
 
@@ -375,13 +498,14 @@ TEXTS = st.lists(PIECES, max_size=4).map(lambda pieces: text(*pieces))
 CALLS = st.builds(lambda name, pieces: call(name, *pieces), NAMES, st.lists(PIECES, max_size=3))
 PROGRESS: st.SearchStrategy[Event] = st.builds(Progress, st.integers(0, 9), st.just(9), st.just(0), st.floats(0, 1e6))
 NOTHING: st.SearchStrategy[list[Event]] = st.just([])
+THOUGHTS = NOTHING | st.lists(PIECES, max_size=3).map(lambda pieces: reasoning(*pieces))
 
 
-def answer(progress: list[Event], text: list[Event], call: list[Event]) -> list[Event]:
-    return [*progress, *text, *call]
+def answer(progress: list[Event], thoughts: list[Event], text: list[Event], call: list[Event]) -> list[Event]:
+    return [*progress, *thoughts, *text, *call]
 
 
-ANSWERS = st.builds(answer, st.lists(PROGRESS, max_size=1), TEXTS, NOTHING | CALLS)
+ANSWERS = st.builds(answer, st.lists(PROGRESS, max_size=1), THOUGHTS, TEXTS, NOTHING | CALLS)
 
 
 @pytest.fixture(scope="module")
@@ -420,6 +544,7 @@ def test_chunks_match_their_schema_and_add_up_to_the_body(
     for choice in whole(client, **parameters)["choices"]:
         message, reason = joined(stream, choice["index"])
         assert (message["content"] or "") == (choice["message"]["content"] or "")
+        assert thought(stream, choice["index"]) == choice["message"].get("reasoning_content", "")
         assert reason == choice["finish_reason"]
         found = [made["logprobs"] for chunk in stream for made in chunk["choices"] if made["index"] == choice["index"]]
         content = [entry for made in found if made for entry in made["content"]]
@@ -427,6 +552,30 @@ def test_chunks_match_their_schema_and_add_up_to_the_body(
         if not legacy:
             calls = choice["message"].get("tool_calls", [])
             assert message["calls"] == [{"id": made["id"], **made["function"]} for made in calls]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answer=ANSWERS, include_usage=st.booleans())
+def test_reasoning_changes_nothing_else_of_an_answer(
+    client: FlaskClient, fake: FakePipeline, answer: list[Event], include_usage: bool
+) -> None:
+    options: dict[str, Any] = {"stream_options": {"include_usage": True}} if include_usage else {}
+
+    def answers(script: list[Event]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        tokens = sum(len(getattr(event, "ids", ())) for event in answer)
+        fake.scripts = [[*script, Finished("stop", tokens, 20.0, 100.0, 0, 1)]]
+        return whole(client), streamed(client, return_progress=True, **options)
+
+    body, stream = answers(answer)
+    other, others = answers([event for event in answer if not isinstance(event, Reasoning)])
+    body["choices"][0]["message"].pop("reasoning_content", None)
+    stream = [chunk for chunk in stream if not any("reasoning_content" in c["delta"] for c in chunk["choices"])]
+    for one in [body, other, *stream, *others]:
+        for key in ("id", "created"):
+            del one[key]
+        (one.get("usage") or {}).pop("completion_tokens_details", None)
+    # In order, as the bytes are.
+    assert json.dumps([body, stream]) == json.dumps([other, others])
 
 
 # --- with OpenAI's client -----------------------------------------------------------------------------------------

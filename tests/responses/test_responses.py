@@ -13,7 +13,7 @@ from glm_api.backend.errors import EngineError, PromptError
 from glm_api.pipeline.conversation import JsonOutput, Message, Tool, ToolCall, ToolChoice
 from glm_api.pipeline.frames import Finished, Text
 from tests.support.client import MakeApp, events, refused
-from tests.support.fake_pipeline import FakePipeline, Script, call, text
+from tests.support.fake_pipeline import FakePipeline, Script, call, reasoning, text
 
 URL = "/v1/responses"
 LOGPROBS = "message.output_text.logprobs"
@@ -30,6 +30,15 @@ def messages(client: FlaskClient, fake: FakePipeline, **parameters: Any) -> tupl
 
 def refusal(client: FlaskClient, **parameters: Any) -> Any:
     return client.post(URL, json={"input": "Hi", **parameters})
+
+
+def thought(*texts: str) -> dict[str, Any]:
+    parts = [{"type": "reasoning_text", "text": text} for text in texts]
+    return {"type": "reasoning", "id": "rs_1", "summary": [], "content": parts, "status": "completed"}
+
+
+def call_2() -> dict[str, Any]:
+    return {**CALL, "call_id": "c2"}
 
 
 class TestInput:
@@ -78,7 +87,10 @@ class TestInput:
             (["Hi"], "input.0"),
             ([{"role": "king", "content": "x"}], "input.0.role"),
             ([{"type": "item_reference", "id": "x"}], "input.0.type"),
-            ([{"type": "reasoning"}], "input.0.type"),
+            ([{"type": "reasoning", "content": []}], "input"),
+            ([{"type": "reasoning", "content": "Hm"}], "input.0.content"),
+            ([{"type": "reasoning", "content": [{"type": "output_text", "text": "x"}]}], "input.0.content.0.type"),
+            ([{"type": "reasoning", "content": [{"type": "reasoning_text", "text": 5}]}], "input.0.content.0.text"),
             ([{"role": "user", "content": [{"type": "input_file"}]}], "input.0.content.0.type"),
             ([{"role": "user", "content": "x"}, RESULT], "input.1.call_id"),
             ([CALL, RESULT, RESULT], "input.2.call_id"),
@@ -100,6 +112,35 @@ class TestInput:
     )
     def test_an_invalid_value_is_refused_with_its_path(self, client: FlaskClient, items: Any, path: str) -> None:
         refused(refusal(client, input=items, tools=[TOOL]), path)
+
+    def test_reasoning_belongs_to_the_message_or_call_that_follows(
+        self, client: FlaskClient, fake: FakePipeline
+    ) -> None:
+        user, said = {"role": "user", "content": "U"}, {"role": "assistant", "content": "A"}
+        items = [user, thought("1"), said, user, thought("2", "3"), thought("4"), CALL, thought("5"), call_2(), RESULT]
+        got = messages(
+            client, fake, input=[*items, {**RESULT, "call_id": "c2"}, thought("6"), said, thought("7"), user]
+        )
+        assert [(m.role, m.reasoning, m.position) for m in got] == [
+            ("user", "", 0),
+            ("assistant", "1", 2),
+            ("user", "", 3),
+            ("assistant", "2345", 6),
+            ("tool", "", 9),
+            ("tool", "", 10),
+            ("assistant", "6", 12),
+            ("user", "", 14),
+        ]
+        assert len(got[3].tool_calls) == 2
+
+    def test_reasoning_may_have_no_text(self, client: FlaskClient, fake: FakePipeline) -> None:
+        hidden = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "S"}]}
+        items = [
+            {**hidden, "encrypted_content": "x"},
+            {**hidden, "content": None},
+            {"role": "assistant", "content": "A"},
+        ]
+        assert messages(client, fake, input=items) == (Message("assistant", "A", position=2),)
 
     def test_input_is_required(self, client: FlaskClient) -> None:
         refused(client.post(URL, json={"model": "x"}), "input", "missing_required_parameter")
@@ -135,7 +176,6 @@ class TestParameters:
             ("prompt", {"id": "x"}),
             ("include", ["file_search_call.results"]),
             ("include", ["message.output_text.logprobs", "x"]),
-            ("reasoning", {"effort": "high"}),
             ("truncation", "auto"),
             ("n", 2),
             ("logprobs", True),
@@ -197,6 +237,10 @@ SCRIPTS: list[Script] = [
     [*call("f", "{}"), *text("Done.")],
     [Text("", [7]), *call("f", "{}"), Text("", [7])],
     [],
+    [*reasoning("Hm", "\u2028"), *text("Hel", "lo")],
+    [*reasoning("Hm"), *call("f", "{}")],
+    [*reasoning("Hm"), *text("Let me see."), *call("f", "{}")],
+    reasoning("Hm"),
 ]
 
 
@@ -219,8 +263,85 @@ def test_the_last_event_of_a_stream_has_the_body(sdk: OpenAI, fake: FakePipeline
     assert added == body.output_text
     arguments = "".join(event.delta for event in seen if event.type == "response.function_call_arguments.delta")
     assert arguments == "".join(item.arguments for item in body.output if item.type == "function_call")
+    thoughts = "".join(event.delta for event in seen if event.type == "response.reasoning_text.delta")
+    assert thoughts == "".join(
+        part.text for item in body.output if item.type == "reasoning" for part in item.content or []
+    )
     assert body.usage is not None
+    assert body.usage == last.response.usage
     assert body.usage.total_tokens == body.usage.input_tokens + body.usage.output_tokens
+
+
+class TestReasoning:
+    def test_it_is_an_item_before_the_message(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("Hm", "."), *text("Hello")]]
+        body = client.post(URL, json={"input": "Hi"}).get_json()
+        first, second = body["output"]
+        assert first.pop("id").startswith("rs_")
+        part = {"type": "reasoning_text", "text": "Hm."}
+        assert first == {"type": "reasoning", "summary": [], "content": [part], "status": "completed"}
+        assert second["content"][0]["text"] == "Hello"
+        assert body["usage"]["output_tokens"] == 3 + 5
+        assert body["usage"]["output_tokens_details"] == {"reasoning_tokens": 3}
+
+    def test_its_events(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("Hm", "."), *text("Hello")]]
+        got = [json.loads(data) for data in events(client.post(URL, json={"input": "Hi", "stream": True}))]
+        assert [event["type"].removeprefix("response.") for event in got] == [
+            "created",
+            "in_progress",
+            "output_item.added",
+            "content_part.added",
+            "reasoning_text.delta",
+            "reasoning_text.delta",
+            "reasoning_text.done",
+            "content_part.done",
+            "output_item.done",
+            "output_item.added",
+            "content_part.added",
+            "output_text.delta",
+            "output_text.done",
+            "content_part.done",
+            "output_item.done",
+            "completed",
+        ]
+        added, begun, delta, _, done, _, closed = got[2:9]
+        assert added["item"]["content"] == []
+        assert begun["part"] == {"type": "reasoning_text", "text": ""}
+        place = {"item_id": added["item"]["id"], "output_index": 0, "content_index": 0}
+        assert delta == {"type": delta["type"], "sequence_number": 4, **place, "delta": "Hm"}
+        assert done == {"type": done["type"], "sequence_number": 6, **place, "text": "Hm."}
+        assert closed["item"]["content"] == [{"type": "reasoning_text", "text": "Hm."}]
+        assert got[-1]["response"]["output"][0] == closed["item"]
+        assert got[-1]["response"]["usage"]["output_tokens_details"] == {"reasoning_tokens": 3}
+        assert got[9]["output_index"] == got[11]["output_index"] == 1
+
+    def test_a_response_that_is_cut_in_it_has_no_message(self, sdk: OpenAI, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("Hm"), Finished("length", 2, 1.0, 1.0, 0, 10)]]
+        body = sdk.responses.create(model="x", input="Hi")
+        last = list(sdk.responses.create(model="x", input="Hi", stream=True))[-1]
+        assert last.type == "response.incomplete"
+        for response in (body, last.response):
+            (item,) = response.output
+            assert item.type == "reasoning"
+            assert item.status == response.status == "incomplete"
+            assert response.output_text == ""
+
+    def test_it_has_no_logprobs(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.scripts = [[*reasoning("Hm"), *text("a")]]
+        asked = {"input": "Hi", "include": [LOGPROBS]}
+        message = client.post(URL, json=asked).get_json()["output"][1]
+        assert [entry["token"] for entry in message["content"][0]["logprobs"]] == ["a"]
+        got = [json.loads(data) for data in events(client.post(URL, json={**asked, "stream": True}))]
+        deltas = [event for event in got if event["type"] == "response.reasoning_text.delta"]
+        assert [event.get("logprobs") for event in deltas] == [None]
+
+    def test_a_model_that_thinks_tells_the_effort(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.thinks()
+        asked = {"input": "Hi", "reasoning": {"effort": "low"}}
+        assert client.post(URL, json=asked).get_json()["reasoning"] == {"effort": "low", "summary": None}
+        got = [json.loads(data) for data in events(client.post(URL, json={**asked, "stream": True}))]
+        assert got[0]["response"]["reasoning"] == got[-1]["response"]["reasoning"] == {"effort": "low", "summary": None}
 
 
 class TestLogprobs:
@@ -271,10 +392,11 @@ class TestLogprobs:
 
 
 def test_output_is_accepted_as_input(sdk: OpenAI, client: FlaskClient, fake: FakePipeline) -> None:
-    fake.scripts = [[*text("Let me see."), *call("f", "{}", id="c1")]]
+    fake.scripts = [[*reasoning("Hm"), *text("Let me see."), *call("f", "{}", id="c1")]]
     first = sdk.responses.create(model="x", input="Hi", tools=[TOOL])  # type: ignore[list-item]
     items = [{"role": "user", "content": "Hi"}, *(item.to_dict() for item in first.output), RESULT]
     got = messages(client, fake, input=items, tools=[TOOL])
+    assert (got[1].reasoning, got[1].content) == ("Hm", "Let me see.")
     assert got[1].tool_calls == (ToolCall("c1", "f", "{}"),)
     assert got[2].tool_call_id == "c1"
 
