@@ -16,6 +16,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from config import DEMO_MODEL
 from tests.support.processes import PATIENCE, Running, ending, free_port, launch, until
 
 
@@ -28,6 +29,7 @@ class Server(Running):
     url: str
     log: Path
     api_key: str = "none"
+    engine: str = "chatglm-cpp"
     socket: str | None = None
     http: httpx.Client = field(init=False)
 
@@ -69,10 +71,12 @@ class Server(Running):
 Serve = Callable[..., Server]
 
 
-def start(folder: Path, *, ready: bool = True, stderr: int | None = None, **settings: str) -> Server:
+def start(
+    folder: Path, *, ready: bool = True, stderr: int | None = None, engine: str = "chatglm-cpp", **settings: str
+) -> Server:
     """Start the server with these GLM_ settings (``cache_slots="1"``); ``ready``: wait until it has its model.
 
-    Its log goes to a file, or to ``stderr``.
+    Its log goes to a file, or to ``stderr``. ``engine`` is that which the settings choose.
     """
     port = free_port()
     log = folder / f"server-{port}.log"
@@ -82,7 +86,7 @@ def start(folder: Path, *, ready: bool = True, stderr: int | None = None, **sett
     process = launch("gunicorn", "-c", "gunicorn.conf.py", "wsgi:app", log=log, env=environment, stderr=stderr)
     bind = environment["GLM_BIND"]
     socket = bind.removeprefix("unix:") if bind.startswith("unix:") else None
-    server = Server(process, f"http://127.0.0.1:{port}", log, socket=socket)
+    server = Server(process, f"http://127.0.0.1:{port}", log, engine=engine, socket=socket)
     if socket:
         # httpx forgets to close what it could not connect.
         until(lambda: process.poll() is not None or "Listening at" in log.read_text())
@@ -98,11 +102,25 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         yield serve
 
 
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server with the demo model, for tests that leave it as they found it."""
+ENGINES = ("chatglm-cpp", "llama-cpp")
+
+
+def demo_on(engine: str, folder: Path) -> dict[str, str]:
+    """The settings for the demo model on this engine; ``folder`` takes what it is repacked to."""
+    if engine == "chatglm-cpp":
+        return {}
+    model = folder / DEMO_MODEL.name
+    if not model.exists():
+        model.symlink_to(DEMO_MODEL)
+    return {"model": str(model), "backend": engine}
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for each engine with the demo model, for tests that leave it as they found it."""
+    folder = tmp_path_factory.mktemp("demo")
     with ending(start) as start_and_note:
-        yield start_and_note(tmp_path_factory.mktemp("demo"))
+        yield start_and_note(folder, engine=request.param, **demo_on(request.param, folder))
 
 
 def chat(text: str, **more: object) -> dict[str, Any]:

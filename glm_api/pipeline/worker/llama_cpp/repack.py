@@ -328,10 +328,11 @@ def _tokenizer(model: ModelFile) -> Iterator[bytes]:
         yield _array("tokenizer.ggml.merges", _STRING, map(_string, _merges(tokens)))
     else:
         pieces = read_pieces(data)
-        texts = [piece.text.encode() for piece in pieces]
-        # llama.cpp takes the text of a user-defined piece as the file spells it, with "▁" for a space. Its grammars
-        # would not know the space then.
-        kinds = [NORMAL if piece.kind == USER_DEFINED else piece.kind for piece in pieces]
+        # llama.cpp takes the text of a user-defined piece as the file spells it, and "▁" in it for no space.
+        texts = [
+            (piece.text.replace("▁", " ") if piece.kind == USER_DEFINED else piece.text).encode() for piece in pieces
+        ]
+        kinds = [piece.kind for piece in pieces]
         specials = tuple(GGUF_NAMES.get(name, name) for name in specials)
         scores = [piece.score for piece in pieces]
         # What follows the pieces is merged last, if a text has it at all.
