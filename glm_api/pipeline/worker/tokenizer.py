@@ -139,6 +139,14 @@ class LimitedTokenizer(ABC):
         pieces = self._pieces
         return b"".join([pieces.get(id, b"") for id in ids])
 
+    @cached_property
+    def ids_by_bytes(self) -> dict[bytes, int]:
+        """The ids by the bytes that they stand for, without those that stand for none.
+
+        Of several ids for the same bytes it has the last one, which is that of the piece rather than of the byte.
+        """
+        return {piece: id for id, piece in self._pieces.items() if piece}
+
     def show(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids`` for people: special tokens by name, and no space in front."""
         names = {id: name.encode() for name, id in self._vocabulary.specials.items()}

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from glm_api.pipeline.worker.memory import RESERVE_BYTES, available_bytes, longest_batch, plan_slots
-from glm_api.pipeline.worker.model_file import ModelFile, ModelFileError, inspect
+from glm_api.pipeline.worker.model_file import ModelFile
+from glm_api.pipeline.worker.service import LoadError, inspect
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_one_slot_may_use_the_memory_that_is_reserved(model: ModelFile) -> None:
 
 
 def test_a_context_that_does_not_fit_is_refused(model: ModelFile) -> None:
-    with pytest.raises(ModelFileError, match="GLM_MAX_LENGTH"):
+    with pytest.raises(LoadError, match="GLM_MAX_LENGTH"):
         plan_slots(model, 1000, 1, model.slot_bytes(1000) - 1)
 
 

@@ -17,6 +17,7 @@ from glm_api.pipeline.worker.bounded_reader import BoundedReader
 from glm_api.pipeline.worker.coalescing import EventWriter
 from glm_api.pipeline.worker.llama_cpp.client import LlamaClient, LlamaError, Stopped, Stream
 from glm_api.pipeline.worker.llama_cpp.grammar import for_llama_cpp
+from glm_api.pipeline.worker.llama_cpp.lost_ids import LostIds
 from glm_api.pipeline.worker.llama_cpp.requests import completion_body
 from glm_api.pipeline.worker.llama_cpp.slots import Slot, SlotPool
 from glm_api.pipeline.worker.logprobs import LogprobQueue, named
@@ -47,11 +48,18 @@ class _PromptProgress(msgspec.Struct):
     time_ms: float
 
 
+class _Timings(msgspec.Struct):
+    cache_n: int = 0
+
+
 class _Chunk(msgspec.Struct):
-    """An event of ``/completion``. The last one has ``stop``."""
+    """An event of ``/completion``, or all of its answer. The last event has ``stop``."""
 
     tokens: list[int] = []
+    content: str = ""
+    tokens_predicted: int = 0
     stop: bool = False
+    timings: _Timings | None = None
     prompt_progress: _PromptProgress | None = None
     completion_probabilities: list[_Logprob] = []
     error: dict[str, object] | None = None
@@ -74,6 +82,7 @@ class Model:
     pool: SlotPool
     context: int
     threads: int
+    lost_ids: LostIds
 
 
 @dataclass(slots=True)
@@ -224,6 +233,7 @@ class Answer:
         self._stream = stream = model.client.stream(body)
         if self._cancelled:
             raise Stopped
+        predicted = 0
         try:
             for data in stream.events("/completion"):
                 chunk = _decode_chunk(data)
@@ -232,14 +242,31 @@ class Answer:
                 elif chunk.error is not None:
                     raise LlamaError(500, str(chunk.error.get("type", "")), str(chunk.error.get("message", "")))
                 elif chunk.stop:
+                    if not task.started:
+                        self._start(task, 0 if chunk.timings is None else chunk.timings.cache_n)
+                    yield from itertools.zip_longest(chunk.tokens, chunk.completion_probabilities)
                     return
                 else:
+                    lost = chunk.tokens_predicted - predicted - len(chunk.tokens)
+                    predicted = chunk.tokens_predicted
+                    if lost > 0:
+                        yield from ((token, None) for token in self._find_lost(chunk, lost))
                     yield from itertools.zip_longest(chunk.tokens, chunk.completion_probabilities)
         finally:
             stream.close()
         if self._cancelled:
             raise Stopped
         raise LlamaError(500, "", "the answer ended without its end")
+
+    def _find_lost(self, chunk: _Chunk, count: int) -> list[int]:
+        """Return the ids in front of those of ``chunk``, whose text it has. Raises `LlamaError`."""
+        model = self._model
+        text = chunk.content.encode()
+        text = text[: len(text) - len(model.tokenizer.decode(chunk.tokens))]
+        found = model.lost_ids.find(text, count)
+        if not found:
+            raise LlamaError(500, "", "some ids of the answer are missing")
+        return found
 
     def _take(self, task: _Task, token: int, logprob: _Logprob | None) -> bool:
         """Take the next id of the answer; return whether the answer is over. Raises `GrammarDropped`."""

@@ -61,7 +61,7 @@ class Stream:
                     self._connection.sock.shutdown(socket.SHUT_RDWR)
 
     def events(self, endpoint: str) -> Iterator[bytes]:
-        """Send the request and yield the JSON of each event. Raises `LlamaError` and `Stopped`."""
+        """Send the request and yield the JSON of each event, or of the whole answer. Raises `LlamaError`, `Stopped`."""
         connection = self._connection
         try:
             with self._lock:
@@ -74,7 +74,10 @@ class Stream:
             response = connection.getresponse()
             if response.status != 200:
                 raise _error(response.status, response.read())
-            yield from _split(response)
+            if response.getheader("Content-Type", "").startswith("text/event-stream"):
+                yield from _split(response)
+            else:
+                yield response.read()
         except (OSError, ValueError, http.client.HTTPException):
             # ValueError: the file object of a connection that was closed meanwhile.
             if self._closed:

@@ -14,7 +14,7 @@ _LARGEST_SEED = 2**31 - 1
 _SAMPLERS = ("penalties", "temperature", "min_p", "top_k", "top_p")
 _GREEDY_SAMPLERS = ("penalties", "top_k")
 # The last event repeats the prompt and all parameters unless only these fields are asked for.
-_FIELDS = ("stop", "stop_type", "id_slot", "timings")
+_FIELDS = ("tokens", "tokens_predicted", "completion_probabilities", "stop", "timings")
 
 
 def completion_body(
@@ -29,7 +29,7 @@ def completion_body(
     grammar: str | None,
     forbidden: Collection[int] = (),
 ) -> dict[str, Any]:
-    """Return the request for at most ``limit`` ids behind ``prompt``, streamed, one event an id.
+    """Return the request for at most ``limit`` ids behind ``prompt``, one event an id, or one for all (logprobs).
 
     ``index`` tells answers of one request apart. ``forbidden`` ids never come; ids are below ``size``. ``context`` is
     the length of a slot's context.
@@ -37,7 +37,8 @@ def completion_body(
     body: dict[str, Any] = {
         "prompt": prompt,
         "n_predict": limit,
-        "stream": True,
+        # A stream lacks the log-probabilities of the ids in the middle of a character, see `LostIds`.
+        "stream": sampling.top_logprobs is None,
         "return_tokens": True,
         "return_progress": True,
         "cache_prompt": True,

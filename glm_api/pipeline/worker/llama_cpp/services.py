@@ -16,6 +16,7 @@ from glm_api.pipeline.worker.gguf_file import GgufFile, inspect_gguf
 from glm_api.pipeline.worker.llama_cpp.answering import Answer, Model
 from glm_api.pipeline.worker.llama_cpp.chat import ChatAnswer
 from glm_api.pipeline.worker.llama_cpp.engine import Engine, RunningAnswer
+from glm_api.pipeline.worker.llama_cpp.lost_ids import LostIds
 from glm_api.pipeline.worker.llama_cpp.server import LlamaServer, ServerSettings, has_gpu
 from glm_api.pipeline.worker.llama_cpp.slots import SlotPool
 from glm_api.pipeline.worker.llama_cpp.template import TemplateFormat
@@ -50,6 +51,7 @@ def pipeline_service(connection: Connection[ToPipeline], request: LoadModel) -> 
         pool,
         loaded.info.context_length,
         request.threads,
+        LostIds(loaded.tokenizer.ids_by_bytes),
     )
 
     def answer(request: Generate, writer: EventWriter) -> RunningAnswer:
