@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from glm_api.pipeline.worker.memory import RESERVE_BYTES, available_bytes, longest_batch, plan_slots
-from glm_api.pipeline.worker.model_file import ModelFile
-from glm_api.pipeline.worker.service import LoadError, inspect
+from glm_api.pipeline.worker.model_file import ModelFile, inspect
+from glm_api.pipeline.worker.service import LoadError
 
 
 @pytest.fixture
