@@ -43,7 +43,8 @@ class LimitedTokenizer(ABC):
         self.size = size
         self._vocabulary = vocabulary
         self._pieces = dict(enumerate(vocabulary.pieces))
-        self._special_ids = frozenset(vocabulary.specials.values())
+        # A user-defined token of a GGUF file has a name and is text all the same.
+        self._special_ids = frozenset(id for id in vocabulary.specials.values() if not vocabulary.pieces[id])
         self._lengths = lengths(vocabulary)
         self._most: int | None = None
         self._encoded = 0
