@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from glm_api.pipeline.worker.gguf_file import GgufFile
+from glm_api.pipeline.worker.llama_cpp.merges import Merges
 from glm_api.pipeline.worker.llama_cpp.server import LlamaServer
 from glm_api.pipeline.worker.tokenizer import LimitedTokenizer
 from glm_api.pipeline.worker.vocabulary import read_gguf_vocabulary
@@ -19,6 +20,7 @@ class LlamaTokenizer(LimitedTokenizer):
 
     def __init__(self, file: GgufFile, server: LlamaServer) -> None:
         super().__init__(read_gguf_vocabulary(file), file.vocabulary_size, file.end_ids)
+        self._file = file
         # llama.cpp's server runs for as long as it is referred to.
         self._server = server
         self._client = server.client
@@ -55,4 +57,10 @@ class LlamaTokenizer(LimitedTokenizer):
             return []
         body = {"content": self._opening + text, "add_special": False, "parse_special": False}
         ids: list[int] = self._client.post("/tokenize", body)["tokens"]
+        if self._file.tokenizer_model == "llama" and not self._special_ids.isdisjoint(ids):
+            return self._merges.encode(f" {text}" if self._vocabulary.begins_with_space else text)
         return ids
+
+    @cached_property
+    def _merges(self) -> Merges:
+        return Merges(self._file)
