@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.gguf.file import Scalar, ones, zeros
+from tests.support.gguf.file import ones, zeros
 from tests.support.gguf.script import Weights
+from tests.support.model_files.gguf import Value
 
 HEADS, KEY_HEADS, EXPERTS = 4, 2, 2
 
@@ -17,7 +18,7 @@ HEADS, KEY_HEADS, EXPERTS = 4, 2, 2
 # one's beats the one's before it. The numbers are before the norms and the attention's scale, which leave more of them.
 _WEAKEST, _STRONGER = 4.0, 2.0
 
-Values = dict[str, Scalar | list[int]]
+Values = dict[str, Value]
 Tensors = dict[str, NDArray[np.float32]]
 
 

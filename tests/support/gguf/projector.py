@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.gguf.file import Metadata, ones, write_gguf, zeros
+from tests.support.gguf.file import Metadata, floats, ones, write_gguf, zeros
 
 PATCH, IMAGE, WIDTH, HEADS, LAYERS, FEED_FORWARD = 14, 112, 32, 2, 1, 32
 MERGED = 2
@@ -57,7 +57,7 @@ def write_projector(path: Path, *, hidden: int = 64) -> Path:
         "clip.vision.projection_dim": hidden,
         "clip.vision.attention.head_count": HEADS,
         "clip.vision.attention.layer_norm_epsilon": 1e-5,
-        "clip.vision.image_mean": [0.5, 0.5, 0.5],
-        "clip.vision.image_std": [0.5, 0.5, 0.5],
+        "clip.vision.image_mean": floats(0.5, 0.5, 0.5),
+        "clip.vision.image_std": floats(0.5, 0.5, 0.5),
     }
     return write_gguf(path, metadata, tensors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tests.support.gguf.file import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Metadata
+from tests.support.gguf.file import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Metadata, floats
 
 CONTROL_TOKENS = [
     *("<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"),
@@ -103,7 +103,7 @@ def sentence_pieces(add_space_prefix: bool, triggers: Iterable[str], pieces: Ite
     metadata: Metadata = {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.scores": [-1.0] * len(tokens),
+        "tokenizer.ggml.scores": floats(*[-1.0] * len(tokens)),
         "tokenizer.ggml.token_type": kinds,
         "tokenizer.ggml.bos_token_id": ids["<s>"],
         "tokenizer.ggml.eos_token_id": ids["</s>"],

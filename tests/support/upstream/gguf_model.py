@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.gguf.file import BYTE, CONTROL, NORMAL, UNKNOWN, Metadata, ones, write_gguf
+from tests.support.gguf.file import BYTE, CONTROL, NORMAL, UNKNOWN, Metadata, floats, ones, write_gguf
 
 NAME = "tiny-llama"
 WORDS = [
@@ -43,7 +43,7 @@ def write_model(path: Path) -> Path:
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": pieces,
-        "tokenizer.ggml.scores": [0.0] * len(pieces),
+        "tokenizer.ggml.scores": floats(*[0.0] * len(pieces)),
         "tokenizer.ggml.token_type": kinds,
         "tokenizer.ggml.unknown_token_id": 0,
         "tokenizer.ggml.bos_token_id": 1,
