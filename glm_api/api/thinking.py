@@ -140,8 +140,12 @@ class ThinkingParameters:
             Demand(f"chat_template_kwargs.{name}", kwargs[name]) for name in SWITCHES if type(kwargs.get(name)) is bool
         ]
         if not model.thinks:
-            self._check_without_template()
-            return to_template(model, demands, None, {})
+            options = to_template(model, demands, None, {})
+            if not model.templated:
+                self._check_without_template()
+                return options
+            others = {name: value for name, value in kwargs.items() if name not in SWITCHES}
+            return TemplateOptions(json.dumps(others, ensure_ascii=False))
         said = [
             ("clear_thinking", "thinking.clear_thinking", self.thinking.clear_thinking),
             ("reasoning_effort", "reasoning_effort", self.reasoning_effort),

@@ -14,6 +14,7 @@ class ModelInfo:
     that accepts none. Up to ``slots`` cache slots, of ``slot_bytes`` each, are opened as they are needed.
     ``parallel`` requests run at a time. ``characters_per_token`` is the most characters that a token stands for; 0
     where some characters take no token. ``thinks``: the model thinks before it answers, unless it is told not to.
+    ``templated``: the template of the model's file writes its prompts.
     """
 
     family: str
@@ -28,6 +29,7 @@ class ModelInfo:
     model_bytes: int
     parallel: int = 1
     thinks: bool = False
+    templated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from flask.testing import FlaskClient
 
 from glm_api.pipeline.conversation import TemplateOptions
 from tests.support.client import CHAT, HELLO, MakeApp, error, refused
-from tests.support.fake_pipeline import FakePipeline
+from tests.support.fake_pipeline import MODEL, FakePipeline
 
 RESPONSES = "/v1/responses"
 THINK: dict[str, Any] = {"enable_thinking": True}
@@ -193,6 +194,13 @@ class TestAModelThatDoesNotThink:
             assert fake.conversations[-1].template == TemplateOptions()
         response = client.post(RESPONSES, json={"input": "Hi", "reasoning": {"effort": "low"}})
         refused(response, "reasoning.effort", UNSUPPORTED)
+
+
+def test_a_template_gets_its_variables_though_the_model_does_not_think(client: FlaskClient, fake: FakePipeline) -> None:
+    fake.info = replace(MODEL, templated=True)
+    given = {**DO_NOT_THINK, "custom": [1]}
+    assert template(client, fake, chat_template_kwargs=given) == ({"custom": [1]}, None)
+    refused(ask(client, chat_template_kwargs=THINK), "chat_template_kwargs.enable_thinking", UNSUPPORTED)
 
 
 def nested(levels: int) -> dict[str, Any]:

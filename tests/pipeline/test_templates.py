@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,9 +60,9 @@ def open_kind(make_pipeline: MakePipeline, tmp_path: Path) -> Open:
     return make
 
 
-def chat(pipeline: Pipeline, conversation: Conversation, limit: int = 60, **sampling: float) -> list[Event]:
+def chat(pipeline: Pipeline, conversation: Conversation, limit: int = 60, **sampling: Any) -> list[Event]:
     prompt = pipeline.encode_chat(conversation)
-    chosen = Sampling(**{"temperature": 0.0, **sampling})  # type: ignore[arg-type]
+    chosen = Sampling(**{"temperature": 0.0, **sampling})
     return collect(pipeline.generate(Job([prompt.ids], limit, chosen, output=prompt.output)))
 
 
@@ -171,8 +172,8 @@ def test_structured_answers_are_held_to_their_grammar(open_kind: Open, kind: Kin
         # A sampled thought may be as long as it likes.
         return text_of(events) if finished(events).reason == "stop" else ""
 
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}, "s": {"type": "string", "maxLength": 9}}}
-    schema |= {"required": ["n", "s"], "additionalProperties": False}
+    schema: dict[str, Any] = {"type": "object", "required": ["n", "s"], "additionalProperties": False}
+    schema["properties"] = {"n": {"type": "integer"}, "s": {"type": "string", "maxLength": 9}}
     found = text(JsonOutput(json.dumps(schema), "p"))
     assert not found or set(json.loads(found)) == {"n", "s"}
     assert text(ChoiceOutput(("yes", "no"), "p")) in ("yes", "no", "")
@@ -198,7 +199,7 @@ def test_a_conversation_that_fills_the_context_is_refused_before(open_kind: Open
 @pytest.mark.parametrize(
     ("sampling", "param"), [({"min_tokens": 3}, "min_tokens"), ({"stop_token_ids": (5,)}, "stop_token_ids")]
 )
-def test_what_llama_cpp_does_not_do_is_refused_by_name(open_kind: Open, sampling: dict[str, float], param: str) -> None:
+def test_what_llama_cpp_does_not_do_is_refused_by_name(open_kind: Open, sampling: dict[str, Any], param: str) -> None:
     pipeline = open_kind(models.GLM_4_5)
     with pytest.raises(PromptError) as refused:
         chat(pipeline, Conversation(QUESTION), **sampling)

@@ -120,7 +120,8 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """One server for each engine with the demo model, for tests that leave it as they found it."""
     folder = tmp_path_factory.mktemp("demo")
     with ending(start) as start_and_note:
-        yield start_and_note(folder, engine=request.param, **demo_on(request.param, folder))
+        settings: dict[str, Any] = demo_on(request.param, folder)
+        yield start_and_note(folder, engine=request.param, **settings)
 
 
 def chat(text: str, **more: object) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-
 _NO_CHARACTER = "\ufffd".encode()
 # In no text.
 _NO_BYTE = b"\xff"

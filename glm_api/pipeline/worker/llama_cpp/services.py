@@ -110,6 +110,7 @@ def _load(request: LoadModel, *, computes: bool) -> _LoadedModel:
         supports_tools=format.supports_tools,
         supports_images=isinstance(format, TemplateFormat) and format.supports_images,
         thinks=isinstance(format, TemplateFormat) and format.thinks,
+        templated=isinstance(format, TemplateFormat),
         image_tokens=0,
         slots=slots,
         slot_bytes=slot_bytes,

@@ -153,8 +153,10 @@ class TemplateFormat:
         body: dict[str, Any] = {"messages": messages}
         choice, structured = conversation.tool_choice, conversation.structured
         variables = json.loads(conversation.template.kwargs)
-        if conversation.template.reasoning_effort is not None:
-            variables.setdefault("reasoning_effort", conversation.template.reasoning_effort)
+        effort = conversation.template.reasoning_effort
+        # Of the others templates know nothing; `enable_thinking` says them.
+        if effort not in (None, "none", "minimal"):
+            variables.setdefault("reasoning_effort", effort)
         if conversation.tools and choice.mode != "none":
             body["tools"] = self._declared(conversation.tools)
             body["tool_choice"] = choice.mode
