@@ -522,7 +522,7 @@ def _with_gguf(settings: Settings, sources: Mapping[str, str], repack: Repack) -
         command = command_to_install("requirements-llama.txt")
         raise SettingsError([f"{name} needs llama.cpp, and the package that brings it is missing: {command}."])
     try:
-        return dataclasses.replace(settings, gguf=settings.model if gguf else repack(settings.model))
+        return dataclasses.replace(settings, gguf=repack(settings.model))
     except RepackError as error:
         raise SettingsError([f"{name} {error}."]) from None
 

@@ -1,4 +1,4 @@
-"""Repack a chatglm-cpp file for llama.cpp before the server starts.
+"""Repack a model file for llama.cpp before the server starts, if llama.cpp cannot read it, or not well.
 
 gunicorn's master does it once, and its workers find the result here after the fork.
 """
@@ -19,15 +19,22 @@ class RepackError(Exception):
     """A file cannot be repacked. The message is one line, which follows the name of the variable."""
 
 
-# `repacked` or `repack`: returns the path of the GGUF file that a GGML file has become.
+# `repacked` or `repack`: returns the path of the GGUF file that a model is served from.
 Repack = Callable[[Path], Path]
 
 _paths: dict[Path, Path] = {}
 
 
 def repacked(model: Path) -> Path:
-    """Return the GGUF file of ``model``, which this process or its parent has made. Raises `RepackError`."""
+    """Return the GGUF file of ``model``, which this process or its parent has made. Raises `RepackError`.
+
+    A GGUF file that has not been looked at is served as it is.
+    """
     path = _paths.get(model)
+    if path is None:
+        with model.open("rb") as file:
+            if file.read(4) == b"GGUF":
+                return model
     if path is None or not path.exists():
         raise RepackError(
             f"names {model.name}, which is repacked when gunicorn starts with gunicorn.conf.py, or gets HUP"
@@ -36,7 +43,7 @@ def repacked(model: Path) -> Path:
 
 
 def repack(model: Path) -> Path:
-    """Return the GGUF file of ``model``; make it first if there is none, with a progress bar on a terminal.
+    """Return the GGUF file of ``model``; make it first if it is needed, with a progress bar on a terminal.
 
     Raises `RepackError`, also if a signal ends this process meanwhile. Call it in the main thread.
     """

@@ -182,6 +182,11 @@ class GgufFile:
     """The name of the format that this server has for the model, or None: then the file's template writes prompts."""
 
     @property
+    def strips_spaces(self) -> bool:
+        """Whether llama.cpp strips the space in front of the pieces that it shows to its grammars, which then fail."""
+        return self.tokenizer_model == "llama" and self.add_space_prefix
+
+    @property
     def is_projector(self) -> bool:
         """Whether the file is the part of a model that sees or hears, which llama.cpp loads beside the model."""
         return self.architecture == PROJECTOR_ARCHITECTURE
@@ -374,6 +379,25 @@ def _read_part(path: Path) -> _Part:
                 raise _Damaged(f"it has the key {_quoted(key)} twice" if key else "it has a key without a name")
             metadata[key] = reader.value()
         return _Part(metadata, _read_tensors(path, reader, tensor_count, metadata), reader.size)
+
+
+def read_entries(path: Path) -> dict[str, bytes]:
+    """Return the metadata of a file that `inspect_gguf` accepts: for each key the bytes of the key and its value.
+
+    Raises `GgufError`.
+    """
+    with _naming(path), path.open("rb") as file:
+        reader = _Reader(file)
+        _read_magic(path, reader)
+        reader.number("Q")
+        entries: dict[str, bytes] = {}
+        for _ in range(reader.number("Q")):
+            begin = reader.position
+            key = reader.name(_LONGEST_KEY)
+            reader.value()
+            end, reader.position = reader.position, begin
+            entries[key] = reader.take(end - begin)
+        return entries
 
 
 def _read_magic(path: Path, reader: _Reader) -> None:

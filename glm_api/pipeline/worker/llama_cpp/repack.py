@@ -23,6 +23,7 @@ import signal
 import struct
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from glm_api.pipeline.worker.gguf_file import (
     GgufError,
     GgufFile,
     inspect_gguf,
+    read_entries,
 )
 from glm_api.pipeline.worker.model_file import (
     CHATGLM,
@@ -133,31 +135,51 @@ def main() -> None:
 
 
 def find_or_repack(path: Path) -> Path:
-    """Return the path of the model as GGUF; write it first if it is not found. Raises `RepackError`."""
+    """Return the path of the model as a GGUF file that llama.cpp serves well; write it first if it is not found.
+
+    That is the file itself if it is one, unless llama.cpp would drop the grammars of our formats with it. Whoever opens
+    a damaged one says what is wrong. Raises `RepackError`.
+    """
     path = path.absolute()
     try:
-        model = inspect(path)
+        with path.open("rb", buffering=0) as file:
+            if file.read(4) != b"GGUF":
+                return _find_or_write(_GgmlSource(_inspect(path), file))
+            try:
+                gguf = inspect_gguf(path)
+            except GgufError:
+                return path
+            # A split file is of no family that we have a format for.
+            if gguf.family is None or not gguf.strips_spaces or len(gguf.parts) > 1:
+                return path
+            return _find_or_write(_GgufSource(gguf, file))
+    except OSError as error:
+        raise RepackError(f"it cannot be read ({error.strerror})") from None
     except ModelFileError as error:
         raise RepackError(str(error).removesuffix(".")) from None
+
+
+def _inspect(path: Path) -> ModelFile:
+    """Return what the header of a GGML file says. Raises `RepackError` for one that cannot be repacked."""
+    model = inspect(path)
     if model.model_type in _CANNOT:
         raise RepackError(_CANNOT[model.model_type])
     if model.virtual_tokens:
         raise RepackError("it has virtual tokens (P-Tuning), which llama.cpp cannot use: merge them, or serve the base")
-    folders = [path.parent, *_cache_folders()]
-    try:
-        file = path.open("rb", buffering=0)
-    except OSError as error:
-        raise RepackError(f"it cannot be read ({error.strerror})") from None
-    with file:
-        source = _Source(model, file)
-        found = _find(source, folders)
-        if found is not None:
-            return found
-        for folder in folders:
-            try:
-                return _repack(source, folder)
-            except _NotWritable:
-                continue
+    return model
+
+
+def _find_or_write(source: _Source) -> Path:
+    """Return the path of what ``source`` is repacked to. Raises `RepackError`."""
+    folders = [source.path.parent, *_cache_folders()]
+    found = _find(source, folders)
+    if found is not None:
+        return found
+    for folder in folders:
+        try:
+            return _repack(source, folder)
+        except _NotWritable:
+            continue
     places = " or ".join(map(str, folders))
     raise RepackError(f"its repacked copy cannot be written to {places}: make one of them writable")
 
@@ -184,36 +206,19 @@ class _Tensor:
     bytes: int
 
 
-class _Source:
-    """A model file that is open, and what is to be written of it."""
+class _Source(ABC):
+    """A model file that is open, and what is to be written of it. ``prefix_bytes`` precede the table of tensors."""
 
-    def __init__(self, model: ModelFile, file: BinaryIO) -> None:
-        self.model = model
+    def __init__(self, path: Path, file_bytes: int, prefix_bytes: int, file: BinaryIO) -> None:
+        self.path = path
+        self._file_bytes = file_bytes
+        self._prefix_bytes = prefix_bytes
         self._file = file
-        try:
-            self.tensors = list(self._read_table())
-        except (KeyError, OverflowError, ValueError, struct.error):
-            raise RepackError("it changed while it was read: start again when it is complete") from None
+        self.tensors: list[_Tensor] = []
 
-    def _read_table(self) -> Iterator[_Tensor]:
-        """Yield the tensors in the order of the file, whose table `inspect` has checked."""
-        position = self.model.tokenizer_offset + self.model.tokenizer_bytes
-        while position < self.model.file_bytes:
-            (length,) = struct.unpack("<i", self.read(position, 4))
-            if not 0 < length < _CHUNK_BYTES:
-                raise ValueError
-            name = self.read(position + 4, length).decode()
-            position += 4 + length
-            (dimensions,) = struct.unpack("<i", self.read(position, 4))
-            *shape, type = struct.unpack(f"<{dimensions + 1}i", self.read(position + 4, 4 * dimensions + 4))
-            position = (position + 8 + 4 * dimensions + 15) & ~15
-            values, block = BLOCKS[type]
-            size = math.prod(shape) // values * block
-            # Some vectors are written as matrices of one row.
-            while len(shape) > 1 and shape[0] == 1:
-                del shape[0]
-            yield _Tensor(_gguf_name(name), tuple(reversed(shape)), type, position, size)
-            position += size
+    @abstractmethod
+    def entries(self) -> list[bytes]:
+        """Return the metadata to write. Raises OSError, and ValueError when the tokenizer cannot be repacked."""
 
     def read(self, offset: int, count: int) -> bytes:
         """Return ``count`` bytes. Raises `RepackError`, also when the file ends before: it did not in `inspect`."""
@@ -233,8 +238,8 @@ class _Source:
         read all of it would take minutes at each start where the disk is slow. Two models of one shape differ in all
         tensors that training has touched, and everywhere in them, so the samples differ too.
         """
-        digest = hashlib.sha256(f"{_LAYOUT} {self.model.file_bytes}\n".encode())
-        digest.update(self.read(0, self.model.tokenizer_offset + self.model.tokenizer_bytes))
+        digest = hashlib.sha256(f"{_LAYOUT} {self._file_bytes}\n".encode())
+        digest.update(self.read(0, self._prefix_bytes))
         for tensor in self.tensors:
             digest.update(f"{tensor.name} {tensor.shape} {tensor.type}\n".encode())
             for offset, count in _samples(tensor.bytes):
@@ -245,12 +250,11 @@ class _Source:
     def header(self) -> bytes:
         """All that precedes the weights. Raises `RepackError`."""
         try:
-            tokenizer = list(_tokenizer(self.model))
+            entries = [*self.entries(), _entry(SOURCE_KEY, self.digest)]
         except OSError as error:
             raise RepackError(f"it cannot be read ({error.strerror})") from None
         except ValueError as error:
             raise RepackError(f"its tokenizer cannot be repacked: {error}") from None
-        entries = [*_parameters(self.model), *tokenizer, _entry(SOURCE_KEY, self.digest)]
         data = [b"GGUF", struct.pack("<IQQ", 3, len(self.tensors), len(entries)), *entries]
         offset = 0
         for tensor in self.tensors:
@@ -273,6 +277,59 @@ class _Source:
             for begin in range(0, tensor.bytes, _CHUNK_BYTES):
                 yield self.read(tensor.offset + begin, min(_CHUNK_BYTES, tensor.bytes - begin))
             yield bytes(-tensor.bytes % ALIGNMENT)
+
+
+class _GgmlSource(_Source):
+    """A file of chatglm.cpp."""
+
+    def __init__(self, model: ModelFile, file: BinaryIO) -> None:
+        super().__init__(model.path, model.file_bytes, model.tokenizer_offset + model.tokenizer_bytes, file)
+        self._model = model
+        try:
+            self.tensors = list(self._read_table())
+        except (KeyError, OverflowError, ValueError, struct.error):
+            raise RepackError("it changed while it was read: start again when it is complete") from None
+
+    def entries(self) -> list[bytes]:
+        return [*_parameters(self._model), *_tokenizer(self._model)]
+
+    def _read_table(self) -> Iterator[_Tensor]:
+        """Yield the tensors in the order of the file, whose table `inspect` has checked."""
+        position = self._prefix_bytes
+        while position < self._file_bytes:
+            (length,) = struct.unpack("<i", self.read(position, 4))
+            if not 0 < length < _CHUNK_BYTES:
+                raise ValueError
+            name = self.read(position + 4, length).decode()
+            position += 4 + length
+            (dimensions,) = struct.unpack("<i", self.read(position, 4))
+            *shape, type = struct.unpack(f"<{dimensions + 1}i", self.read(position + 4, 4 * dimensions + 4))
+            position = (position + 8 + 4 * dimensions + 15) & ~15
+            values, block = BLOCKS[type]
+            size = math.prod(shape) // values * block
+            # Some vectors are written as matrices of one row.
+            while len(shape) > 1 and shape[0] == 1:
+                del shape[0]
+            yield _Tensor(_gguf_name(name), tuple(reversed(shape)), type, position, size)
+            position += size
+
+
+class _GgufSource(_Source):
+    """A GGUF file of which only the tokenizer's flag for spaces is wrong."""
+
+    def __init__(self, gguf: GgufFile, file: BinaryIO) -> None:
+        first = min((tensor.offset for tensor in gguf.tensors.values()), default=0)
+        super().__init__(gguf.path, gguf.file_bytes, first, file)
+        self.tensors = [
+            _Tensor(name, tensor.shape, tensor.type, tensor.offset, tensor.bytes)
+            for name, tensor in gguf.tensors.items()
+        ]
+
+    def entries(self) -> list[bytes]:
+        # What is written is aligned as usual.
+        replaced = ("general.alignment", "tokenizer.ggml.add_space_prefix", SPACE_PREFIX_KEY, SOURCE_KEY)
+        kept = [entry for key, entry in read_entries(self.path).items() if key not in replaced]
+        return [*kept, _entry("tokenizer.ggml.add_space_prefix", False), _entry(SPACE_PREFIX_KEY, True)]
 
 
 def _gguf_name(name: str) -> str:
@@ -452,7 +509,7 @@ def _repack(source: _Source, folder: Path) -> Path:
     Raises `_NotWritable` and `RepackError`.
     """
     partial = folder / f"{source.digest}{_INCOMPLETE}"
-    stem = os.fsdecode(os.fsencode(source.model.path.stem)[:_LONGEST_STEM])
+    stem = os.fsdecode(os.fsencode(source.path.stem)[:_LONGEST_STEM])
     path = folder / f"{stem}-{source.digest}.gguf"
     with _telling_of_writing(folder), _locked(partial) as file:
         try:
@@ -535,7 +592,7 @@ def _write(source: _Source, file: BinaryIO, folder: Path) -> None:
     free = disk.f_bavail * disk.f_frsize
     if size > free:
         raise RepackError(f"its repacked copy needs {size:,} bytes in {folder}, where {free:,} are free: make room")
-    with _Progress(source.model.path.name, size) as progress:
+    with _Progress(source.path.name, size) as progress:
         for chunk in source.chunks():
             file.write(chunk)
             progress.advance(len(chunk))

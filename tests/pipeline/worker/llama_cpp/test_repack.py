@@ -22,6 +22,7 @@ from glm_api.pipeline.worker.llama_cpp import repack
 from glm_api.pipeline.worker.llama_cpp.repack import RepackError, find_or_repack
 from glm_api.pipeline.worker.model_file import inspect
 from glm_api.pipeline.worker.vocabulary import read_gguf_vocabulary, read_vocabulary
+from tests.support.gguf import models
 from tests.support.model_files.fixtures import DEMO_MODEL
 from tests.support.model_files.tokenizers import (
     sentencepiece_model,
@@ -178,8 +179,32 @@ def test_a_file_that_is_damaged_or_absent_is_refused(model: Path) -> None:
     assert "No such file" in refusal(model.with_name("absent.bin"))
     os.truncate(model, model.stat().st_size - 1)
     assert "ends too early" in refusal(model)
-    model.write_bytes(b"GGUF" + bytes(100))
-    assert "a GGUF file" in refusal(model)
+
+
+def test_a_gguf_file_is_what_it_is(tmp_path: Path) -> None:
+    for kind in (models.GLM_4, models.GLM_4_5, models.CHATGLM3):
+        path = models.write_model(tmp_path / f"{kind.name}.gguf", kind)
+        assert find_or_repack(path) == path
+    # Whoever opens it says what is wrong.
+    path.write_bytes(b"GGUF" + bytes(100))
+    assert find_or_repack(path) == path
+
+
+def test_a_gguf_file_whose_grammars_llama_cpp_would_drop_is_repacked(tmp_path: Path) -> None:
+    path = models.write_model(tmp_path / "prefixed.gguf", models.CHATGLM3, add_space_prefix=True)
+    found = find_or_repack(path)
+    assert found != path
+    assert find_or_repack(path) == found
+    before, after = inspect_gguf(path), inspect_gguf(found)
+    assert (before.strips_spaces, after.strips_spaces) == (True, False)
+    assert read_gguf_vocabulary(after) == read_gguf_vocabulary(before)
+    assert after.family == before.family
+    assert list(after.tensors) == list(before.tensors)
+    for name, tensor in after.tensors.items():
+        old = before.tensors[name]
+        assert (tensor.shape, tensor.type) == (old.shape, old.type)
+        weights = found.read_bytes()[tensor.offset :][: tensor.bytes]
+        assert weights == path.read_bytes()[old.offset :][: old.bytes]
 
 
 def test_a_file_that_becomes_another_meanwhile_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,7 +455,7 @@ def test_nothing_has_the_final_name_before_it_is_complete(model: Path, monkeypat
 
 def partial_of(model: Path) -> Path:
     with model.open("rb", buffering=0) as file:
-        return model.with_name(f"{repack._Source(inspect(model), file).digest}.gguf.incomplete")
+        return model.with_name(f"{repack._GgmlSource(inspect(model), file).digest}.gguf.incomplete")
 
 
 def test_what_a_killed_run_left_is_removed(model: Path) -> None:
