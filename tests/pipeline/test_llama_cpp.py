@@ -216,8 +216,7 @@ def test_a_demanded_call_is_made(pipeline: Pipeline, choice: ToolChoice) -> None
 
 
 def test_a_grammar_that_llama_cpp_drops_is_noticed(make_pipeline: MakePipeline, tmp_path: Path) -> None:
-    # With this llama.cpp takes the piece of a space for a special token, and drops the grammar in mid-answer. The master
-    # repacks such a file.
+    # With this llama.cpp takes the piece of a space for a special token, and drops the grammar in mid-answer.
     model = models.write_model(tmp_path / "prefixed.gguf", models.CHATGLM3, add_space_prefix=True)
     pipeline = make_pipeline(model, engine="llama-cpp", gguf=str(model))
     conversation = Conversation(user("Hello"), structured=RegexOutput("[a-c]( [a-c]){40}", "p"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,24 @@ SILENT = TemplateOptions(kwargs='{"enable_thinking": false}')
 ANSWER = "The answer is 四2。"
 THOUGHT = "Let me think."
 
+# The template of GLM-4 takes calls as messages with metadata, and results as observations.
+_METADATA = """[gMASK]<sop>
+{%- if tools -%}<|system|>
+# 可用工具
+{%- for tool in tools %}
+## {{ tool.function.name }}
+{{ tool.function | tojson }}
+{%- endfor -%}{%- endif -%}
+{%- for message in messages -%}
+{%- if message.role in ['system', 'user', 'assistant', 'observation'] and not message.tool_calls -%}
+<|{{ message.role }}|>{{ message.metadata or '' }}
+{{ message.content }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"""
+WITH_METADATA = replace(models.GLM_4_0414, name="GLM-4-metadata", template=_METADATA)
 THINKING = [models.GLM_Z1, models.GLM_4_5, models.GLM_4_7_FLASH]
-CALLING = [models.GLM_4_0414, models.GLM_4_5, models.GLM_4_7_FLASH]
+CALLING = [models.GLM_4_0414, WITH_METADATA, models.GLM_4_5, models.GLM_4_7_FLASH]
 EACH_THINKING = pytest.mark.parametrize("kind", THINKING, ids=lambda kind: kind.name)
 EACH_CALLING = pytest.mark.parametrize("kind", CALLING, ids=lambda kind: kind.name)
 EACH = pytest.mark.parametrize("kind", [models.GLM_4_0414, *THINKING], ids=lambda kind: kind.name)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from glm_api.backend.errors import PromptError
-from glm_api.pipeline.conversation import Conversation, JsonOutput, Message, StructuredOutput, Tool, ToolCall
+from glm_api.pipeline.conversation import Conversation, JsonOutput, Message, StructuredOutput, ToolCall
 from glm_api.pipeline.formats.answer_grammar import ToolGrammars, structured_grammar, thinking_grammar
 from glm_api.pipeline.formats.base import AnswerReader, Prompt
 from glm_api.pipeline.formats.call_syntax import JsonSyntax
@@ -27,6 +28,9 @@ from glm_api.pipeline.worker.llama_cpp.tokenizer import LlamaTokenizer
 # Returns the messages that say that the assistant has made calls.
 _CallFields = Callable[[Sequence[ToolCall]], list[dict[str, Any]]]
 
+# In front of and behind the name of a call in a text, which becomes what the model has learnt. No client knows it.
+_MARK = f"[{secrets.token_hex(8)}]"
+_MARKED = re.compile(rf"<\|assistant\|>\s*{re.escape(_MARK)}(.*?){re.escape(_MARK)}")
 # How GLM-4 writes a call.
 _JSON_CALL = re.compile(r"probe\s*\n\s*\{\s*\"probed\":\s*1\s*\}")
 
@@ -39,9 +43,9 @@ def _calls_as_openai(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
     return [{"role": "assistant", "content": "", "tool_calls": written}]
 
 
-def _calls_as_metadata(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
-    """As the templates of GLM-4 take them: a message for each call, whose ``metadata`` is the name."""
-    return [{"role": "assistant", "metadata": call.name, "content": call.arguments} for call in calls]
+def _calls_as_texts(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
+    """A message for each call, for templates of GLM-4 that would take its name from a field that llama.cpp drops."""
+    return [{"role": "assistant", "content": f"{_MARK}{call.name}{_MARK}{call.arguments}"} for call in calls]
 
 
 # Special tokens that a template writes around a text. In a text they must not mean what they mean there.
@@ -51,6 +55,10 @@ _JOINER = "\u2060"
 # llama.cpp makes rules of each property and value of a schema, in time that grows with their square, and answers nobody
 # meanwhile: 1,000 take a quarter of a second.
 _MOST_VALUES = 1000
+
+
+# The role of a call's result in messages of these kinds.
+_RESULT_ROLES: dict[_CallFields, str] = {_calls_as_openai: "tool", _calls_as_texts: "observation"}
 
 
 class TemplateFormat:
@@ -87,16 +95,16 @@ class TemplateFormat:
             text = self._write({**body, "messages": _without_images(body["messages"])})
         except LlamaError as error:
             raise PromptError(f"The model's template cannot write this conversation: {error.message}") from None
+        ids = self._tokenizer.encode_prompt(text, special=True)
         if self._answers is not None:
-            ids = self._tokenizer.encode_prompt(text, special=True)
             if conversation.messages[-1].role == "assistant":
                 return Prompt(ids, self.text_output(conversation.structured))
             return self._answers.prompt(ids, conversation)
+        self._demand(body, conversation)
         begun = text.rstrip().endswith(thinking.BEGIN)
         if conversation.structured is not None and "response_format" not in body:
             grammar = thinking_grammar(self._tokenizer, conversation.structured, begun=begun)
             body["grammar"] = f"%llguidance {{}}\n{for_llama_cpp(grammar)}"
-        ids = self._tokenizer.encode_prompt(text, special=True)
         return Prompt(ids, OutputSpec(chat=json.dumps(body, ensure_ascii=False), thinking=begun))
 
     def render_text(self, text: str) -> list[int]:
@@ -117,7 +125,7 @@ class TemplateFormat:
     def _write(self, body: dict[str, Any]) -> str:
         """Return the prompt of a conversation, as llama.cpp writes it. Raises `LlamaError`."""
         text: str = self._client.post("/apply-template", body)["prompt"]
-        return text
+        return _MARKED.sub(r"<|assistant|>\1\n", text)
 
     def _find_thinking(self) -> bool:
         """Return whether the model thinks unless it is told not to: its template begins that, or can leave it out."""
@@ -133,38 +141,40 @@ class TemplateFormat:
     def _find_json_calls(self) -> _CallFields | None:
         """Return how the template takes calls, if it writes them as GLM-4 does: the name, a line end, a JSON object."""
         tool = {"type": "function", "function": {"name": "probe", "parameters": {"type": "object", "properties": {}}}}
-        for fields in (_calls_as_openai, _calls_as_metadata):
+        for fields in (_calls_as_openai, _calls_as_texts):
             called = fields((ToolCall("call_0", "probe", '{"probed": 1}'),))
-            messages = [
-                {"role": "user", "content": "1"},
-                *called,
-                {"role": "tool", "content": "1", "tool_call_id": "0"},
-            ]
+            result = {"role": _RESULT_ROLES[fields], "content": "probed so", "tool_call_id": "call_0"}
+            messages = [{"role": "user", "content": "1"}, *called, result]
             try:
                 text = self._write({"messages": messages, "tools": [tool]})
             except LlamaError:
                 continue
-            if _JSON_CALL.search(text):
+            if _JSON_CALL.search(text) and "probed so" in text:
                 return fields
         return None
 
     def _body(self, conversation: Conversation) -> dict[str, Any]:
         messages = [written for message in conversation.messages for written in self._messages(message)]
         body: dict[str, Any] = {"messages": messages}
-        choice, structured = conversation.tool_choice, conversation.structured
         variables = json.loads(conversation.template.kwargs)
         effort = conversation.template.reasoning_effort
         # Of the others templates know nothing; `enable_thinking` says them.
         if effort not in (None, "none", "minimal"):
             variables.setdefault("reasoning_effort", effort)
-        if conversation.tools and choice.mode != "none":
-            body["tools"] = self._declared(conversation.tools)
-            body["tool_choice"] = choice.mode
-            if choice.name is not None:
-                # llama.cpp disregards a choice by name.
-                body["tools"] = [tool for tool in body["tools"] if tool["function"]["name"] == choice.name]
-            body["parallel_tool_calls"] = choice.parallel
-        if structured is not None and "tools" in body:
+        if conversation.tools and conversation.tool_choice.mode != "none":
+            body["tools"] = self._declared(conversation)
+        if variables:
+            body["chat_template_kwargs"] = variables
+        return body
+
+    def _demand(self, body: dict[str, Any], conversation: Conversation) -> None:
+        """Add to ``body`` what llama.cpp shall hold an answer with tools to. Raises `PromptError`."""
+        choice, structured = conversation.tool_choice, conversation.structured
+        if "tools" not in body:
+            return
+        body["tool_choice"] = choice.mode
+        body["parallel_tool_calls"] = choice.parallel
+        if structured is not None:
             # llama.cpp has no other way to hold an answer that may call tools.
             if not isinstance(structured, JsonOutput):
                 raise PromptError("The model cannot be held to this and call tools. Leave one out.", structured.param)
@@ -176,13 +186,11 @@ class TemplateFormat:
                     structured.param,
                 )
             body["response_format"] = {"type": "json_schema", "json_schema": {"schema": schema}}
-        if variables:
-            body["chat_template_kwargs"] = variables
-        return body
 
     def _messages(self, message: Message) -> list[dict[str, Any]]:
         content = self._plain(message.content)
-        written: dict[str, Any] = {"role": message.role, "content": content}
+        role = message.role if message.role != "tool" else _RESULT_ROLES[self._call_fields or _calls_as_openai]
+        written: dict[str, Any] = {"role": role, "content": content}
         if message.image is not None:
             if not self.supports_images:
                 param = f"messages.{message.position}.content"
@@ -205,7 +213,10 @@ class TemplateFormat:
         """Return ``text`` without special tokens: llama.cpp finds their names in texts of a template too."""
         return self._special.sub(lambda found: found[0][0] + _JOINER + found[0][1:], text)
 
-    def _declared(self, tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    def _declared(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """Return the tools to show. llama.cpp disregards a choice by name, so it gets no others then."""
+        name = conversation.tool_choice.name if self._answers is None else None
+        tools = [tool for tool in conversation.tools if name in (None, tool.name)]
         closest = self._tools.closest_schemas(tools)
         left = _MOST_VALUES
         declared = []
