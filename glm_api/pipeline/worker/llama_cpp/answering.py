@@ -201,7 +201,7 @@ class Answer:
         """Generate until the answer is over; return False if it was cancelled."""
         over = False
         while not over and task.next_limit > 0:
-            before = len(task.ids)
+            before, asked = len(task.ids), task.next_limit
             try:
                 for token, logprob in self._choose(task):
                     over = self._take(task, token, logprob)
@@ -209,8 +209,8 @@ class Answer:
                         break
             except Stopped:
                 return False
-            # Without a further id the context is full.
-            over = over or len(task.ids) == before
+            # With fewer ids the answer has ended, or the context is full.
+            over = over or len(task.ids) - before < asked
         self._put(task, task.reader.finish())
         if self._request.output.mode == "text":
             self._writer.put(task.logprobs.rest())
