@@ -39,7 +39,7 @@ from .conftest import MakePipeline, await_state, collect
 
 MISFITS = {
     "nonsense": HEADER.pack(5) + b"\xc1\xff\x00\x91\x91",
-    "a type of no frame": pack(Text("x", []))[:-1] + b"\xa1x",
+    "a type of no frame": pack(GenerationEvent(1, Text("x", [])))[:-1] + b"\xa1x",
     "a frame of the other child": pack(Encoded(1, [], OutputSpec())),
     "a frame of the other direction": pack(Cancel(1)),
     "a frame that is too large": HEADER.pack(MAX_FRAME_BYTES + 1),
@@ -119,13 +119,14 @@ def test_a_child_that_sends_a_frame_that_does_not_fit_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    sent = pack(Ready(MODEL)) + pack(Started(1, 0))
+    begun = GenerationEvent(1, Started(1, 0))
+    sent = pack(Ready(MODEL)) + pack(begun)
     script_child(tmp_path, monkeypatch, f"connection.sendall({sent!r}); connection.sendall({misfit!r})")
     with caplog.at_level(logging.WARNING):
         child.start()
         for _ in range(2):
             assert recorder.next() == ("ready", MODEL)
-            assert recorder.next() == ("frame", Started(1, 0))
+            assert recorder.next() == ("frame", begun)
             assert recorder.next() == ("died", KILLED)
         child.stop()
         child.join(PATIENCE)
@@ -176,7 +177,8 @@ def test_a_child_that_hangs_while_it_loads_is_said_to_be_killed_for_that(
 def test_a_frame_that_does_not_fit_replaces_its_sender(
     misfit: bytes, make_pipeline: MakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = pack(Started(2, 0)) + pack(Text("x", [5])) + pack(Finished("stop", 1, 1.0, 1.0, 0, 3))
+    events = (Started(2, 0), Text("x", [5]), Finished("stop", 1, 1.0, 1.0, 0, 3))
+    answer = b"".join(pack(GenerationEvent(1, event)) for event in events)
     # The first pipeline process and the first two tokenizer processes are broken.
     script_child(
         tmp_path,
