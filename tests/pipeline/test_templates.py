@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from glm_api.backend.errors import ContextLengthExceeded, PromptError
+from glm_api.backend.errors import ContextLengthExceeded, EngineError, PromptError
 from glm_api.pipeline.conversation import (
     ChoiceOutput,
     Conversation,
@@ -250,3 +252,19 @@ def test_huge_schemas_of_tools_hold_nobody_up(open_kind: Open) -> None:
     with pytest.raises(PromptError) as refused:
         pipeline.encode_chat(Conversation(QUESTION, (strict,)))
     assert refused.value.param == "tools.0.function"
+
+
+def test_an_answer_that_has_begun_fails_with_its_process_and_is_not_told_twice(open_kind: Open) -> None:
+    pipeline = open_kind(models.GLM_4_5)
+    prompt = pipeline.encode_chat(Conversation(QUESTION))
+    endless = Sampling(temperature=0.0, ignore_eos=True)
+    pid = pipeline.pids["pipeline"]
+    assert pid is not None
+    told = ""
+    with pytest.raises(EngineError):
+        for events in pipeline.generate(Job([prompt.ids], 3000, endless, output=prompt.output)).events():
+            if not told and text_of(events):
+                os.kill(pid, signal.SIGKILL)
+            told += text_of(events)
+    # The next process answers the next request.
+    assert text_of(chat(pipeline, Conversation(QUESTION))) == ANSWER

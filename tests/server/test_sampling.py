@@ -121,6 +121,12 @@ def test_logprobs_name_the_text_that_is_sent(demo: Server, stream: bool) -> None
 def test_a_prompt_of_ids_is_scored_as_evaluation_harnesses_ask_for_it(demo: Server) -> None:
     ids = demo.http.post("/tokenize", json={"content": "The capital of France is Paris."}).json()["tokens"]
     fields = {"prompt": ids, "echo": True, "logprobs": 1, "temperature": 0, "seed": 1234}
+    if demo.engine == "llama-cpp":
+        # It tells nothing of the tokens of a prompt.
+        refused = demo.http.post(TEXT, json={**fields, "max_tokens": 1})
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "logprobs"
+        return
     for most in (0, 1):
         [choice] = ask(demo, TEXT, **fields, max_tokens=most)["choices"]
         scores = choice["logprobs"]["token_logprobs"]
