@@ -309,10 +309,17 @@ def importers_of(package: str, sources: Sources) -> set[str]:
     return {module for module, text in sources.texts.items() if pattern.search(text)}
 
 
-def test_chatglm_cpp_is_imported_by_its_engine_only(sources: Sources) -> None:
-    importers = importers_of("chatglm_cpp", sources)
+@pytest.mark.parametrize(("package", "engine"), [("chatglm_cpp", ENGINES[0]), ("xllamacpp", ENGINES[1])])
+def test_a_package_that_computes_is_imported_by_its_engine_only(sources: Sources, package: str, engine: str) -> None:
+    importers = importers_of(package, sources)
     assert importers
-    assert [module for module in importers if not is_in(module, ENGINES[0])] == []
+    assert [module for module in importers if not is_in(module, engine)] == []
+
+
+def test_the_program_that_repacks_needs_no_engine(sources: Sources) -> None:
+    modules = reached(sources, f"{ENGINES[1]}.repack")
+    assert f"{CHILD.rpartition('.')[0]}.gguf_file" in modules
+    assert modules & (importers_of("chatglm_cpp", sources) | importers_of("xllamacpp", sources)) == set()
 
 
 def test_huggingface_hub_is_imported_by_the_download_only(sources: Sources) -> None:

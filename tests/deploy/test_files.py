@@ -13,8 +13,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from config import VARIABLES, Settings
+from config import VARIABLES, Settings, needs
 from glm_api import create_app
+from glm_api.pipeline.worker.llama_cpp.repack import cache_folders
 from tests.support.fake_pipeline import FakePipeline
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,35 @@ def test_systemd_accepts_the_template_unit_for_several_servers(
 
 def test_the_unit_leaves_every_setting_to_the_file() -> None:
     text = (DEPLOY / "glm-api.service").read_text()
-    assert re.findall(r"^Environment=(\w+)", text, re.MULTILINE) == ["GLM_ENV_FILE"]
+    # The second one is not a setting of the server.
+    assert re.findall(r"^Environment=(\w+)", text, re.MULTILINE) == ["GLM_ENV_FILE", "XDG_CACHE_HOME"]
+
+
+def test_repacked_files_have_a_folder_that_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = (DEPLOY / "glm-api.service").read_text()
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    [directory] = re.findall(r"^CacheDirectory=(.+)$", unit, re.MULTILINE)
+    [made] = re.findall(r"install -d -o glm-api (\S+)", dockerfile)
+    for text, writable in ((unit, f"/var/cache/{directory}"), (dockerfile, made)):
+        [cache] = re.findall(r"XDG_CACHE_HOME=(\S+)", text)
+        monkeypatch.setenv("XDG_CACHE_HOME", cache)
+        assert cache_folders() == [Path(writable)]
+    replica = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["x-replica"]
+    assert [volume for volume in replica["volumes"] if volume.endswith(made)] == [f"cache:{made}"]
+    [container] = deployment()["spec"]["template"]["spec"]["containers"]
+    assert {"name": "cache", "mountPath": made} in container["volumeMounts"]
+
+
+def test_the_image_has_llama_cpp_if_its_build_is_told_so() -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    [needed] = needs({"GLM_BACKEND": "llama-cpp"})
+    [(argument, installed)] = re.findall(
+        r"^RUN if \[ -n \"\$(\w+)\" \]; then .* -r (\S+); fi$", dockerfile, re.MULTILINE
+    )
+    assert installed == needed
+    assert f"\nARG {argument}=\nCOPY {needed} ./\n" in dockerfile
+    build = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["x-replica"]["build"]
+    assert build["args"] == {argument: f"${{{argument}:-}}"}
 
 
 def test_only_the_units_group_may_open_the_socket_and_nginx_joins_it() -> None:
@@ -96,7 +125,7 @@ def test_systemd_and_containers_wait_longer_than_the_graceful_timeout() -> None:
 def test_kubernetes_probes_ask_for_existing_paths() -> None:
     container = deployment()["spec"]["template"]["spec"]["containers"][0]
     client = app.test_client()
-    for probe in ("readinessProbe", "livenessProbe"):
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert client.get(container[probe]["httpGet"]["path"]).status_code == 200
     assert container["readinessProbe"]["httpGet"]["path"] == "/health"
 

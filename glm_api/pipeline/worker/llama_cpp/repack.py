@@ -171,7 +171,7 @@ def _inspect(path: Path) -> ModelFile:
 
 def _find_or_write(source: _Source) -> Path:
     """Return the path of what ``source`` is repacked to. Raises `RepackError`."""
-    folders = [source.path.parent, *_cache_folders()]
+    folders = [source.path.parent, *cache_folders()]
     found = _find(source, folders)
     if found is not None:
         return found
@@ -184,7 +184,8 @@ def _find_or_write(source: _Source) -> Path:
     raise RepackError(f"its repacked copy cannot be written to {places}: make one of them writable")
 
 
-def _cache_folders() -> list[Path]:
+def cache_folders() -> list[Path]:
+    """Return the folder for what cannot be written beside its model; nothing if there is none."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.expanduser("~/.cache")

@@ -382,7 +382,7 @@ def test_the_cache_is_in_the_home_directory_by_default(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", value)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert repack._cache_folders() == [tmp_path / ".cache" / "glm-api"]
+    assert repack.cache_folders() == [tmp_path / ".cache" / "glm-api"]
 
 
 def test_a_disk_that_is_too_small_is_found_before_writing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
