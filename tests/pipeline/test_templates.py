@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import signal
@@ -260,11 +261,10 @@ def test_an_answer_that_has_begun_fails_with_its_process_and_is_not_told_twice(o
     endless = Sampling(temperature=0.0, ignore_eos=True)
     pid = pipeline.pids["pipeline"]
     assert pid is not None
-    told = ""
+    events = pipeline.generate(Job([prompt.ids], 3000, endless, output=prompt.output)).events()
+    assert next(text for some in events if (text := text_of(some)))
+    os.kill(pid, signal.SIGKILL)
     with pytest.raises(EngineError):
-        for events in pipeline.generate(Job([prompt.ids], 3000, endless, output=prompt.output)).events():
-            if not told and text_of(events):
-                os.kill(pid, signal.SIGKILL)
-            told += text_of(events)
+        collections.deque(events)
     # The next process answers the next request.
     assert text_of(chat(pipeline, Conversation(QUESTION))) == ANSWER
