@@ -141,6 +141,8 @@ class ThinkingParameters:
         ]
         if not model.thinks:
             options = to_template(model, demands, None, {})
+            if self.thinking.clear_thinking is False:
+                _refuse("thinking.clear_thinking")
             if not model.templated:
                 self._check_without_template()
                 return options
@@ -160,8 +162,6 @@ class ThinkingParameters:
 
     def _check_without_template(self) -> None:
         """Raise `ApiError` for what only a template can honour, apart from thinking."""
-        if self.thinking.clear_thinking is False:
-            _refuse("thinking.clear_thinking")
         for name, value in self.chat_template_kwargs.items():
             if name not in SWITCHES or type(value) is not bool:
                 _refuse(f"chat_template_kwargs.{name}")

@@ -201,6 +201,7 @@ def test_a_template_gets_its_variables_though_the_model_does_not_think(client: F
     given = {**DO_NOT_THINK, "custom": [1]}
     assert template(client, fake, chat_template_kwargs=given) == ({"custom": [1]}, None)
     refused(ask(client, chat_template_kwargs=THINK), "chat_template_kwargs.enable_thinking", UNSUPPORTED)
+    refused(ask(client, thinking={"clear_thinking": False}), "thinking.clear_thinking", UNSUPPORTED)
 
 
 def nested(levels: int) -> dict[str, Any]:
