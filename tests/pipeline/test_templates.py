@@ -127,6 +127,22 @@ def test_thinking_is_told_apart_from_the_text(open_kind: Open, kind: Kind) -> No
     assert kinds.count(Reasoning) > 1
 
 
+@pytest.mark.parametrize(
+    ("conversation", "param"),
+    [
+        (Conversation(QUESTION, (WEATHER,)), "tools"),
+        (Conversation(QUESTION, (WEATHER,), tool_choice=ToolChoice("required")), "tool_choice"),
+        (Conversation((*QUESTION, Message("tool", "1", tool_call_id="1", position=1))), "messages.1.role"),
+    ],
+)
+def test_tools_that_the_template_does_not_know_are_refused(
+    open_kind: Open, conversation: Conversation, param: str
+) -> None:
+    with pytest.raises(PromptError) as refused:
+        open_kind(models.GLM_Z1).encode_chat(conversation)
+    assert refused.value.param == param
+
+
 @pytest.mark.parametrize("kind", [models.GLM_4_5, models.GLM_4_7_FLASH], ids=lambda kind: kind.name)
 def test_thinking_can_be_turned_off(open_kind: Open, kind: Kind) -> None:
     pipeline = open_kind(kind)

@@ -17,6 +17,7 @@ from glm_api.pipeline.formats.images import check_images
 from glm_api.pipeline.formats.role_format import differences
 from glm_api.pipeline.formats.text_filter import TextFilter
 from glm_api.pipeline.formats.text_reader import TextReader
+from glm_api.pipeline.formats.tool_choice import refuse_tools
 from glm_api.pipeline.model_info import OutputSpec
 
 
@@ -47,10 +48,7 @@ class RoundFormat:
         self._tokenizer = tokenizer
 
     def render(self, conversation: Conversation) -> Prompt:
-        if conversation.tool_choice.name is not None or conversation.tool_choice.mode == "required":
-            raise PromptError("This model cannot call tools.", "tool_choice")
-        if conversation.tools and conversation.tool_choice.mode != "none":
-            raise PromptError("This model cannot call tools.", "tools")
+        refuse_tools(conversation)
         check_images(conversation.messages, accepted=False)
         grammar = None
         if conversation.structured is not None:
@@ -91,10 +89,6 @@ def _alternate(messages: Sequence[Message]) -> list[str]:
     system: list[str] = []
     turns: list[tuple[str, list[str]]] = []
     for message in messages:
-        if message.role == "tool":
-            raise PromptError("This model cannot call tools.", f"messages.{message.position}.role")
-        if message.tool_calls:
-            raise PromptError("This model cannot call tools.", f"messages.{message.position}.tool_calls")
         if message.role == "system":
             system.append(message.content)
         elif turns and turns[-1][0] == message.role:

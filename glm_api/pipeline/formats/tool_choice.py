@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glm_api.backend.errors import PromptError
 from glm_api.pipeline.conversation import Conversation, Tool
 from glm_api.pipeline.model_info import OutputSpec
 
@@ -21,3 +22,17 @@ def choose_tools(conversation: Conversation) -> tuple[tuple[Tool, ...], OutputSp
     if choice.mode == "required" and len(tools) == 1:
         return tools, OutputSpec(tools=names, forced=names[0])
     return tools, OutputSpec(tools=names, required=choice.mode == "required")
+
+
+def refuse_tools(conversation: Conversation) -> None:
+    """Raise `PromptError` if the model, which cannot call tools, shall call some, or has called some."""
+    reason = "This model cannot call tools."
+    if conversation.tool_choice.name is not None or conversation.tool_choice.mode == "required":
+        raise PromptError(reason, "tool_choice")
+    if conversation.tools and conversation.tool_choice.mode != "none":
+        raise PromptError(reason, "tools")
+    for message in conversation.messages:
+        if message.role == "tool":
+            raise PromptError(reason, f"messages.{message.position}.role")
+        if message.tool_calls:
+            raise PromptError(reason, f"messages.{message.position}.tool_calls")

@@ -17,6 +17,7 @@ from glm_api.pipeline.formats.call_syntax import JsonSyntax
 from glm_api.pipeline.formats.role_format import HeldAnswers
 from glm_api.pipeline.formats.text_filter import TextFilter
 from glm_api.pipeline.formats.text_reader import TextReader
+from glm_api.pipeline.formats.tool_choice import refuse_tools
 from glm_api.pipeline.formats.tool_json import tool_to_json
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.llama_cpp import thinking
@@ -90,6 +91,9 @@ class TemplateFormat:
     def render(self, conversation: Conversation) -> Prompt:
         # Each message takes one token at the least.
         self._tokenizer.expect(len(conversation.messages))
+        if not self.supports_tools:
+            # llama.cpp would disregard them.
+            refuse_tools(conversation)
         body = self._body(conversation)
         try:
             text = self._write({**body, "messages": _without_images(body["messages"])})
