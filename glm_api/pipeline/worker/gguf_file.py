@@ -195,9 +195,10 @@ class GgufFile:
         """Return the bytes of a cache slot of ``context`` tokens: keys and values of 16 bits.
 
         It counts full attention in every layer. Layers with a sliding window take less. The state of recurrent layers,
-        which does not grow with the context, is not counted; a model that has no other layers has slots of 0 bytes.
+        which does not grow with the context, is not counted. A model that has no other layers has slots of 1 byte.
         """
-        return 2 * self.cached_values * context
+        # Never 0: memory is divided by it.
+        return max(1, 2 * self.cached_values * context)
 
 
 class _Damaged(Exception):

@@ -164,7 +164,7 @@ def test_whether_llama_cpp_puts_a_space_in_front(tokenizer: str, said: bool | No
 def test_a_projector_is_recognized(tmp_path: Path) -> None:
     file = inspect_gguf(written(tmp_path, gguf({"general.architecture": "clip"}, {"v.patch_embd.weight": zeros(2, 2)})))
     assert file.is_projector
-    assert (file.context_length, file.vocabulary_size, file.slot_bytes(10)) == (0, 0, 0)
+    assert (file.context_length, file.vocabulary_size, file.layers) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,10 @@ def test_a_slot_holds_keys_and_values_of_every_layer_in_16_bits(
     extra: dict[str, Value], values: int, tmp_path: Path
 ) -> None:
     assert inspected(tmp_path, metadata(**extra)).slot_bytes(100) == 2 * values * 100
+
+
+def test_a_model_without_attention_has_slots_of_some_size(tmp_path: Path) -> None:
+    assert inspected(tmp_path, metadata("mamba", A__attention__head_count=0)).slot_bytes(100) == 1
 
 
 @pytest.mark.parametrize("key_length", [{"A__attention__key_length": 576, "A__attention__value_length": 512}, {}])
