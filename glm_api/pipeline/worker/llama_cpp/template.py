@@ -207,7 +207,10 @@ class TemplateFormat:
             written["tool_call_id"] = message.tool_call_id
         if not message.tool_calls:
             return [written]
-        made = [replace(call, arguments=self._plain(call.arguments)) for call in message.tool_calls]
+        made = [
+            replace(call, arguments=self._plain(_checked(call.arguments, message.position)))
+            for call in message.tool_calls
+        ]
         calls = (self._call_fields or _calls_as_openai)(made)
         if len(calls) == 1 and "tool_calls" in calls[0]:
             return [{**written, **calls[0], "content": content}]
@@ -236,6 +239,24 @@ class TemplateFormat:
             function = {**tool_to_json(plain), "parameters": json.loads(self._plain(json.dumps(schema)))}
             declared.append({"type": "function", "function": function})
         return declared
+
+
+def _checked(arguments: str, position: int) -> str:
+    """Return the arguments of a call, which llama.cpp parses. Raises `PromptError` for what it cannot parse safely.
+
+    ``position`` is that of the message.
+    """
+    if not arguments.strip():
+        return "{}"
+    try:
+        found = json.loads(arguments)
+    except (ValueError, RecursionError):
+        # Deep nesting would end the process of llama.cpp.
+        found = None
+    if not isinstance(found, dict):
+        reason = "The arguments of a call must be the text of a JSON object, and not nested too deeply."
+        raise PromptError(reason, f"messages.{position}.tool_calls")
+    return arguments
 
 
 def _values(schema: Any) -> int:
