@@ -37,6 +37,7 @@ from glm_api.pipeline.worker.chatglm_cpp.images import decode_image
 from glm_api.pipeline.worker.chatglm_cpp.slots import SlotPool
 from glm_api.pipeline.worker.chatglm_cpp.threads import ThreadChooser
 from glm_api.pipeline.worker.connection import ParentGone
+from glm_api.pipeline.worker.prefix import common_prefix
 from tests.support.model_files.fixtures import OpenModel
 
 GREEDY = Sampling(temperature=0.0)
@@ -214,10 +215,21 @@ def test_no_answer_depends_on_the_cache(
         assert isinstance(last, Finished)
         got = ids_of(events)
         if last.reason == "cancelled":
-            assert got == expected[: len(got)]
-        else:
-            assert got == expected
+            expected = expected[: len(got)]
+        if got != expected:
+            same = common_prefix(got, expected)
+            assert is_near_tie(open_demo, [*prompt, *got[:same]])
         seen.append([*prompt, *got])
+
+
+def is_near_tie(model: OpenModel, prompt: list[int]) -> bool:
+    """Whether two ids are about as likely behind ``prompt``, so that rounding may choose either.
+
+    One call for many tokens and one call a token round differently, by up to 0.2 in the logits of the demo model.
+    """
+    events = Bench(model, "step", slots=1).run(prompt, 1, sampling=Sampling(temperature=0.0, top_logprobs=2))
+    [entry] = [entry for event in events if isinstance(event, Text) for entry in event.logprobs]
+    return entry.top[0][2] - entry.top[1][2] < 0.4
 
 
 def test_the_second_turn_evaluates_only_new_tokens(open_demo: OpenModel) -> None:
