@@ -103,6 +103,8 @@ class _Task:
     begun: float = field(default_factory=time.perf_counter)
     prefilled: float | None = None
     started: bool = False
+    untold: int = 0
+    """Ids at the end that llama.cpp does not tell: those of a character that the end has cut."""
 
     @property
     def may_end(self) -> bool:
@@ -143,6 +145,10 @@ class Answer:
         if request.fed and request.output.grammar is not None:
             # llama.cpp begins a grammar with the answer, and this one has begun already.
             raise GrammarDropped
+        if request.sampling.min_tokens and request.output.grammar is not None:
+            # The same: the answer would be asked for in two parts.
+            reason = "llama.cpp has no fewest tokens for an answer that is structured or may call tools."
+            raise PromptError(reason, "min_tokens")
         prompts = zip(request.prompts, request.sizes, request.limits, strict=True)
         for index, (prompt, size, limit) in enumerate(prompts):
             if index < request.answered:
@@ -186,7 +192,7 @@ class Answer:
         self._writer.send(
             Finished(
                 reason,
-                reader.tokens,
+                reader.tokens + task.untold,
                 (prefilled - task.begun) * 1000,
                 (now - prefilled) * 1000,
                 0 if slot is None else slot.index,
@@ -227,6 +233,7 @@ class Answer:
             slot=None if task.slot is None else task.slot.index,
             size=model.tokenizer.size,
             context=model.context,
+            whole=task.next_limit == task.limit - len(task.ids),
             grammar=task.grammar,
             forbidden=() if task.may_end else {*model.tokenizer.end_ids, *request.sampling.stop_token_ids},
         )
@@ -244,6 +251,7 @@ class Answer:
                 elif chunk.stop:
                     if not task.started:
                         self._start(task, 0 if chunk.timings is None else chunk.timings.cache_n)
+                    task.untold = max(0, chunk.tokens_predicted - predicted - len(chunk.tokens))
                     yield from itertools.zip_longest(chunk.tokens, chunk.completion_probabilities)
                     return
                 else:

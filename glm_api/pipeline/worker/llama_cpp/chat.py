@@ -160,7 +160,7 @@ class ChatAnswer:
             if state.splitter is not None and (thought := state.splitter.flush()):
                 self._writer.put([Reasoning(thought, self._count(state))])
             self._writer.put(self._texts(state, state.text_filter.flush()))
-            self._check_json(state, reason)
+            self._check_text(state, reason)
         except Stopped:
             reason = "cancelled"
         self._writer.flush()
@@ -274,20 +274,22 @@ class ChatAnswer:
         state.told = state.timings.predicted_n
         return [0] * max(0, count)
 
-    def _check_json(self, state: _State, reason: FinishReason) -> None:
-        """Raise `GrammarDropped` if a whole answer that must be JSON is none: llama.cpp tells nobody of a grammar that
-        it drops."""
-        if reason == "stop" and self._must_be_json and state.text and not state.text_filter.stopped:
-            try:
-                json_decode("".join(state.text))
-            except ValueError:
-                raise GrammarDropped from None
+    def _check_text(self, state: _State, reason: FinishReason) -> None:
+        """Raise `GrammarDropped` if the whole text of an answer is not what it must be.
 
-    @property
-    def _must_be_json(self) -> bool:
-        return '"response_format"' in (self._request.output.chat or "") and "response_format" in json_decode(
-            self._request.output.chat or "{}"
-        )
+        llama.cpp tells nobody of a grammar that it drops.
+        """
+        grammar = self._request.output.grammar
+        if grammar is None or reason != "stop" or state.text_filter.stopped:
+            return
+        constraint = self._model.tokenizer.constraints.compile(grammar)
+        try:
+            for token in self._model.tokenizer.encode_inside("".join(state.text).strip()):
+                constraint.consume(token)
+        except ValueError:
+            raise GrammarDropped from None
+        if not constraint.complete:
+            raise GrammarDropped
 
 
 def json_decode(text: str) -> Any:

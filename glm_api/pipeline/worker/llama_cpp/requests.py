@@ -26,10 +26,13 @@ def completion_body(
     slot: int | None,
     size: int,
     context: int,
+    whole: bool = True,
     grammar: str | None,
     forbidden: Collection[int] = (),
 ) -> dict[str, Any]:
-    """Return the request for at most ``limit`` ids behind ``prompt``, one event an id, or one for all (logprobs).
+    """Return the request for at most ``limit`` ids behind ``prompt``: one event an id, or one for all.
+
+    It is one for all where none may be missing: with log-probabilities, and if they are not the ``whole`` rest.
 
     ``index`` tells answers of one request apart. ``forbidden`` ids never come; ids are below ``size``. ``context`` is
     the length of a slot's context.
@@ -37,8 +40,9 @@ def completion_body(
     body: dict[str, Any] = {
         "prompt": prompt,
         "n_predict": limit,
-        # A stream lacks the log-probabilities of the ids in the middle of a character, see `LostIds`.
-        "stream": sampling.top_logprobs is None,
+        # A stream lacks the log-probabilities of the ids in the middle of a character, and the ids at its end, see
+        # `LostIds`.
+        "stream": whole and sampling.top_logprobs is None,
         "return_tokens": True,
         "return_progress": True,
         "cache_prompt": True,

@@ -105,11 +105,13 @@ class TemplateFormat:
                 return Prompt(ids, self.text_output(conversation.structured))
             return self._answers.prompt(ids, conversation)
         self._demand(body, conversation)
-        begun = text.rstrip().endswith(thinking.BEGIN)
-        if conversation.structured is not None and "response_format" not in body:
-            grammar = thinking_grammar(self._tokenizer, conversation.structured, begun=begun)
-            body["grammar"] = f"%llguidance {{}}\n{for_llama_cpp(grammar)}"
-        return Prompt(ids, OutputSpec(chat=json.dumps(body, ensure_ascii=False), thinking=begun))
+        begun, grammar = text.rstrip().endswith(thinking.BEGIN), None
+        if conversation.structured is not None:
+            grammar = for_llama_cpp(structured_grammar(self._tokenizer, conversation.structured))
+            if "response_format" not in body:
+                held = thinking_grammar(self._tokenizer, conversation.structured, begun=begun)
+                body["grammar"] = f"%llguidance {{}}\n{for_llama_cpp(held)}"
+        return Prompt(ids, OutputSpec(chat=json.dumps(body, ensure_ascii=False), thinking=begun, grammar=grammar))
 
     def render_text(self, text: str) -> list[int]:
         return self._tokenizer.encode_prompt(text, special=False)
@@ -182,7 +184,6 @@ class TemplateFormat:
             # llama.cpp has no other way to hold an answer that may call tools.
             if not isinstance(structured, JsonOutput):
                 raise PromptError("The model cannot be held to this and call tools. Leave one out.", structured.param)
-            structured_grammar(self._tokenizer, structured)
             schema = json.loads(structured.schema)
             if _values(schema) > _MOST_VALUES:
                 raise PromptError(

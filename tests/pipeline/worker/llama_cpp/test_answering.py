@@ -205,3 +205,16 @@ def test_log_probabilities_of_the_prompt_are_refused(open_demo: OpenModel) -> No
     with pytest.raises(PromptError) as refused:
         Bench(open_demo).run(sampling=Sampling(prompt_logprobs=True, top_logprobs=1))
     assert refused.value.param == "logprobs"
+
+
+def test_an_answer_in_two_parts_has_no_grammar(open_demo: OpenModel) -> None:
+    output = OutputSpec(mode="text", grammar='start: "a"')
+    with pytest.raises(PromptError) as refused:
+        Bench(open_demo).run(sampling=Sampling(min_tokens=3), output=output)
+    assert refused.value.param == "min_tokens"
+
+
+def test_ids_that_the_end_leaves_out_are_counted(open_demo: OpenModel) -> None:
+    bench = Bench(open_demo, [said(open_demo, "a", 1), {"stop": True, "tokens_predicted": 3}])
+    bench.run(limits=[3])
+    assert (bench.recorder.finished.reason, bench.recorder.finished.completion_tokens) == ("length", 3)

@@ -166,12 +166,14 @@ def test_an_answer_without_its_end_has_failed(open_demo: OpenModel) -> None:
         Bench(open_demo, [delta(1, content="a")]).run()
 
 
-def test_an_answer_that_must_be_json_and_is_not_is_noticed(open_demo: OpenModel) -> None:
-    body = {**QUESTION, "response_format": {"type": "json_schema"}}
-    with pytest.raises(GrammarDropped):
-        Bench(open_demo, [delta(1, content="no"), end("stop", 2)]).run(body)
-    assert text_of(Bench(open_demo, [delta(1, content="[1]"), end("stop", 2)]).run(body)) == "[1]"
-    assert text_of(Bench(open_demo, [delta(1, content="[1"), end("length", 2)]).run(body)) == "[1"
+def test_a_text_that_is_not_what_it_must_be_is_noticed(open_demo: OpenModel) -> None:
+    output = OutputSpec(chat=json.dumps(QUESTION), grammar='start: "yes" | "no"')
+    for text in ("maybe", "ye", "yes!"):
+        with pytest.raises(GrammarDropped):
+            Bench(open_demo, [delta(1, content=text), end("stop", 2)]).run(output=output)
+    assert text_of(Bench(open_demo, [delta(1, content="\nyes"), end("stop", 2)]).run(output=output)) == "yes"
+    # What is cut need not be whole.
+    assert text_of(Bench(open_demo, [delta(1, content="y"), end("length", 2)]).run(output=output)) == "y"
 
 
 def test_a_cancelled_answer_says_so(open_demo: OpenModel) -> None:
