@@ -30,6 +30,8 @@ from glm_api.pipeline.job import Job, Sampling
 from glm_api.pipeline.pipeline import Pipeline
 from tests.support.gguf import models
 from tests.support.gguf.models import Kind
+from tests.support.processes import until
+from tests.support.upstream import gguf_model
 
 from .conftest import MakePipeline, collect, text_of
 
@@ -152,8 +154,19 @@ def test_thinking_can_be_turned_off(open_kind: Open, kind: Kind) -> None:
     assert "</think>" not in pipeline.decode(plain.ids)
 
 
-def test_a_model_that_does_not_think_says_so(open_kind: Open) -> None:
+def test_a_model_of_another_kind_is_served_with_a_remark(
+    make_pipeline: MakePipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = gguf_model.write_model(tmp_path / "llama.gguf")
+    pipeline = make_pipeline(model, engine="llama-cpp", gguf=str(model))
+    assert text_of(chat(pipeline, Conversation(QUESTION)))
+    said = "llama.gguf is a model of another kind (llama): only GLM is tested."
+    until(lambda: said in caplog.text)
+
+
+def test_a_model_that_does_not_think_says_so(open_kind: Open, caplog: pytest.LogCaptureFixture) -> None:
     assert not open_kind(models.GLM_4_0414).model.thinks
+    assert "only GLM is tested" not in caplog.text
 
 
 @EACH_THINKING

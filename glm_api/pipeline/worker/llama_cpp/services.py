@@ -66,6 +66,11 @@ def tokenizer_service(connection: Connection[ToTokenizer], request: LoadModel) -
     return loaded.info, TokenizerService(connection, loaded.tokenizer, loaded.format)
 
 
+def _is_glm(file: GgufFile) -> bool:
+    """Return whether it is a GLM. GLM-4.7-Flash has the architecture of another one."""
+    return "glm" in file.architecture or "glm" in file.tokenizer_pre
+
+
 def _memory_left(file: GgufFile) -> int | None:
     """Return the bytes of memory that are free when the weights are in it; None if unknown. Raises `LoadError`."""
     available = available_bytes()
@@ -97,6 +102,8 @@ def _load(request: LoadModel, *, computes: bool) -> _LoadedModel:
     )
     server = LlamaServer(settings)
     tokenizer = LlamaTokenizer(file, server)
+    if computes and not _is_glm(file):
+        logger.warning("%s is a model of another kind (%s): only GLM is tested.", file.path.name, file.architecture)
     format: Format
     if file.family is None:
         format = TemplateFormat(file.architecture, tokenizer, server)
