@@ -9,8 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from config import is_gguf
 from glm_api.backend.admission import Admission, RequestStatus
 from glm_api.backend.base import Cause, ChildRole, Health, QueueDepth
 from glm_api.backend.errors import (
@@ -386,7 +388,10 @@ def _load_model(settings: PipelineSettings, *, computes: bool) -> LoadModel:
 
     chatglm-cpp tokenizes for its own files, whichever engine computes.
     """
-    llama = settings.engine == "llama-cpp" and (computes or settings.gguf == settings.model)
+    llama = settings.engine == "llama-cpp" and (
+        # A GGUF file may have been repacked too.
+        computes or settings.gguf == settings.model or is_gguf(Path(settings.model))
+    )
     return LoadModel(
         model=settings.gguf if llama and settings.gguf is not None else settings.model,
         max_length=settings.max_length,

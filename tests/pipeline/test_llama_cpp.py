@@ -328,3 +328,13 @@ def test_nobody_else_may_open_the_socket_and_it_goes_with_the_process(
     pipeline.stop()
     pipeline.join()
     assert list(folders.glob("glm-api-*")) == []
+
+
+def test_a_repacked_gguf_file_keeps_its_grammars(make_pipeline: MakePipeline, tmp_path: Path) -> None:
+    # The same model as in the test of a dropped grammar.
+    model = models.write_model(tmp_path / "prefixed.gguf", models.CHATGLM3, add_space_prefix=True)
+    repacked = find_or_repack(model)
+    assert repacked != model
+    pipeline = make_pipeline(model, engine="llama-cpp", gguf=str(repacked))
+    conversation = Conversation(user("Hello"), structured=RegexOutput("[a-c]( [a-c]){40}", "p"))
+    assert len(text_of(chat(pipeline, conversation))) == 81
