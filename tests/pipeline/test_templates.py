@@ -20,6 +20,7 @@ from glm_api.pipeline.conversation import (
     JsonOutput,
     Message,
     RegexOutput,
+    StructuredOutput,
     TemplateOptions,
     Tool,
     ToolCall,
@@ -30,6 +31,7 @@ from glm_api.pipeline.job import Job, Sampling
 from glm_api.pipeline.pipeline import Pipeline
 from tests.support.gguf import models
 from tests.support.gguf.models import Kind
+from tests.support.gguf.script import Script
 from tests.support.processes import until
 from tests.support.upstream import gguf_model
 
@@ -228,6 +230,30 @@ def test_structured_answers_are_held_to_their_grammar(open_kind: Open, kind: Kin
     assert text(ChoiceOutput(("yes", "no"), "p")) in ("yes", "no", "")
     assert len(text(RegexOutput("[a-c]{3}", "p"))) in (3, 0)
     assert temperature or found
+
+
+_WITHOUT_ROLES = (
+    """{%- for message in messages -%}{{ message.role }}: {{ message.content }}{%- endfor -%}<|assistant|>"""
+)
+
+
+@pytest.mark.parametrize("structured", [RegexOutput("[a-c]( [a-c]){9}", "p"), ChoiceOutput(("a b c d", "c d"), "p")])
+def test_a_grammar_that_llama_cpp_drops_is_noticed(
+    make_pipeline: MakePipeline, tmp_path: Path, structured: StructuredOutput
+) -> None:
+    # With this llama.cpp takes the piece of a space for a special token, and drops the grammar in mid-answer.
+    kind = replace(models.GLM_4_0414, name="words", template=_WITHOUT_ROLES, pre=None)
+    scripts = [Script(("\n", "The", " answer", "</s>"))]
+    for add_space_prefix in (False, True):
+        model = tmp_path / f"{add_space_prefix}.gguf"
+        models.write_model(model, kind, scripts, add_space_prefix=add_space_prefix)
+        pipeline = make_pipeline(model, engine="llama-cpp", gguf=str(model))
+        conversation = Conversation(QUESTION, structured=structured)
+        if add_space_prefix:
+            with pytest.raises(EngineError):
+                chat(pipeline, conversation)
+        else:
+            assert text_of(chat(pipeline, conversation))
 
 
 def test_special_tokens_in_a_message_are_only_text(open_kind: Open) -> None:

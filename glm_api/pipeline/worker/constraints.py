@@ -56,9 +56,8 @@ class Constraints:
     def __init__(
         self, vocabulary: Vocabulary, size: int, end_ids: frozenset[int], encode: Callable[[str], list[int]]
     ) -> None:
-        self._tokenizer = LLTokenizer(
-            TokenizerWrapper(_Tokens(vocabulary, size, end_ids, encode)), n_vocab=size, eos_token=sorted(end_ids)
-        )
+        self._tokens = _Tokens(vocabulary, size, end_ids, encode)
+        self._tokenizer = LLTokenizer(TokenizerWrapper(self._tokens), n_vocab=size, eos_token=sorted(end_ids))
         self._size = size
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
         self._verdicts: OrderedDict[str, str | None] = OrderedDict()
@@ -129,6 +128,16 @@ class Constraints:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(grammar)
         return Constraint(matcher.deep_copy(), self._size)
+
+    def fits(self, grammar: str, text: str) -> bool:
+        """Return whether ``text`` is all of an answer that ``grammar`` admits. Raises `GrammarError`."""
+        constraint = self.compile(grammar)
+        try:
+            for token in self._tokens(text):
+                constraint.consume(token)
+        except GrammarError:
+            return False
+        return constraint.complete
 
 
 class Constraint:

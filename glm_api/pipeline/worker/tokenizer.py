@@ -133,12 +133,6 @@ class LimitedTokenizer(ABC):
             ids = [id for id in ids if id not in self._special_ids]
         return ids
 
-    def encode_inside(self, text: str) -> list[int]:
-        """Return the ids of a text in the middle of an answer: no space is put in front."""
-        # A line break, which is part of no piece, takes the space in front.
-        opening = "\n" if self._vocabulary.begins_with_space else ""
-        return self.encode_all(opening + text)[len(self.encode_all(opening)) :]
-
     # --- the vocabulary ---
 
     def decode(self, ids: Sequence[int]) -> bytes:

@@ -72,6 +72,13 @@ def test_judging_a_hostile_schema_is_bounded_and_leaves_nothing_behind(constrain
     assert resident_bytes() - memory < 16 * 2**20
 
 
+@pytest.mark.parametrize(
+    ("text", "fits"), [("abc", True), ("ab", False), ("abcd", False), (" abc", False), ("", False), ("a<|user|>", True)]
+)
+def test_a_whole_text_fits_a_grammar_or_not(constraints: Constraints, text: str, fits: bool) -> None:
+    assert constraints.fits('start: "abc" | /a<.*>/', text) == fits
+
+
 def resident_bytes() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")

@@ -279,16 +279,10 @@ class ChatAnswer:
 
         llama.cpp tells nobody of a grammar that it drops.
         """
-        grammar = self._request.output.grammar
+        grammar, text = self._request.output.grammar, "".join(state.text).strip()
         if grammar is None or reason != "stop" or state.text_filter.stopped:
             return
-        constraint = self._model.tokenizer.constraints.compile(grammar)
-        try:
-            for token in self._model.tokenizer.encode_inside("".join(state.text).strip()):
-                constraint.consume(token)
-        except ValueError:
-            raise GrammarDropped from None
-        if not constraint.complete:
+        if not self._model.tokenizer.constraints.fits(grammar, text):
             raise GrammarDropped
 
 
