@@ -43,7 +43,7 @@ class OutputSpec:
     - ``chat``: the body of a request for llama.cpp's chat API, as JSON, where that reads the answer; None: we do.
       ``thinking``: the prompt has begun what the model thinks.
     - ``grammar``: the Lark grammar (of llguidance) that holds the whole answer, from its first id; None: all is free.
-      With ``chat`` it is that of the text alone, and ``chat`` has what holds the answer.
+      With ``chat`` it is that of the text alone, and ``chat`` has what holds the answer, perhaps llama.cpp's own.
     """
 
     mode: Literal["chat", "text"] = "chat"

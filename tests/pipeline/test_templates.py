@@ -232,6 +232,14 @@ def test_structured_answers_are_held_to_their_grammar(open_kind: Open, kind: Kin
     assert temperature or found
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_structured_answer_beside_tools_is_json(open_kind: Open, seed: int) -> None:
+    structured = JsonOutput('{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}', "p")
+    conversation = Conversation(QUESTION, (WEATHER,), structured=structured)
+    events = chat(open_kind(models.GLM_4_5), conversation, 500, temperature=1.0, top_p=1.0, seed=seed)
+    assert finished(events).reason != "stop" or type(json.loads(text_of(events))["n"]) is int
+
+
 _WITHOUT_ROLES = (
     """{%- for message in messages -%}{{ message.role }}: {{ message.content }}{%- endfor -%}<|assistant|>"""
 )

@@ -280,15 +280,32 @@ class ChatAnswer:
         llama.cpp tells nobody of a grammar that it drops.
         """
         grammar, text = self._request.output.grammar, "".join(state.text).strip()
-        if grammar is None or reason != "stop" or state.text_filter.stopped:
+        if reason != "stop" or state.text_filter.stopped:
             return
-        if not self._model.tokenizer.constraints.fits(grammar, text):
+        if grammar is not None:
+            fits = self._model.tokenizer.constraints.fits(grammar, text)
+        else:
+            # A call may stand in place of the JSON.
+            fits = not text or not self._must_be_json or _is_json(text)
+        if not fits:
             raise GrammarDropped
+
+    @property
+    def _must_be_json(self) -> bool:
+        return "response_format" in json_decode(self._request.output.chat or "{}")
 
 
 def json_decode(text: str) -> Any:
     """Return the value of a JSON text. Raises ValueError."""
     return msgspec.json.decode(text)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json_decode(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _show(messages: list[dict[str, Any]], image: bytes) -> None:

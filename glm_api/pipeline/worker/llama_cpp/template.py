@@ -107,8 +107,10 @@ class TemplateFormat:
         self._demand(body, conversation)
         begun, grammar = text.rstrip().endswith(thinking.BEGIN), None
         if conversation.structured is not None:
-            grammar = for_llama_cpp(structured_grammar(self._tokenizer, conversation.structured))
+            text_grammar = for_llama_cpp(structured_grammar(self._tokenizer, conversation.structured))
+            # llama.cpp's own grammar for JSON has white space where ours has none.
             if "response_format" not in body:
+                grammar = text_grammar
                 held = thinking_grammar(self._tokenizer, conversation.structured, begun=begun)
                 body["grammar"] = f"%llguidance {{}}\n{for_llama_cpp(held)}"
         return Prompt(ids, OutputSpec(chat=json.dumps(body, ensure_ascii=False), thinking=begun, grammar=grammar))
