@@ -31,9 +31,10 @@ LIMITS = LLParserLimits(
 )
 # What `Constraints.refusal` grants a grammar: CPU seconds, seconds, and bytes of memory. Those limits are no limits of
 # all that compiling does: the least common multiple of a few numbers can take minutes and gigabytes. Ordinary grammars
-# take milliseconds, a hundred tools a tenth of a second.
+# take milliseconds, a hundred tools a tenth of a second. The CPU seconds are what bounds a grammar; the seconds are many
+# more, so that a busy machine refuses no good one, and fewer than those after which this process counts as hung.
 TRIAL_CPU_SECONDS = 0.5
-TRIAL_SECONDS = 1.0
+TRIAL_SECONDS = 3.0
 TRIAL_BYTES = 256 * 2**20
 TOO_COSTLY = "it takes too long or too much memory to compile"
 # Verdicts that are kept.
@@ -60,22 +61,27 @@ class Constraints:
         self._tokenizer = LLTokenizer(TokenizerWrapper(self._tokens), n_vocab=size, eos_token=sorted(end_ids))
         self._size = size
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
-        self._verdicts: OrderedDict[str, str | None] = OrderedDict()
+        self._verdicts: OrderedDict[str, str] = OrderedDict()
 
     def refusal(self, grammar: str) -> str | None:
         """Return why ``grammar`` cannot be compiled, in llguidance's words; None if it can.
 
         It is compiled in a child process, because only a process can be ended, and only a process gives its memory
-        back. So whatever the grammar is, this costs a second at most.
+        back. So whatever the grammar is, this costs half a second of the CPU at most.
         """
         if grammar not in self._verdicts:
-            self._verdicts[grammar] = self._try(grammar)
+            verdict = self._try(grammar)
+            if verdict is None:
+                # It says how busy the machine is, not what the grammar is: the next request tries again.
+                return TOO_COSTLY
+            self._verdicts[grammar] = verdict
             if len(self._verdicts) > VERDICTS:
                 self._verdicts.popitem(last=False)
         self._verdicts.move_to_end(grammar)
-        return self._verdicts[grammar]
+        return self._verdicts[grammar] or None
 
     def _try(self, grammar: str) -> str | None:
+        """Return the verdict: nothing if ``grammar`` can be compiled, else why not. None if there was no time."""
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
@@ -84,12 +90,14 @@ class Constraints:
         try:
             # The child writes at its end, so what it has written can be read at once.
             ended = select.select([reading], [], [], TRIAL_SECONDS)[0]
-            verdict = os.read(reading, 4 * MAX_REASON) if ended else b""
+            verdict = os.read(reading, 4 * MAX_REASON) if ended else None
         finally:
             os.close(reading)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-        return None if verdict == _ACCEPTED else verdict.decode(errors="replace") or TOO_COSTLY
+        if verdict is None:
+            return None
+        return "" if verdict == _ACCEPTED else verdict.decode(errors="replace") or TOO_COSTLY
 
     def _run_trial(self, grammar: str, writing: int) -> NoReturn:
         """Compile ``grammar`` and write the verdict, in the child process, which ends here whatever happens."""

@@ -117,6 +117,14 @@ def test_a_verdict_is_kept(constraints: Constraints, monkeypatch: pytest.MonkeyP
     assert constraints.refusal(grammar) == refusal
 
 
+def test_a_busy_machine_s_verdict_is_not_kept(constraints: Constraints, monkeypatch: pytest.MonkeyPatch) -> None:
+    grammar = json_grammar({"const": "busy"})
+    with monkeypatch.context() as busy:
+        busy.setattr("glm_api.pipeline.worker.constraints.TRIAL_SECONDS", 0)
+        assert constraints.refusal(grammar) == TOO_COSTLY
+    assert constraints.refusal(grammar) is None
+
+
 @pytest.mark.parametrize(
     ("grammar", "reason"),
     [
