@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ _ERRORS = 1
 # token. So a CPU gets fewer than llama.cpp's own 512, which a GPU computes quickly.
 CPU_BATCH_TOKENS = 128
 GPU_BATCH_TOKENS = 512
+# How long what llama.cpp prints of a failure is waited for, and how long it prints nothing when that is all. Seconds.
+_PRINTING_SECONDS = 5.0
+_QUIET_SECONDS = 0.2
 # "0.00.063.594 E llama_model_load: error loading model: ..."
 _PREFIX = re.compile(r"^[\d.]+ E +(?:srv +)?\w+: (?:error: )?")
 
@@ -81,7 +85,7 @@ class LlamaServer:
             try:
                 self._server = xllamacpp.Server(params)
             except RuntimeError:
-                reason = _reason(output.read_text(errors="replace"), settings)
+                reason = _reason(_complete(output), settings)
                 raise LoadError(f"llama.cpp cannot open {settings.model.name}: {reason}") from None
             finally:
                 _ignore_signals()
@@ -119,6 +123,18 @@ def _captured_output() -> Iterator[Path]:
             for descriptor, copy in zip((1, 2), kept, strict=True):
                 os.dup2(copy, descriptor)
                 os.close(copy)
+
+
+def _complete(output: Path) -> str:
+    """Return what llama.cpp has printed. A thread of its own prints, and may do so after the failure."""
+    deadline = time.monotonic() + _PRINTING_SECONDS
+    text = ""
+    while time.monotonic() < deadline:
+        before, text = text, output.read_text(errors="replace")
+        if text and text == before:
+            break
+        time.sleep(_QUIET_SECONDS)
+    return text
 
 
 def _reason(output: str, settings: ServerSettings) -> str:

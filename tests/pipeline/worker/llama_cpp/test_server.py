@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from glm_api.pipeline.worker.llama_cpp.server import ServerSettings, _reason
+from glm_api.pipeline.worker.llama_cpp.server import ServerSettings, _complete, _reason
 
 SETTINGS = ServerSettings(Path("/models/x/glm.gguf"), 64, 1, 1, projector="/models/x/mmproj.gguf")
 PREFIX = "0.00.004.570 E"
@@ -40,3 +41,10 @@ PREFIX = "0.00.004.570 E"
 )
 def test_the_reason_is_one_line_without_folders(output: str, reason: str) -> None:
     assert _reason(output, SETTINGS) == reason
+
+
+def test_what_llama_cpp_prints_after_the_failure_is_waited_for() -> None:
+    first = f"{PREFIX} a\n"
+    output = Mock(Path)
+    output.read_text.side_effect = ["", "", first, first + "b\n", first + "b\n"]
+    assert _complete(output) == first + "b\n"
