@@ -20,6 +20,7 @@ from benchmarks.bench import Bench
 from benchmarks.measurements import (
     choosing,
     crowd,
+    engines,
     first_token,
     freeing,
     interruption,
@@ -48,12 +49,13 @@ MEASUREMENTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "waiting": waiting.measure,
     "killing": killing.measure,
     "crowd": crowd.measure,
+    "engines": engines.measure,
 }
 # Tokens of the tiny model are so fast that a busy model cannot be seen, and suffer most from a thread too many. Tokens
 # of the synthetic ones are so slow that a crowd would wait for hours.
-FOR_TINY = ("startup", "speed", "threads", "choosing", "first_token", "waiting", "killing", "crowd")
+FOR_TINY = ("startup", "speed", "threads", "choosing", "first_token", "waiting", "killing", "crowd", "engines")
 # The longest is last.
-FOR_SYNTHETIC = ("startup", "responsiveness", "freeing", "interruption", "speed", "choosing", "first_token")
+FOR_SYNTHETIC = ("startup", "responsiveness", "freeing", "interruption", "speed", "choosing", "engines", "first_token")
 
 
 def _show(bar: tqdm[NoReturn], shape: str, what: str) -> None:

@@ -28,7 +28,7 @@ def answer(pipeline: Any, max_length: int, messages: list[dict[str, str]], max_t
     """Return the greedy answer, of at most ``max_tokens``; with 0, only count the prompt. Times are in seconds."""
     ids = pipeline.tokenizer.apply_chat_template([chatglm_cpp.ChatMessage(**message) for message in messages], UNCUT)
     if max_tokens == 0:
-        return {"prompt_tokens": len(ids)}
+        return {"prompt_tokens": len(ids), "ids": ids}
     config = chatglm_cpp._C.GenerationConfig(max_length=max_length, max_new_tokens=max_tokens, do_sample=False)
     generated: list[int] = []
     first = 0.0

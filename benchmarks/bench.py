@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import shapes
 from benchmarks.client import Client, Exchange
-from benchmarks.sides import BareLoop, Messages, OriginalServer, ThisServer
+from benchmarks.sides import BareLoop, LlamaServer, Messages, OriginalServer, ThisServer
 
 MAX_LENGTH = 2048
 
@@ -85,6 +85,14 @@ class Bench:
     ) -> Iterator[ThisServer]:
         log = self.logs / f"{self.shape}-this-server.log"
         side = ThisServer(self.model, MAX_LENGTH, None if default_threads else self.threads, log, settings)
+        try:
+            yield side
+        finally:
+            side.stop()
+
+    @contextmanager
+    def llama_server(self, gguf: Path) -> Iterator[LlamaServer]:
+        side = LlamaServer(gguf, MAX_LENGTH, self.threads, self.logs / f"{self.shape}-llama-server.log")
         try:
             yield side
         finally:

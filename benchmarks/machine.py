@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-PACKAGES = ("chatglm-cpp", "flask", "gevent", "gunicorn", "fastapi", "uvicorn", "sse-starlette")
+PACKAGES = ("chatglm-cpp", "xllamacpp", "flask", "gevent", "gunicorn", "fastapi", "uvicorn", "sse-starlette")
 
 
 def describe(threads: int) -> dict[str, Any]:

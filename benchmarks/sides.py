@@ -1,4 +1,5 @@
-"""The three sides that are measured: the bare loop, the original server (`chatglm_cpp.openai_api`) and this server.
+"""The sides that are measured: the bare loop, the original server (`chatglm_cpp.openai_api`), this server, and llama.cpp's
+server alone.
 
 All compute with the same number of threads: the preloaded library tells chatglm_cpp the number in `GLM_NPROCS`.
 """
@@ -27,6 +28,8 @@ STOP_TIMEOUT = 20.0
 POLL_SECONDS = 0.02
 # chatglm_cpp.openai_api cuts every prompt to its last tokens, this many, and does not say so.
 ORIGINAL_CUT = 512
+# The default of this server.
+SLOTS = 4
 
 Messages = list[dict[str, str]]
 
@@ -62,7 +65,11 @@ class BareLoop:
 
     def count(self, messages: Messages) -> int:
         """Return the number of prompt tokens of ``messages``."""
-        return int(self.answer(messages, 0)["prompt_tokens"])
+        return len(self.ids(messages))
+
+    def ids(self, messages: Messages) -> list[int]:
+        """Return the ids of the prompt of ``messages``."""
+        return list(map(int, self.answer(messages, 0)["ids"]))
 
     def stop(self) -> None:
         _stop(self._process)
@@ -181,6 +188,35 @@ class ThisServer(HttpServer):
             if "pipeline" in child.cmdline():
                 return int(child.pid)
         raise NoAnswer("the pipeline process is not there")
+
+
+class LlamaServer(HttpServer):
+    """`benchmarks.llama_server`, with contexts of ``max_length`` tokens."""
+
+    name = "llama-server"
+
+    def __init__(self, gguf: Path, max_length: int, threads: int, log: Path) -> None:
+        self.port = free_port()
+        numbers = map(str, (self.port, max_length, SLOTS, threads))
+        command = [sys.executable, "-m", "benchmarks.llama_server", str(gguf), *numbers]
+        super().__init__(command, os.environ, log, "/health")
+
+    def complete(self, ids: list[int], max_tokens: int) -> bytes:
+        """Return a greedy, streamed request for ``max_tokens`` new tokens after ``ids``."""
+        body = {"prompt": ids, "n_predict": max_tokens, "temperature": 0, "stream": True, "return_tokens": True}
+        return post("/completion", body)
+
+
+def repacked(model: Path) -> Path:
+    """Return ``model`` as the GGUF file that this server makes of it for llama.cpp. Raises `NotStarted`."""
+    command = [sys.executable, "-m", "glm_api.pipeline.worker.llama_cpp.repack", str(model)]
+    run = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise NotStarted(run.stderr[-2000:])
+    found = json.loads(run.stdout)
+    if "error" in found:
+        raise NotStarted(f"{model.name} cannot be repacked: {found['error']}")
+    return Path(found["path"])
 
 
 def free_port() -> int:

@@ -22,7 +22,7 @@ ORIGINAL_RUNS = 2
 def measure(bench: Bench) -> dict[str, Any]:
     """Return the ms to the first text of a new chat, of its next turns, and of its turns when two chats alternate."""
     with bench.this_server() as server:
-        first, second = _Chat(bench, server, 3), _Chat(bench, server, 31)
+        first, second = Chat(bench, server, 3), Chat(bench, server, 31)
         bench.say("first token: this server reads a first chat")
         new = [first.turn()]
         history = first.prompt_tokens
@@ -49,7 +49,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     }
 
 
-class _Chat:
+class Chat:
     """A chat that begins with a long message. Each turn adds the previous answer to its history."""
 
     def __init__(self, bench: Bench, server: ThisServer, variant: int) -> None:

@@ -25,10 +25,10 @@ def measure(bench: Bench) -> dict[str, Any]:
     bench.say("responsiveness: this server")
     with bench.this_server() as server:
         idle = _probe_idle(bench, server)
-        found = _probe_while_reading(bench, server, server.chat(messages, prompt_tokens, 1))
+        found = probe_while_reading(bench, server, server.chat(messages, prompt_tokens, 1))
     bench.say("responsiveness: original server")
     with bench.original_server() as original:
-        theirs = _probe_while_reading(bench, original, original.chat(messages, prompt_tokens, 1))
+        theirs = probe_while_reading(bench, original, original.chat(messages, prompt_tokens, 1))
     return {"prompt_tokens": prompt_tokens, "server": found, "server_idle": idle, "original": theirs}
 
 
@@ -39,7 +39,8 @@ def _probe_idle(bench: Bench, side: ThisServer) -> dict[str, float]:
     return _summary([probe.total for probe in probes])
 
 
-def _probe_while_reading(bench: Bench, side: ThisServer | OriginalServer, request: bytes) -> dict[str, float]:
+def probe_while_reading(bench: Bench, side: ThisServer | OriginalServer, request: bytes) -> dict[str, float]:
+    """Return the milliseconds that probes take, 20 a second, until ``request`` is answered. Raises `NoAnswer`."""
     client = bench.client
     reading = client.send(side.port, request)
     begun = time.perf_counter() + PROBE_INTERVAL
