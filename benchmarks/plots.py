@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 mpl.use("svg")
 
 SERVER, ORIGINAL, BARE = "#1b7f5c", "#c8553d", "#8a8f98"
+ENGINES = {"chatglm-cpp": ORIGINAL, "llama.cpp": SERVER, "llama-server": BARE}
 STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -132,10 +133,21 @@ def _line(axes: Axes, clients: list[int], values: list[Mapping[str, float]], nam
     )
 
 
+def _engines(part: Mapping[str, Any], shape: str) -> None:
+    kinds = {"decode": "Decode, 1 client", "prefill": "Prefill", "clients": f"{part['clients']} clients together"}
+    _, panels = plt.subplots(len(kinds), figsize=(6, 4.5), layout="constrained")
+    for axes, (kind, title) in zip(panels, kinds.items(), strict=True):
+        rates = part["tokens_per_second"][kind]
+        _bars(axes, [(side, rates[side], color) for side, color in ENGINES.items()], "{:,.4g}")
+        axes.set_title(f"{title} ({shape} model)", loc="left")
+    axes.set_xlabel("tokens a second; lines: all runs")
+
+
 _PICTURES: dict[str, Callable[[Mapping[str, Any], str], None]] = {
     "speed": _speed,
     "threads": _threads,
     "choosing": _choosing,
     "first_token": _first_token,
     "crowd": _crowd,
+    "engines": _engines,
 }

@@ -165,6 +165,30 @@ def _killing_rows(shape: str, part: Found) -> Iterator[Row]:
     )
 
 
+def _engines_rows(shape: str, part: Found) -> Iterator[Row]:
+    clients = f"{part['clients']} clients"
+    for kind, what in (("decode", "1 client"), ("clients", clients)):
+        yield _engine_row(
+            f"llama.cpp: tokens/s, {what}, of llama-server alone ({shape})", part["of_llama_server"][kind], 0.98
+        )
+    for kind, what, target in (("decode", "decode", 1.4), ("prefill", "prefill", 2.0), ("clients", clients, 2.3)):
+        # The targets are those of a model whose tokens take time.
+        if shape != "tiny":
+            what = f"llama.cpp: tokens/s, {what}, of chatglm-cpp ({shape})"
+            yield _engine_row(what, part["of_chatglm_cpp"][kind], target)
+    if "health" in part:
+        p99 = part["health"]["p99_ms"]
+        what = f"llama.cpp: `GET /health` p99 while a prompt is read ({shape})"
+        yield Row(what, "-", f"{p99:.1f} ms", "<= 5 ms", p99 <= 5)
+        fraction = part["interruption"]["fraction"]
+        what = f"llama.cpp: client gone until the slot is free, of the whole prefill ({shape})"
+        yield Row(what, "-", _spread(fraction, "{:.3f}"), "<= 0.020, always", fraction["most"] <= 0.02)
+
+
+def _engine_row(what: str, ratio: Figure, target: float) -> Row:
+    return Row(what, "-", _spread(ratio, "{:.3f}"), f">= {target:.2f}", ratio["median"] >= target)
+
+
 _TARGETS: dict[str, Callable[[str, Found], Iterator[Row]]] = {
     "speed": _speed_rows,
     "threads": _threads_rows,
@@ -175,6 +199,7 @@ _TARGETS: dict[str, Callable[[str, Found], Iterator[Row]]] = {
     "interruption": _interruption_rows,
     "waiting": _waiting_rows,
     "killing": _killing_rows,
+    "engines": _engines_rows,
 }
 
 
@@ -331,6 +356,40 @@ def _crowd_details(part: Found) -> Iterator[str]:
     yield "Tokens a second of all clients together; p50 and p95 of the time to the first text in milliseconds."
 
 
+def _engines_details(part: Found) -> Iterator[str]:
+    sides = {"chatglm-cpp": "this server, chatglm-cpp", "llama.cpp": "this server, llama.cpp"}
+    kinds = {"decode": "decode", "prefill": "prefill", "clients": f"{part['clients']} clients"}
+    rates = part["tokens_per_second"]
+    yield from _table(
+        ("tokens/s", *(cell for kind in kinds.values() for cell in (kind, "least to most"))),
+        (
+            (sides.get(side, side), *(cell for kind in kinds for cell in _rate_cells(rates[kind][side])))
+            for side in rates["decode"]
+        ),
+    )
+    yield ""
+    yield from _table(
+        ("time to first text, ms", "new chat", "its next turns"),
+        (
+            (
+                f"{sides[name]}, {chat['history_tokens']} tokens",
+                f"{chat['new_chat_ms']:,.0f}",
+                _spread(chat["next_turn_ms"], "{:,.0f}"),
+            )
+            for name, chat in part["chats"].items()
+        ),
+    )
+    if "health" in part:
+        health, interruption = part["health"], part["interruption"]
+        yield ""
+        yield (
+            f"While llama.cpp read a prompt, {health['probes']} health checks took {health['p50_ms']:.1f} ms (p50), "
+            f"{health['p99_ms']:.1f} ms (p99) and at most {health['most_ms']:.1f} ms. When a client left during a prefill "
+            f"of {interruption['whole_seconds']:.1f} s, llama.cpp's slot was free after "
+            f"{_spread(interruption['free_ms'], '{:,.0f}')} ms."
+        )
+
+
 _DETAILS: dict[str, Callable[[Found], Iterator[str]]] = {
     "speed": _speed_details,
     "threads": _threads_details,
@@ -343,6 +402,7 @@ _DETAILS: dict[str, Callable[[Found], Iterator[str]]] = {
     "killing": _killing_details,
     "startup": _startup_details,
     "crowd": _crowd_details,
+    "engines": _engines_details,
 }
 
 
