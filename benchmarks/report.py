@@ -384,8 +384,8 @@ def _engines_details(part: Found) -> Iterator[str]:
         yield ""
         yield (
             f"While llama.cpp read a prompt, {health['probes']} health checks took {health['p50_ms']:.1f} ms (p50), "
-            f"{health['p99_ms']:.1f} ms (p99) and at most {health['most_ms']:.1f} ms. When a client left during a prefill "
-            f"of {interruption['whole_seconds']:.1f} s, llama.cpp's slot was free after "
+            f"{health['p99_ms']:.1f} ms (p99) and at most {health['most_ms']:.1f} ms. When a client left during a "
+            f"prefill of {interruption['whole_seconds']:.1f} s, llama.cpp's slot was free after "
             f"{_spread(interruption['free_ms'], '{:,.0f}')} ms."
         )
 

@@ -1,5 +1,6 @@
-"""The sides that are measured: the bare loop, the original server (`chatglm_cpp.openai_api`), this server, and llama.cpp's
-server alone.
+"""The sides that are measured: the bare loop, the original server, this server, and llama.cpp's server alone.
+
+The original server is `chatglm_cpp.openai_api`.
 
 All compute with the same number of threads: the preloaded library tells chatglm_cpp the number in `GLM_NPROCS`.
 """
@@ -73,6 +74,9 @@ class BareLoop:
 
     def stop(self) -> None:
         _stop(self._process)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None

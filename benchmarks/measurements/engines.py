@@ -92,7 +92,11 @@ def _speed(bench: Bench) -> dict[str, Any]:
         bench.this_server(SETTINGS[LLAMA_CPP]) as llama_cpp,
         bench.llama_server(gguf) as llama_server,
     ):
-        sides = dict(zip(SIDES, (chatglm_cpp, llama_cpp, llama_server), strict=True))
+        sides: dict[str, ThisServer | LlamaServer] = {
+            CHATGLM_CPP: chatglm_cpp,
+            LLAMA_CPP: llama_cpp,
+            LLAMA_SERVER: llama_server,
+        }
         for run, tasks_of_run in enumerate(tasks):
             for task in tasks_of_run:
                 tokens, texts = 0, None
@@ -131,10 +135,10 @@ def _tasks(bench: Bench, run: int, ids: Any) -> list[_Task]:
     first = (CLIENTS + 2) * run
     if bench.tiny:
         # It ends its answers by itself, soon if the question makes no sense.
-        single, crowd = STORIES, STORIES[:CLIENTS]
+        single, crowd = list(STORIES), list(STORIES[:CLIENTS])
     else:
-        single = (passage(SHORT_CHARACTERS, first),)
-        crowd = tuple(passage(SHORT_CHARACTERS, first + 1 + number) for number in range(CLIENTS))
+        single = [passage(SHORT_CHARACTERS, first)]
+        crowd = [passage(SHORT_CHARACTERS, first + 1 + number) for number in range(CLIENTS)]
     long = passage(PROMPT_CHARACTERS[bench.shape], first + CLIENTS + 1)
     most = ANSWER_TOKENS[bench.shape]
     return [

@@ -27,7 +27,6 @@ def test_all_sides_answer_the_same_with_the_tiny_model(tmp_path: Path) -> None:
         assert set(rates) == set(engines.SIDES)
         assert all(rate["median"] > 0 for rate in rates.values())
     assert found["chats"].keys() == {"chatglm-cpp", "llama.cpp"}
-    assert not list(bench.model.parent.glob("*.gguf"))
 
 
 def measured(ratio: float, p99: float, fraction: float) -> dict[str, Any]:
