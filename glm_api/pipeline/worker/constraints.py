@@ -31,8 +31,8 @@ LIMITS = LLParserLimits(
 )
 # What `Constraints.refusal` grants a grammar: CPU seconds, seconds, and bytes of memory. Those limits are no limits of
 # all that compiling does: the least common multiple of a few numbers can take minutes and gigabytes. Ordinary grammars
-# take milliseconds, a hundred tools a tenth of a second. The CPU seconds are what bounds a grammar; the seconds are many
-# more, so that a busy machine refuses no good one, and fewer than those after which this process counts as hung.
+# take milliseconds, a hundred tools a tenth of a second. The CPU seconds are what bounds a grammar. The seconds are
+# many more, so that a busy machine refuses no good one, and fewer than those after which this process counts as hung.
 TRIAL_CPU_SECONDS = 0.5
 TRIAL_SECONDS = 3.0
 TRIAL_BYTES = 256 * 2**20

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from glm_api.pipeline.worker.constraints import Constraint
 
 
+class CannotGoOn(Exception):
+    """A process that has died began the answer, and llama.cpp begins a grammar only with an answer."""
+
+
 class GrammarDropped(Exception):
     """llama.cpp has chosen an id that the grammar does not admit: it does not apply the grammar."""
 
@@ -138,15 +142,14 @@ class Answer:
             stream.close()
 
     def run(self) -> None:
-        """Answer all prompts. Raises `PromptError`, `LlamaError`, `GrammarDropped` and `ParentGone`."""
+        """Answer all prompts. Raises `PromptError`, `LlamaError`, `GrammarDropped`, `CannotGoOn` and `ParentGone`."""
         request = self._request
         if request.sampling.prompt_logprobs:
             raise PromptError("llama.cpp gives no log-probabilities for the tokens of a prompt.", "logprobs")
         if request.fed and request.output.grammar is not None:
-            # llama.cpp begins a grammar with the answer, and this one has begun already.
-            raise GrammarDropped
+            raise CannotGoOn
         if request.sampling.min_tokens and request.output.grammar is not None:
-            # The same: the answer would be asked for in two parts.
+            # The answer would be asked for in two parts, and the second would begin the grammar again.
             reason = "llama.cpp has no fewest tokens for an answer that is structured or may call tools."
             raise PromptError(reason, "min_tokens")
         prompts = zip(request.prompts, request.sizes, request.limits, strict=True)
