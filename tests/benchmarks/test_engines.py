@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from benchmarks import shapes
+from benchmarks.bench import Bench
 from benchmarks.figures import figure
+from benchmarks.measurements import engines
 from benchmarks.report import rows
 
 KINDS = ("decode", "prefill", "clients")
@@ -16,10 +18,6 @@ KINDS = ("decode", "prefill", "clients")
 
 @pytest.mark.slow
 def test_all_sides_answer_the_same_with_the_tiny_model(tmp_path: Path) -> None:
-    pytest.importorskip("psutil")
-    from benchmarks.bench import Bench
-    from benchmarks.measurements import engines
-
     bench = Bench(shapes.TINY, shapes.model_file(shapes.TINY, tmp_path), 1, tmp_path, quick=True, say=print)
     found = engines.measure(bench)
     for kind in KINDS:
