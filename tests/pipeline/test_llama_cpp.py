@@ -30,6 +30,7 @@ from glm_api.pipeline.job import Job, Sampling
 from glm_api.pipeline.pipeline import Pipeline
 from glm_api.pipeline.worker.llama_cpp.repack import find_or_repack
 from tests.support.gguf import models
+from tests.support.model_files.scripted_tokenizer import ids_of
 from tests.support.processes import PATIENCE, until
 
 from .conftest import MakePipeline, await_state, collect, text_of
@@ -68,10 +69,6 @@ def start(make_pipeline: MakePipeline, demo_gguf: Path) -> Callable[..., Pipelin
 @pytest.fixture
 def pipeline(start: Callable[..., Pipeline]) -> Pipeline:
     return start()
-
-
-def ids_of(events: list[Event]) -> list[int]:
-    return [id for event in events for id in getattr(event, "fed", [])]
 
 
 def ask(pipeline: Pipeline, prompt: list[int], limit: int, sampling: Sampling = GREEDY, **job: Any) -> Generation:

@@ -12,7 +12,7 @@ from glm_api.pipeline.frames import Finished, Generate, Progress, Started, Text
 from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.coalescing import EventWriter
-from glm_api.pipeline.worker.llama_cpp.answering import Answer, GrammarDropped, Model
+from glm_api.pipeline.worker.llama_cpp.answering import Answer, CannotGoOn, GrammarDropped, Model
 from glm_api.pipeline.worker.llama_cpp.client import LlamaError
 from glm_api.pipeline.worker.llama_cpp.lost_ids import LostIds
 from glm_api.pipeline.worker.llama_cpp.slots import SlotPool
@@ -151,7 +151,7 @@ def test_an_id_that_the_grammar_does_not_admit_is_noticed(open_demo: OpenModel) 
 
 
 def test_a_structured_answer_cannot_be_continued(open_demo: OpenModel) -> None:
-    with pytest.raises(GrammarDropped):
+    with pytest.raises(CannotGoOn):
         Bench(open_demo).run(fed=[3], output=OutputSpec(mode="text", grammar='start: "a"'))
 
 
