@@ -33,6 +33,8 @@ def texts(server: Server, seed: int | None = None) -> list[str]:
 
 
 def test_a_seed_makes_answers_repeatable(demo: Server) -> None:
+    # llama.cpp repeats an answer as long as the same is cached.
+    texts(demo)
     first = texts(demo, 42)
     assert len(set(first)) > 1
     assert texts(demo, 42) == first
@@ -110,7 +112,8 @@ def test_logprobs_name_the_text_that_is_sent(demo: Server, stream: bool) -> None
                     text += choice["delta"].get("content") or ""
                     entries += (choice["logprobs"] or {}).get("content") or []
     assert text
-    sent = b"".join(bytes(entry["bytes"]) for entry in entries).decode()
+    # An answer at random may have bytes that are no character.
+    sent = b"".join(bytes(entry["bytes"]) for entry in entries).decode(errors="replace")
     assert sent.strip().startswith(text.strip()) or text.strip().startswith(sent.strip())
     for entry in entries:
         assert entry["logprob"] <= 0
