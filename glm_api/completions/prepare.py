@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from glm_api.backend.errors import ContextLengthExceeded, PromptError
+from glm_api.api.prompts import tokenized
 from glm_api.completions.logprobs import Echo
-from glm_api.completions.schemas import CompletionRequest, PromptInput
+from glm_api.completions.schemas import CompletionRequest
 from glm_api.context import pipeline
 from glm_api.errors import invalid
 from glm_api.pipeline.job import Job
@@ -24,7 +24,7 @@ def prepare_job(request: CompletionRequest) -> tuple[Job, list[Echo]]:
     request.check_streaming()
     request.check_echo()
     request.check_sampling(pipeline.model.vocabulary_size, request.max_tokens)
-    prompts = [_tokenized(prompt) for prompt in request.prompt]
+    prompts = [tokenized(prompt, "prompt") for prompt in request.prompt]
     if request.prompt_logprobs:
         _check_prompt_logprobs(request, sum(len(ids) for _, ids in prompts))
     job = Job(
@@ -59,20 +59,3 @@ def _output(request: CompletionRequest) -> OutputSpec:
     """Return how to read the answers. Raises `ApiError`, and `PromptError` for what no answer can be held to."""
     structured = request.structured()
     return OutputSpec(mode="text") if structured is None else pipeline.text_output(structured)
-
-
-def _tokenized(prompt: PromptInput) -> tuple[str, list[int]]:
-    """Return a prompt as text and as token ids; text gets the ids that open every prompt, given ids stay as they are.
-
-    Raises `PromptError` for ids that the model does not have, and `ContextLengthExceeded`.
-    """
-    if isinstance(prompt, str):
-        return prompt, pipeline.encode_text(prompt)
-    context = pipeline.model.context_length
-    if len(prompt) >= context:
-        raise ContextLengthExceeded(len(prompt), context, param="prompt")
-    try:
-        # An id without a token would bring the model down: decoding finds it.
-        return pipeline.decode(prompt), prompt
-    except PromptError as error:
-        raise error.at("prompt") from None

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate
-from marshmallow.fields import Field
+from marshmallow import Schema, fields, validate
 
 from glm_api.api.completion import BodySchema, ChunkSchema
-from glm_api.api.fields import Boolean, Integer, TokenIds, Unsupported, json_type
+from glm_api.api.fields import Boolean, Integer, Unsupported
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.api.parameters import CompletionParameters, CompletionParametersSchema
+from glm_api.api.prompts import PromptInput, PromptsField
 from glm_api.completions.logprobs import LogprobsSchema
 from glm_api.errors import invalid
 
@@ -20,10 +18,6 @@ MAX_PROMPTS = 16
 MAX_LOGPROBS = 5
 # The default of OpenAI's API; chat completions have another one.
 DEFAULT_MAX_TOKENS = 16
-
-PromptInput = str | list[int]
-
-_IDS = TokenIds(min=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,56 +44,11 @@ class CompletionRequest(CompletionParameters):
             raise invalid("Invalid 'max_tokens': 0 is only allowed with echo: true.", "max_tokens")
 
 
-class PromptsField(Field[tuple[PromptInput, ...]]):
-    """A prompt as text or as token ids, or an array of such prompts; loaded into a tuple of prompts."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        ids = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
-        several = {"type": "array", "minItems": 1, "maxItems": MAX_PROMPTS}
-        one_of = [
-            {"type": "string"},
-            {**several, "items": {"type": "string"}},
-            ids,
-            {**several, "items": ids},
-        ]
-        super().__init__(
-            metadata={"anyOf": one_of, "description": "A prompt as text or token ids, or several prompts."}, **kwargs
-        )
-
-    def _deserialize(
-        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
-    ) -> tuple[PromptInput, ...]:
-        if isinstance(value, str):
-            return (value,)
-        if not isinstance(value, list):
-            raise ValidationError(f"must be a string or an array, but is {json_type(value)}.")
-        if not value:
-            raise ValidationError("must not be empty.")
-        if isinstance(value[0], int):
-            return (_IDS.deserialize(value),)
-        if len(value) > MAX_PROMPTS:
-            raise ValidationError(f"must have at most {MAX_PROMPTS} prompts, but has {len(value)}.")
-        if isinstance(value[0], list):
-            return tuple(_at(index, prompt) for index, prompt in enumerate(value))
-        for index, prompt in enumerate(value):
-            if not isinstance(prompt, str):
-                raise ValidationError({index: [f"must be a string like the others, but is {json_type(prompt)}."]})
-        return tuple(value)
-
-
-def _at(index: int, prompt: object) -> list[int]:
-    try:
-        ids: list[int] = _IDS.deserialize(prompt)
-    except ValidationError as error:
-        raise ValidationError({index: error.messages}) from None
-    return ids
-
-
 class CompletionRequestSchema(CompletionParametersSchema):
     """A request for a text completion. Unknown parameters are ignored."""
 
     loads = CompletionRequest
-    prompt = PromptsField(required=True)
+    prompt = PromptsField(most=MAX_PROMPTS, required=True)
     max_tokens = Integer(
         min=0,
         load_default=DEFAULT_MAX_TOKENS,
