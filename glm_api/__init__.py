@@ -101,4 +101,10 @@ def _blueprints_of(settings: Settings) -> list[Blueprint]:
     from glm_api.ops.routes import blueprint as ops
     from glm_api.responses.routes import blueprint as responses
 
-    return [chat, completions, responses, models, ops]
+    found = [chat, completions, responses, models, ops]
+    if settings.gguf is not None:
+        # Only llama.cpp gives them.
+        from glm_api.embeddings.routes import blueprint as embeddings
+
+        found.append(embeddings)
+    return found

@@ -40,7 +40,7 @@ CLIENT_CLOSED_REQUEST = 499
 
 # Endpoints that OpenAI offers and this server does not, by path prefix.
 ABSENT_ENDPOINTS = {
-    "/v1/embeddings": "embeddings: GLM chat models make none",
+    "/v1/embeddings": "embeddings: of its engines only llama.cpp gives them (GLM_BACKEND=llama-cpp)",
     "/v1/audio": "audio",
     "/v1/images": "image generation",
     "/v1/videos": "video generation",

@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "glm_api.chat",
         "glm_api.completions",
         "glm_api.responses",
+        "glm_api.embeddings",
         "glm_api.models",
         "glm_api.ops",
         "glm_api.pages",

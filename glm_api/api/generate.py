@@ -45,7 +45,8 @@ class Call:
 class Answer:
     """One prompt's answer. Counts are in tokens, times in milliseconds.
 
-    ``completion_tokens`` includes ``reasoning_tokens``, those that the model has thought.
+    ``completion_tokens`` includes ``reasoning_tokens``, those that the model has thought. ``embedding`` is that of
+    `Finished`.
     """
 
     prompt_tokens: int = 0
@@ -60,6 +61,7 @@ class Answer:
     reason: str = "stop"
     prompt_ms: float = 0.0
     predicted_ms: float = 0.0
+    embedding: bytes = b""
 
     def start(self, event: Started) -> None:
         self.prompt_tokens = event.prompt_tokens
@@ -74,6 +76,7 @@ class Answer:
         self.reason = "stop" if event.reason == "cancelled" else event.reason
         self.prompt_ms = event.prompt_ms
         self.predicted_ms = event.predicted_ms
+        self.embedding = event.embedding
 
 
 def collect(job: Job) -> tuple[list[Answer], Generation]:

@@ -274,19 +274,22 @@ class ToolArguments(Event, frozen=True):
 
 
 class Finished(Event, frozen=True):
-    """One prompt is answered. Times are in milliseconds; ``slot_tokens`` is what the cache ``slot`` holds now.
+    """One prompt is answered. Times are in milliseconds; ``slot_tokens`` is what the cache ``slot`` holds now;
+    ``slot`` is None if that is not known.
 
     ``step_threads`` and ``batch_threads`` are the numbers of threads that compute one token, and a prompt in one call.
+    ``embedding`` is what was asked for instead of an answer: 32-bit floats, little-endian.
     """
 
     reason: FinishReason
     completion_tokens: int
     prompt_ms: float
     predicted_ms: float
-    slot: int
+    slot: int | None
     slot_tokens: int
     step_threads: int = 1
     batch_threads: int = 1
+    embedding: bytes = b""
 
 
 class Failed(Event, frozen=True):

@@ -36,7 +36,8 @@ class ModelInfo:
 class OutputSpec:
     """How the ids of an answer become text and tool calls.
 
-    - ``mode``: ``chat`` (a message, perhaps with calls) or ``text`` (a raw completion).
+    - ``mode``: ``chat`` (a message, perhaps with calls), ``text`` (a raw completion), or ``embedding``: no answer, but
+      the embedding of the prompt, which only llama.cpp gives.
     - ``tools``: the names of the tools that the model may call.
     - ``forced``: the tool whose call the prompt has already begun.
     - ``required``: the answer is nothing but calls.
@@ -46,7 +47,7 @@ class OutputSpec:
       With ``chat`` it is that of the text alone, and ``chat`` has what holds the answer, perhaps llama.cpp's own.
     """
 
-    mode: Literal["chat", "text"] = "chat"
+    mode: Literal["chat", "text", "embedding"] = "chat"
     tools: tuple[str, ...] = ()
     forced: str | None = None
     required: bool = False

@@ -354,7 +354,8 @@ class Pipeline:
                 if generation.work.progress:
                     generation.put(event)
             case Finished():
-                self._slots[event.slot] = {"tokens": event.slot_tokens}
+                if event.slot is not None:
+                    self._slots[event.slot] = {"tokens": event.slot_tokens}
                 self._threads |= {"step": event.step_threads, "batch": event.batch_threads}
                 if generation.take(event):
                     self._end(generation)
@@ -412,6 +413,6 @@ def _not_loaded(health: Health) -> ModelLoading:
     return ModelLoading(f"{health.message} Try again in a few seconds.", retry_after=2)
 
 
-# chatglm_cpp answers one prompt at a time, so there is one of each, for the whole server.
+# One of each, for the whole server. `on_ready` gives the semaphore as many places as requests run at a time.
 semaphore: FairSemaphore[Generation] = FairSemaphore(Generation.take_turn)
 pipeline = Pipeline(semaphore)

@@ -43,6 +43,16 @@ def create_response(request: dict[str, Any]) -> Response:
     return relay("/responses", request)
 
 
+@blueprint.route("/v1/embeddings", methods=["POST"])
+@blueprint.arguments(RelayedSchema)
+@blueprint.response(200, description="Embeddings.")
+@blueprint.errors(*RELAYING)
+def create_embeddings(request: dict[str, Any]) -> Response:
+    """Give vectors that stand for texts, if the engine gives them."""
+    # No embeddings are streamed, whatever an engine makes of these.
+    return relay("/embeddings", {**request, "stream": None, "stream_options": None})
+
+
 @blueprint.route("/v1/models")
 @blueprint.response(200, ModelListSchema)
 @blueprint.errors(*REACHING)

@@ -106,6 +106,15 @@ class TestPassingOn:
         assert client.post(path, json={"prompt": "x", "input": "x"}).status_code == 200
         assert upstream.asked[0][0] == path
 
+    def test_embeddings_are_never_streamed(self, client: FlaskClient, upstream: ScriptedUpstream) -> None:
+        found = {"object": "list", "data": [], "model": "big-glm", "usage": {"prompt_tokens": 5, "total_tokens": 5}}
+        upstream.script = body(found)
+        sent = {"input": "x", "stream": True, "stream_options": {"include_usage": True}}
+        assert client.post("/v1/embeddings", json=sent, buffered=True).get_json() == found
+        [(path, _, asked)] = upstream.asked
+        assert (path, asked["input"], asked["stream"]) == ("/v1/embeddings", "x", None)
+        assert metric(client, "glm_prompt_tokens_total") == 5
+
     def test_endpoints_of_the_pipeline_are_not_there(self, client: FlaskClient) -> None:
         assert error(client.post("/tokenize", json={"content": "x"}))["message"]
 

@@ -66,6 +66,9 @@ class LlamaServer:
         params.n_batch = params.n_ubatch = min(batch_tokens, settings.context)
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads
         params.n_gpu_layers = -1 if settings.gpu_layers is None else settings.gpu_layers
+        # An embedding is the state behind the last token of a prompt. Answers are as before.
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
         # One for each answer, and some for questions.
         params.n_threads_http = settings.slots + 4
         # It would keep up to 8 GiB of other conversations in memory.

@@ -15,6 +15,7 @@ from glm_api.pipeline.worker.connection import Connection
 from glm_api.pipeline.worker.gguf_file import GgufFile, inspect_gguf
 from glm_api.pipeline.worker.llama_cpp.answering import Answer, Model
 from glm_api.pipeline.worker.llama_cpp.chat import ChatAnswer
+from glm_api.pipeline.worker.llama_cpp.embedding import Embedding
 from glm_api.pipeline.worker.llama_cpp.engine import Engine, RunningAnswer
 from glm_api.pipeline.worker.llama_cpp.lost_ids import LostIds
 from glm_api.pipeline.worker.llama_cpp.server import LlamaServer, ServerSettings, has_gpu
@@ -55,6 +56,8 @@ def pipeline_service(connection: Connection[ToPipeline], request: LoadModel) -> 
     )
 
     def answer(request: Generate, writer: EventWriter) -> RunningAnswer:
+        if request.output.mode == "embedding":
+            return Embedding(model, request, writer)
         return (Answer if request.output.chat is None else ChatAnswer)(model, request, writer)
 
     return loaded.info, Engine(connection, answer)

@@ -1,0 +1,1 @@
+"""``POST /v1/embeddings``: vectors that stand for texts, with llama.cpp."""
