@@ -168,7 +168,7 @@ def test_an_invalid_body_is_refused_in_the_envelope(demo: Server, body: bytes, s
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nowhere", 404), ("POST", "/v1/embeddings", 404), ("GET", COMPLETIONS, 405), ("DELETE", "/health", 405)],
+    [("GET", "/nowhere", 404), ("POST", "/v1/moderations", 404), ("GET", COMPLETIONS, 405), ("DELETE", "/health", 405)],
 )
 def test_every_error_is_in_the_envelope(demo: Server, method: str, path: str, status: int) -> None:
     response = demo.http.request(method, path)
