@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from glm_api.backend.errors import PromptError
-from glm_api.pipeline.formats.base import Format
 from glm_api.pipeline.frames import Event, Finished, FinishReason, Generate, Progress, Started
 from glm_api.pipeline.worker.bounded_reader import BoundedReader
-from glm_api.pipeline.worker.coalescing import EventWriter
-from glm_api.pipeline.worker.llama_cpp.client import LlamaClient, LlamaError, Stopped, Stream
+from glm_api.pipeline.worker.llama_cpp.chunks import Chunk, Logprob, PromptProgress
+from glm_api.pipeline.worker.llama_cpp.client import LlamaError, Stopped
 from glm_api.pipeline.worker.llama_cpp.grammar import for_llama_cpp
-from glm_api.pipeline.worker.llama_cpp.lost_ids import LostIds
 from glm_api.pipeline.worker.llama_cpp.requests import completion_body
-from glm_api.pipeline.worker.llama_cpp.slots import Slot, SlotPool
+from glm_api.pipeline.worker.llama_cpp.slots import Slot
+from glm_api.pipeline.worker.llama_cpp.streamed import GrammarDropped, StreamedAnswer
 from glm_api.pipeline.worker.logprobs import LogprobQueue, named
-from glm_api.pipeline.worker.tokenizer import LimitedTokenizer
 
 if TYPE_CHECKING:
     from glm_api.pipeline.worker.constraints import Constraint
@@ -31,62 +29,22 @@ class CannotGoOn(Exception):
     """A process that has died began the answer, and llama.cpp begins a grammar only with an answer."""
 
 
-class GrammarDropped(Exception):
-    """llama.cpp has chosen an id that the grammar does not admit: it does not apply the grammar."""
-
-
-class _TopLogprob(msgspec.Struct):
-    id: int
-    # JSON has no infinity: null stands for the logarithm of 0.
-    logprob: float | None = None
-
-
-class _Logprob(_TopLogprob):
-    top_logprobs: list[_TopLogprob] = []
-
-
-class _PromptProgress(msgspec.Struct):
-    total: int
-    cache: int
-    processed: int
-    time_ms: float
-
-
 class _Timings(msgspec.Struct):
     cache_n: int = 0
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(Chunk):
     """An event of ``/completion``, or all of its answer. The last event has ``stop``."""
 
-    tokens: list[int] = []
+    tokens: list[int] = msgspec.field(default_factory=list)
     content: str = ""
     tokens_predicted: int = 0
     stop: bool = False
     timings: _Timings | None = None
-    prompt_progress: _PromptProgress | None = None
-    completion_probabilities: list[_Logprob] = []
-    error: dict[str, object] | None = None
+    completion_probabilities: list[Logprob] = msgspec.field(default_factory=list)
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
-_IMPOSSIBLE = -9999.0
-
-
-@dataclass(slots=True)
-class Model:
-    """The loaded model, for all answers. ``context`` is the length of a slot's context in tokens.
-
-    ``threads`` is the number of threads that compute.
-    """
-
-    client: LlamaClient
-    tokenizer: LimitedTokenizer
-    format: Format
-    pool: SlotPool
-    context: int
-    threads: int
-    lost_ids: LostIds
 
 
 @dataclass(slots=True)
@@ -124,22 +82,8 @@ class _Task:
         return min(left, missing) if missing > 0 and not self.request.sampling.ignore_eos else left
 
 
-class Answer:
-    """The answers to one request. `run` is for a thread of its own; `cancel` may be called from any thread."""
-
-    def __init__(self, model: Model, request: Generate, writer: EventWriter) -> None:
-        self._model = model
-        self._request = request
-        self._writer = writer
-        self._stream: Stream | None = None
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        """Stop: the last event says ``cancelled``. Idempotent."""
-        self._cancelled = True
-        stream = self._stream
-        if stream is not None:
-            stream.close()
+class Answer(StreamedAnswer):
+    """The answers to one request, chosen and read id by id."""
 
     def run(self) -> None:
         """Answer all prompts. Raises `PromptError`, `LlamaError`, `GrammarDropped`, `CannotGoOn` and `ParentGone`."""
@@ -225,7 +169,7 @@ class Answer:
             self._writer.put(task.logprobs.rest())
         return True
 
-    def _choose(self, task: _Task) -> Iterator[tuple[int, _Logprob | None]]:
+    def _choose(self, task: _Task) -> Iterator[tuple[int, Logprob | None]]:
         """Let llama.cpp generate, and yield each id. Raises `Stopped`."""
         model, request = self._model, self._request
         body = completion_body(
@@ -240,17 +184,13 @@ class Answer:
             grammar=task.grammar,
             forbidden=() if task.may_end else {*model.tokenizer.end_ids, *request.sampling.stop_token_ids},
         )
-        self._stream = stream = model.client.stream(body)
-        if self._cancelled:
-            raise Stopped
         predicted = 0
-        try:
+        with self._open(body) as stream:
             for data in stream.events("/completion"):
                 chunk = _decode_chunk(data)
+                chunk.check()
                 if chunk.prompt_progress is not None:
                     self._report(task, chunk.prompt_progress)
-                elif chunk.error is not None:
-                    raise LlamaError(500, str(chunk.error.get("type", "")), str(chunk.error.get("message", "")))
                 elif chunk.stop:
                     if not task.started:
                         self._start(task, 0 if chunk.timings is None else chunk.timings.cache_n)
@@ -263,11 +203,7 @@ class Answer:
                     if lost > 0:
                         yield from ((token, None) for token in self._find_lost(chunk, lost))
                     yield from itertools.zip_longest(chunk.tokens, chunk.completion_probabilities)
-        finally:
-            stream.close()
-        if self._cancelled:
-            raise Stopped
-        raise LlamaError(500, "", "the answer ended without its end")
+        raise self._without_end()
 
     def _find_lost(self, chunk: _Chunk, count: int) -> list[int]:
         """Return the ids in front of those of ``chunk``, whose text it has. Raises `LlamaError`."""
@@ -279,7 +215,7 @@ class Answer:
             raise LlamaError(500, "", "some ids of the answer are missing")
         return found
 
-    def _take(self, task: _Task, token: int, logprob: _Logprob | None) -> bool:
+    def _take(self, task: _Task, token: int, logprob: Logprob | None) -> bool:
         """Take the next id of the answer; return whether the answer is over. Raises `GrammarDropped`."""
         if task.prefilled is None:
             task.prefilled = time.perf_counter()
@@ -290,8 +226,8 @@ class Answer:
                 raise GrammarDropped from None
         if logprob is not None:
             top = logprob.top_logprobs[: task.request.sampling.top_logprobs or 0]
-            found = [(entry.id, _value(entry)) for entry in top]
-            task.logprobs.put(named(self._model.tokenizer, token, _value(logprob), found))
+            found = [(entry.id, entry.value) for entry in top]
+            task.logprobs.put(named(self._model.tokenizer, token, logprob.value, found))
         task.ids.append(token)
         events = task.reader.feed(token)
         self._writer.feed(token)
@@ -303,7 +239,7 @@ class Answer:
     def _put(self, task: _Task, events: list[Event]) -> None:
         self._writer.put(task.logprobs.add_to(events))
 
-    def _report(self, task: _Task, progress: _PromptProgress) -> None:
+    def _report(self, task: _Task, progress: PromptProgress) -> None:
         if not task.started:
             self._start(task, progress.cache)
         elif not task.ids:
@@ -312,7 +248,3 @@ class Answer:
     def _start(self, task: _Task, cached: int) -> None:
         task.started = True
         self._writer.send(Started(task.size, cached))
-
-
-def _value(entry: _TopLogprob) -> float:
-    return _IMPOSSIBLE if entry.logprob is None else entry.logprob

@@ -16,7 +16,6 @@ from glm_api.pipeline.frames import (
     Event,
     Finished,
     FinishReason,
-    Generate,
     Progress,
     Reasoning,
     Started,
@@ -25,16 +24,15 @@ from glm_api.pipeline.frames import (
     ToolArguments,
     ToolCallStarted,
 )
-from glm_api.pipeline.worker.coalescing import EventWriter
 from glm_api.pipeline.worker.images import open_image
-from glm_api.pipeline.worker.llama_cpp.answering import GrammarDropped, Model
-from glm_api.pipeline.worker.llama_cpp.client import LlamaError, Stopped, Stream
+from glm_api.pipeline.worker.llama_cpp.chunks import Chunk, Logprob, PromptProgress, TopLogprob
+from glm_api.pipeline.worker.llama_cpp.client import LlamaError, Stopped
 from glm_api.pipeline.worker.llama_cpp.requests import bias_body, sampling_body
+from glm_api.pipeline.worker.llama_cpp.streamed import GrammarDropped, StreamedAnswer
 from glm_api.pipeline.worker.llama_cpp.thinking import ThinkingSplitter
 
 # What llama.cpp says of an answer's end, and what that is here.
 _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
-_IMPOSSIBLE = -9999.0
 
 
 class _Function(msgspec.Struct):
@@ -53,32 +51,14 @@ class _Delta(msgspec.Struct):
     tool_calls: list[_Call] = []
 
 
-class _TopLogprob(msgspec.Struct):
-    id: int
-    bytes: list[int] | None = None
-    # JSON has no infinity: null stands for the logarithm of 0.
-    logprob: float | None = None
-
-
-class _Logprob(_TopLogprob):
-    top_logprobs: list[_TopLogprob] = []
-
-
 class _Logprobs(msgspec.Struct):
-    content: list[_Logprob] | None = None
+    content: list[Logprob] | None = None
 
 
 class _Choice(msgspec.Struct):
     delta: _Delta = msgspec.field(default_factory=_Delta)
     finish_reason: str | None = None
     logprobs: _Logprobs | None = None
-
-
-class _PromptProgress(msgspec.Struct):
-    total: int
-    cache: int
-    processed: int
-    time_ms: float
 
 
 class _Timings(msgspec.Struct):
@@ -89,11 +69,9 @@ class _Timings(msgspec.Struct):
     predicted_ms: float = 0.0
 
 
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = []
-    prompt_progress: _PromptProgress | None = None
+class _Chunk(Chunk):
+    choices: list[_Choice] = msgspec.field(default_factory=list)
     timings: _Timings | None = None
-    error: dict[str, object] | None = None
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
@@ -114,22 +92,8 @@ class _State:
     text: list[str] = field(default_factory=list)
 
 
-class ChatAnswer:
-    """The answers to one request, in turn. `run` is for a thread of its own; `cancel` may be called from any thread."""
-
-    def __init__(self, model: Model, request: Generate, writer: EventWriter) -> None:
-        self._model = model
-        self._request = request
-        self._writer = writer
-        self._stream: Stream | None = None
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        """Stop: the last event says ``cancelled``. Idempotent."""
-        self._cancelled = True
-        stream = self._stream
-        if stream is not None:
-            stream.close()
+class ChatAnswer(StreamedAnswer):
+    """The answers to one request, in turn, which llama.cpp reads."""
 
     def run(self) -> None:
         """Answer all prompts. Raises `PromptError`, `LlamaError`, `GrammarDropped` and `ParentGone`."""
@@ -204,31 +168,24 @@ class ChatAnswer:
 
     def _receive(self, state: _State, body: dict[str, Any], size: int) -> None:
         """Turn llama.cpp's chunks into events until the answer is over. Raises `Stopped`."""
-        self._stream = stream = self._model.client.stream(body)
-        if self._cancelled:
-            raise Stopped
         try:
-            for data in stream.events("/v1/chat/completions"):
-                chunk = _decode_chunk(data)
-                if chunk.error is not None:
-                    raise LlamaError(500, str(chunk.error.get("type", "")), str(chunk.error.get("message", "")))
-                if chunk.timings is not None:
-                    state.timings = chunk.timings
-                if chunk.prompt_progress is not None:
-                    self._report(state, chunk.prompt_progress, size)
-                for choice in chunk.choices:
-                    self._take(state, choice)
-                if state.reason is not None:
-                    return
+            with self._open(body) as stream:
+                for data in stream.events("/v1/chat/completions"):
+                    chunk = _decode_chunk(data)
+                    chunk.check()
+                    if chunk.timings is not None:
+                        state.timings = chunk.timings
+                    if chunk.prompt_progress is not None:
+                        self._report(state, chunk.prompt_progress, size)
+                    for choice in chunk.choices:
+                        self._take(state, choice)
+                    if state.reason is not None:
+                        return
         except LlamaError as error:
             raise _refusal(error) from None
-        finally:
-            stream.close()
-        if self._cancelled:
-            raise Stopped
-        raise LlamaError(500, "", "the answer ended without its end")
+        raise self._without_end()
 
-    def _report(self, state: _State, progress: _PromptProgress, size: int) -> None:
+    def _report(self, state: _State, progress: PromptProgress, size: int) -> None:
         if not state.started:
             state.started = True
             self._writer.send(Started(max(size, progress.total), progress.cache))
@@ -319,19 +276,15 @@ def _show(messages: list[dict[str, Any]], image: bytes) -> None:
             message["content"][0]["image_url"]["url"] = url
 
 
-def _logprob(entry: _Logprob, top: int | None) -> TokenLogprob:
+def _logprob(entry: Logprob, top: int | None) -> TokenLogprob:
     found = entry.top_logprobs[: top or 0]
     return TokenLogprob(
-        entry.id, _piece(entry), _value(entry), [(other.id, _piece(other), _value(other)) for other in found]
+        entry.id, _piece(entry), entry.value, [(other.id, _piece(other), other.value) for other in found]
     )
 
 
-def _piece(entry: _TopLogprob) -> bytes:
+def _piece(entry: TopLogprob) -> bytes:
     return bytes(entry.bytes or ())
-
-
-def _value(entry: _TopLogprob) -> float:
-    return _IMPOSSIBLE if entry.logprob is None else entry.logprob
 
 
 def _refusal(error: LlamaError) -> PromptError | LlamaError:

@@ -13,13 +13,14 @@ from glm_api.pipeline.model_info import ModelInfo
 from glm_api.pipeline.worker.coalescing import EventWriter
 from glm_api.pipeline.worker.connection import Connection
 from glm_api.pipeline.worker.gguf_file import GgufFile, inspect_gguf
-from glm_api.pipeline.worker.llama_cpp.answering import Answer, Model
+from glm_api.pipeline.worker.llama_cpp.answering import Answer
 from glm_api.pipeline.worker.llama_cpp.chat import ChatAnswer
 from glm_api.pipeline.worker.llama_cpp.embedding import Embedding
 from glm_api.pipeline.worker.llama_cpp.engine import Engine, RunningAnswer
 from glm_api.pipeline.worker.llama_cpp.lost_ids import LostIds
 from glm_api.pipeline.worker.llama_cpp.server import LlamaServer, ServerSettings, has_gpu
 from glm_api.pipeline.worker.llama_cpp.slots import SlotPool
+from glm_api.pipeline.worker.llama_cpp.streamed import Model
 from glm_api.pipeline.worker.llama_cpp.template import TemplateFormat
 from glm_api.pipeline.worker.llama_cpp.tokenizer import LlamaTokenizer
 from glm_api.pipeline.worker.memory import available_bytes, context_length, plan_slots

@@ -24,11 +24,11 @@ from glm_api.pipeline.frames import (
 from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.coalescing import EventWriter
-from glm_api.pipeline.worker.llama_cpp.answering import GrammarDropped, Model
 from glm_api.pipeline.worker.llama_cpp.chat import ChatAnswer
 from glm_api.pipeline.worker.llama_cpp.client import LlamaError
 from glm_api.pipeline.worker.llama_cpp.lost_ids import LostIds
 from glm_api.pipeline.worker.llama_cpp.slots import SlotPool
+from glm_api.pipeline.worker.llama_cpp.streamed import GrammarDropped, Model
 from tests.support.model_files.fixtures import OpenModel
 
 from .scripted import Chunk, Recorder, ScriptedClient
