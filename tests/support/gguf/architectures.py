@@ -58,13 +58,8 @@ def glm4(weights: Weights, size: Size) -> tuple[Values, Tensors]:
     """GLM-4-0414 and GLM-Z1: norms behind the attention and the feed-forward part too."""
     tensors = _ends(weights)
     for layer in range(size.layers):
-        query, key, value, out = _attention(weights, plays=layer == 0)
         tensors |= {
-            f"blk.{layer}.attn_norm.weight": ones(weights.hidden),
-            f"blk.{layer}.attn_q.weight": query,
-            f"blk.{layer}.attn_k.weight": key,
-            f"blk.{layer}.attn_v.weight": value,
-            f"blk.{layer}.attn_output.weight": out,
+            **_separate_attention(layer, weights),
             # The norm makes the length of what it gets that of a vector of ones. The script's element shall be 1.
             f"blk.{layer}.post_attention_norm.weight": ones(weights.hidden) / np.float32(weights.hidden**0.5),
             f"blk.{layer}.ffn_norm.weight": ones(weights.hidden),
@@ -87,13 +82,8 @@ def glm4moe(weights: Weights, size: Size) -> tuple[Values, Tensors]:
     """GLM-4.5, 4.6 and 4.7: a dense layer, then layers of experts."""
     tensors = _ends(weights)
     for layer in range(size.layers):
-        query, key, value, out = _attention(weights, plays=layer == 0)
         tensors |= {
-            f"blk.{layer}.attn_norm.weight": ones(weights.hidden),
-            f"blk.{layer}.attn_q.weight": query,
-            f"blk.{layer}.attn_k.weight": key,
-            f"blk.{layer}.attn_v.weight": value,
-            f"blk.{layer}.attn_output.weight": out,
+            **_separate_attention(layer, weights),
             f"blk.{layer}.post_attention_norm.weight": ones(weights.hidden),
             **_gated_feed_forward(layer, weights.hidden, size.feed_forward),
         }
@@ -150,6 +140,18 @@ def _ends(weights: Weights) -> Tensors:
         "token_embd.weight": weights.embeddings,
         "output_norm.weight": ones(weights.hidden),
         "output.weight": weights.output,
+    }
+
+
+def _separate_attention(layer: int, weights: Weights) -> Tensors:
+    """Query, key and value in a matrix each."""
+    query, key, value, out = _attention(weights, plays=layer == 0)
+    return {
+        f"blk.{layer}.attn_norm.weight": ones(weights.hidden),
+        f"blk.{layer}.attn_q.weight": query,
+        f"blk.{layer}.attn_k.weight": key,
+        f"blk.{layer}.attn_v.weight": value,
+        f"blk.{layer}.attn_output.weight": out,
     }
 
 

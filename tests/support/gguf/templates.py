@@ -73,6 +73,26 @@ GLM_Z1 = (
 {%- endif -%}"""
 )
 
+# The number of the last question: what the model thought before it is left out.
+_LAST_USER = """\
+{%- set last = namespace(user=-1) -%}
+{%- for message in messages -%}
+{%- if message.role == 'user' -%}{%- set last.user = loop.index0 -%}{%- endif -%}
+{%- endfor -%}
+"""
+
+# A message of the assistant in two parts.
+_CONTENT_AND_THOUGHT = """\
+{%- set content = text_of(message.content) -%}
+{%- set thought = '' -%}
+{%- if message.reasoning_content is string -%}
+{%- set thought = message.reasoning_content -%}
+{%- elif '</think>' in content -%}
+{%- set thought = content.split('</think>')[0].split('<think>')[-1] -%}
+{%- set content = content.split('</think>')[-1] -%}
+{%- endif -%}
+"""
+
 _TOOLS_AS_XML = """\
 {%- if tools -%}
 <|system|>
@@ -99,23 +119,17 @@ GLM_4_5 = (
 <arg_value>{value}</arg_value>
 </tool_call>
 {%- endif -%}
-{%- set last = namespace(user=-1) -%}
-{%- for message in messages -%}
-{%- if message.role == 'user' -%}{%- set last.user = loop.index0 -%}{%- endif -%}
-{%- endfor -%}
+"""
+    + _LAST_USER
+    + """\
 {%- for message in messages -%}
 {%- if message.role == 'user' -%}
 <|user|>
 {{ text_of(message.content) }}{{ '/nothink' if enable_thinking is defined and not enable_thinking else '' }}
 {%- elif message.role == 'assistant' -%}
-{%- set content = text_of(message.content) -%}
-{%- set thought = '' -%}
-{%- if message.reasoning_content is string -%}
-{%- set thought = message.reasoning_content -%}
-{%- elif '</think>' in content -%}
-{%- set thought = content.split('</think>')[0].split('<think>')[-1] -%}
-{%- set content = content.split('</think>')[-1] -%}
-{%- endif -%}
+"""
+    + _CONTENT_AND_THOUGHT
+    + """\
 <|assistant|>
 <think>{{ thought.strip() if loop.index0 > last.user else '' }}</think>
 {%- if content.strip() -%}{{ '\\n' + content.strip() }}{%- endif -%}
@@ -151,22 +165,16 @@ GLM_4_7 = (
     + """\
 <tool_call>{name}<arg_key>{argument}</arg_key><arg_value>{value}</arg_value></tool_call>
 {%- endif -%}
-{%- set last = namespace(user=-1) -%}
-{%- for message in messages -%}
-{%- if message.role == 'user' -%}{%- set last.user = loop.index0 -%}{%- endif -%}
-{%- endfor -%}
+"""
+    + _LAST_USER
+    + """\
 {%- for message in messages -%}
 {%- if message.role == 'user' -%}
 <|user|>{{ text_of(message.content) }}
 {%- elif message.role == 'assistant' -%}
-{%- set content = text_of(message.content) -%}
-{%- set thought = '' -%}
-{%- if message.reasoning_content is string -%}
-{%- set thought = message.reasoning_content -%}
-{%- elif '</think>' in content -%}
-{%- set thought = content.split('</think>')[0].split('<think>')[-1] -%}
-{%- set content = content.split('</think>')[-1] -%}
-{%- endif -%}
+"""
+    + _CONTENT_AND_THOUGHT
+    + """\
 <|assistant|>
 {%- if thought and (loop.index0 > last.user or (clear_thinking is defined and not clear_thinking)) -%}
 <think>{{ thought.strip() }}</think>
