@@ -436,21 +436,22 @@ def _read_tensors(path: Path, reader: _Reader, count: int, metadata: Mapping[str
         if offset != end:
             raise _Damaged(f"the data of its tensor {_quoted(name)} are not behind those of the tensor before it")
         size = math.prod(shape) // values * block
-        end = _aligned(offset + size, alignment)
+        end = aligned(offset + size, alignment)
         found.append((name, shape, type, size))
     tensors: dict[str, GgufTensor] = {}
-    position = _aligned(reader.position, alignment)
+    position = aligned(reader.position, alignment)
     for name, shape, type, size in found:
         if name in tensors:
             raise _Damaged(f"it has the tensor {_quoted(name)} twice")
         tensors[name] = GgufTensor(shape, type, path, position, size)
         if position + size > reader.size:
             raise _Truncated
-        position = _aligned(position + size, alignment)
+        position = aligned(position + size, alignment)
     return tensors
 
 
-def _aligned(position: int, alignment: int) -> int:
+def aligned(position: int, alignment: int = ALIGNMENT) -> int:
+    """Return the least multiple of ``alignment``, a power of 2, that is not below ``position``."""
     return (position + alignment - 1) & -alignment
 
 

@@ -40,6 +40,7 @@ from glm_api.pipeline.worker.gguf_file import (
     Family,
     GgufError,
     GgufFile,
+    aligned,
     inspect_gguf,
     read_entries,
 )
@@ -262,14 +263,14 @@ class _Source(ABC):
             data.append(_string(tensor.name.encode()))
             data.append(struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape))
             data.append(struct.pack("<IQ", tensor.type, offset))
-            offset += _aligned(tensor.bytes)
+            offset += aligned(tensor.bytes)
         joined = b"".join(data)
         return joined + bytes(-len(joined) % ALIGNMENT)
 
     @property
     def bytes_to_write(self) -> int:
         """The size of the new file."""
-        return len(self.header) + sum(_aligned(tensor.bytes) for tensor in self.tensors)
+        return len(self.header) + sum(aligned(tensor.bytes) for tensor in self.tensors)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the new file, in pieces of some megabytes."""
@@ -343,10 +344,6 @@ def _samples(size: int) -> Iterable[tuple[int, int]]:
     """Return offsets and lengths of the samples of ``size`` bytes."""
     length = min(size, _SAMPLE_BYTES)
     return (0, length), ((size - length) // 2, length)
-
-
-def _aligned(size: int) -> int:
-    return (size + ALIGNMENT - 1) & -ALIGNMENT
 
 
 # --- the header ---
