@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 
 import xllamacpp
 
-from glm_api.pipeline.worker.llama_cpp.server import CPU_BATCH_TOKENS
+from glm_api.pipeline.worker.gguf_file import inspect_gguf
+from glm_api.pipeline.worker.llama_cpp.batch import cpu_batch_tokens
 
 
 def main(model: str, port: int, context: int, slots: int, threads: int) -> None:
@@ -22,7 +24,7 @@ def main(model: str, port: int, context: int, slots: int, threads: int) -> None:
     params.port = port
     params.n_ctx = context * slots
     params.n_parallel = slots
-    params.n_batch = params.n_ubatch = min(CPU_BATCH_TOKENS, context)
+    params.n_batch = params.n_ubatch = min(cpu_batch_tokens(inspect_gguf(Path(model)), threads), context)
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.n_gpu_layers = 0
     params.n_threads_http = slots + 4

@@ -18,10 +18,8 @@ from glm_api.pipeline.worker.service import LoadError
 
 # What llama.cpp prints: 1 are errors, 2 also warnings.
 _ERRORS = 1
-# Tokens that are computed in one go. A cancelled prompt ends behind them, and other answers wait as long for their next
-# token. So a CPU gets fewer than llama.cpp's own 512, which a GPU computes quickly.
-CPU_BATCH_TOKENS = 128
-GPU_BATCH_TOKENS = 512
+# Tokens that a GPU computes in one go; llama.cpp's own number.
+_GPU_BATCH_TOKENS = 512
 # How long what llama.cpp prints of a failure is waited for, and how long it prints nothing when that is all. Seconds.
 _PRINTING_SECONDS = 5.0
 _QUIET_SECONDS = 0.2
@@ -31,7 +29,8 @@ _PREFIX = re.compile(r"^[\d.]+ E +(?:srv +)?\w+: (?:error: )?")
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """How llama.cpp runs. ``context`` is the length of each slot's context in tokens.
+    """How llama.cpp runs. ``context`` is the length of each slot's context, ``cpu_batch_tokens`` that of what a CPU
+    computes in one go, both in tokens.
 
     ``projector`` is the file of a projector for images; ``gpu_layers`` the number of layers that a GPU computes, None
     for as many as fit. ``computes`` is False for the tokenizer process, which needs no cache and no memory for weights.
@@ -41,6 +40,7 @@ class ServerSettings:
     context: int
     slots: int
     threads: int
+    cpu_batch_tokens: int
     projector: str | None = None
     gpu_layers: int | None = None
     computes: bool = True
@@ -62,7 +62,7 @@ class LlamaServer:
         params.n_ctx = settings.context * settings.slots
         params.n_parallel = settings.slots
         gpu = settings.computes and settings.gpu_layers != 0 and has_gpu()
-        batch_tokens = GPU_BATCH_TOKENS if gpu else CPU_BATCH_TOKENS
+        batch_tokens = _GPU_BATCH_TOKENS if gpu else settings.cpu_batch_tokens
         params.n_batch = params.n_ubatch = min(batch_tokens, settings.context)
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads
         params.n_gpu_layers = -1 if settings.gpu_layers is None else settings.gpu_layers

@@ -14,6 +14,7 @@ from glm_api.pipeline.worker.coalescing import EventWriter
 from glm_api.pipeline.worker.connection import Connection
 from glm_api.pipeline.worker.gguf_file import GgufFile, inspect_gguf
 from glm_api.pipeline.worker.llama_cpp.answering import Answer
+from glm_api.pipeline.worker.llama_cpp.batch import cpu_batch_tokens
 from glm_api.pipeline.worker.llama_cpp.chat import ChatAnswer
 from glm_api.pipeline.worker.llama_cpp.embedding import Embedding
 from glm_api.pipeline.worker.llama_cpp.engine import Engine, RunningAnswer
@@ -100,6 +101,7 @@ def _load(request: LoadModel, *, computes: bool) -> _LoadedModel:
         context=context if computes else _TOKENIZER_CONTEXT,
         slots=slots if computes else 1,
         threads=request.threads if computes else 1,
+        cpu_batch_tokens=cpu_batch_tokens(file, request.threads),
         projector=request.projector,
         gpu_layers=request.gpu_layers,
         computes=computes,

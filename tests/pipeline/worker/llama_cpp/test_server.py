@@ -9,7 +9,7 @@ import pytest
 
 from glm_api.pipeline.worker.llama_cpp.server import ServerSettings, _complete, _reason
 
-SETTINGS = ServerSettings(Path("/models/x/glm.gguf"), 64, 1, 1, projector="/models/x/mmproj.gguf")
+SETTINGS = ServerSettings(Path("/models/x/glm.gguf"), 64, 1, 1, 16, projector="/models/x/mmproj.gguf")
 PREFIX = "0.00.004.570 E"
 
 
