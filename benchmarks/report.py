@@ -380,11 +380,12 @@ def _engines_details(part: Found) -> Iterator[str]:
         ),
     )
     if "health" in part:
-        health, interruption = part["health"], part["interruption"]
+        health, idle, interruption = part["health"], part["health_idle"], part["interruption"]
         yield ""
         yield (
             f"While llama.cpp read a prompt, {health['probes']} health checks took {health['p50_ms']:.1f} ms (p50), "
-            f"{health['p99_ms']:.1f} ms (p99) and at most {health['most_ms']:.1f} ms. When a client left during a "
+            f"{health['p99_ms']:.1f} ms (p99) and at most {health['most_ms']:.1f} ms; those of the idle server took "
+            f"{idle['p50_ms']:.1f} and {idle['p99_ms']:.1f} ms. When a client left during a "
             f"prefill of {interruption['whole_seconds']:.1f} s, llama.cpp's slot was free after "
             f"{_spread(interruption['free_ms'], '{:,.0f}')} ms."
         )

@@ -18,7 +18,7 @@ from benchmarks.figures import Figure, figure
 from benchmarks.measurements.first_token import Chat
 from benchmarks.measurements.freeing import leave
 from benchmarks.measurements.responsiveness import PROMPT_CHARACTERS as PROBED_CHARACTERS
-from benchmarks.measurements.responsiveness import probe_while_reading
+from benchmarks.measurements.responsiveness import probe_idle, probe_while_reading
 from benchmarks.sides import LlamaServer, Messages, ThisServer, repacked
 
 CLIENTS = 4
@@ -29,6 +29,7 @@ ANSWER_TOKENS = {"tiny": 256, "small": 64, "medium": 32, "full": 24}
 PROMPT_CHARACTERS = {"tiny": 1000, "small": 400, "medium": 200, "full": 112}
 SHORT_CHARACTERS = 8
 TURNS = 3
+IDLE_PROBES = 200
 INTERRUPTIONS = 3
 # A client leaves at these parts of its prompt's prefill.
 EARLIEST, LATEST = 0.05, 0.15
@@ -202,7 +203,8 @@ def _reading(bench: Bench, whole: float) -> dict[str, Any]:
     There is one slot, so that the next request waits until the client that has left is out of it.
     """
     with bench.this_server({**SETTINGS[LLAMA_CPP], "GLM_CACHE_SLOTS": "1"}) as server:
-        bench.say("engines: health checks while llama.cpp reads a prompt")
+        bench.say("engines: health checks")
+        idle = probe_idle(bench, server, bench.runs(IDLE_PROBES))
         prompt = user(passage(PROBED_CHARACTERS[bench.shape], 5))
         health = probe_while_reading(bench, server, server.chat(prompt, 0, 1))
         freed = []
@@ -215,6 +217,7 @@ def _reading(bench: Bench, whole: float) -> dict[str, Any]:
             freed.append(leave(bench, server, first, part * whole))
     return {
         "health": health,
+        "health_idle": idle,
         "interruption": {
             "whole_seconds": whole,
             "free_ms": figure([1000 * seconds for seconds in freed]),

@@ -24,7 +24,7 @@ def measure(bench: Bench) -> dict[str, Any]:
         prompt_tokens = bare.count(messages)
     bench.say("responsiveness: this server")
     with bench.this_server() as server:
-        idle = _probe_idle(bench, server)
+        idle = probe_idle(bench, server, 40)
         found = probe_while_reading(bench, server, server.chat(messages, prompt_tokens, 1))
     bench.say("responsiveness: original server")
     with bench.original_server() as original:
@@ -32,9 +32,10 @@ def measure(bench: Bench) -> dict[str, Any]:
     return {"prompt_tokens": prompt_tokens, "server": found, "server_idle": idle, "original": theirs}
 
 
-def _probe_idle(bench: Bench, side: ThisServer) -> dict[str, float]:
+def probe_idle(bench: Bench, side: ThisServer, count: int) -> dict[str, float]:
+    """Return the milliseconds that ``count`` probes take, 20 a second, while the server does nothing else."""
     begun = time.perf_counter()
-    probes = [bench.client.send(side.port, side.probe, begun + PROBE_INTERVAL * number) for number in range(40)]
+    probes = [bench.client.send(side.port, side.probe, begun + PROBE_INTERVAL * number) for number in range(count)]
     bench.client.run()
     return _summary([probe.total for probe in probes])
 
