@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ from benchmarks.measurements.responsiveness import probe_idle, probe_while_readi
 from benchmarks.sides import LlamaServer, Messages, ThisServer, repacked
 
 CLIENTS = 4
+# Seconds between the clients. Those that llama-server alone gets at the same moment begin together. Those that must be
+# tokenized first come a millisecond apart, and the model has begun with the first one.
+CLIENT_INTERVAL = 0.01
 RUNS = 7
 # Few, and short answers, because people wait for the full-size model.
 RUNS_OF_LARGE = 3
@@ -159,7 +163,10 @@ def _ask(bench: Bench, side: ThisServer | LlamaServer, task: _Task) -> tuple[flo
     client = bench.client
     requests = [_request(side, prompt, task.max_tokens) for prompt in task.prompts]
     if task.at_once:
-        exchanges = [client.send(side.port, request) for request in requests]
+        begun = time.perf_counter()
+        exchanges = [
+            client.send(side.port, request, begun + CLIENT_INTERVAL * number) for number, request in enumerate(requests)
+        ]
         client.run()
         return max(exchange.due + exchange.total for exchange in exchanges) - exchanges[0].due, exchanges
     exchanges = []
