@@ -30,7 +30,7 @@ LOCK ?=
 # The tests that `make test` runs: all, or TESTS="tests/chat -k tools".
 TESTS ?=
 
-.PHONY: help serve setup test check lint format coverage test-tools lock clean bench demo-model
+.PHONY: help serve setup test check lint format coverage test-tools docs lock clean bench demo-model
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ test-tools: $(DEV) ## Install the programs that the tests start, with apt-get
 	$$root apt-get update -q
 	# nginx must not start as a service: the tests start their own.
 	$$root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $$packages
+
+docs: $(DEV) ## Write the tables of docs/compatibility.md
+	.venv/bin/python -m docs.tables
 
 lock: $(UV) ## Pin the packages of the .in files, with hashes; LOCK=--upgrade takes newer versions
 	@for name in requirements requirements-hf requirements-llama requirements-dev requirements-bench tests/clients/requirements; do

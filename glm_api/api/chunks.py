@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from glm_api.api.completion import Completion
 from glm_api.api.generate import Answer
+from glm_api.api.running_counts import RunningCounts
 from glm_api.api.sse import DONE, data
 from glm_api.api.usage import progress, timings, usage
 from glm_api.errors import ApiError
@@ -60,10 +61,13 @@ class ChunkStream(ABC):
         self._choices = completion.choices
         self._include_usage = completion.include_usage
         self._logprobs = completion.logprobs
+        counting = completion.continuous_usage or completion.timings_per_token
+        self._counts = RunningCounts(completion, generation) if counting else None
         self._answers: list[Answer] = []
         rendered = json.dumps(completion.head(object), separators=(",", ":"))
         self._head = f"data: {rendered[:-1]},"
-        self._tail = ',"usage":null}\n\n' if completion.include_usage else "}\n\n"
+        no_usage = completion.include_usage and not completion.continuous_usage
+        self._tail = self._usual_tail = ',"usage":null}\n\n' if no_usage else "}\n\n"
         self._before_text = self._after_text = ""
 
     @abstractmethod
@@ -101,12 +105,22 @@ class ChunkStream(ABC):
 
     def render(self, events: list[Event]) -> bytes:
         """Return the chunks for events that came together."""
+        if self._counts is not None:
+            return "".join([self._counted(event, self._counts) for event in events]).encode()
         fewer = joined(events)
         if self._logprobs:
             chunks = [self._other(event) for event in fewer]
         else:
             chunks = [self.text(event.text) if type(event) is Text else self._other(event) for event in fewer]
         return "".join(chunks).encode()
+
+    def _counted(self, event: Event, counts: RunningCounts) -> str:
+        """Return the chunk for ``event``, with the counts and timings so far."""
+        if isinstance(event, Started):
+            self._start(event)
+        counts.add(self._answers[-1], event)
+        self._tail = f"{counts.keys(self._answers, event)}{self._usual_tail}"
+        return self._opened() if isinstance(event, Started) else self._other(event)
 
     def text(self, text: str) -> str:
         """Return the chunk for a text."""
@@ -120,7 +134,8 @@ class ChunkStream(ABC):
                 self._answers[-1].reasoning_tokens += len(event.ids)
                 return self.reasoning(event.text) if event.text else ""
             case Started():
-                return self._begin(event)
+                self._start(event)
+                return self._opened()
             case Progress():
                 return self.chunk(self.empty_choice(), progress(event))
             case Finished():
@@ -128,9 +143,11 @@ class ChunkStream(ABC):
             case _:
                 return self.rare(event)
 
-    def _begin(self, event: Started) -> str:
+    def _start(self, event: Started) -> None:
         self._answers.append(Answer())
         self._answers[-1].start(event)
+
+    def _opened(self) -> str:
         before, after = self.text_choice()
         self._before_text = f'{self._head}"choices":[{before}'
         self._after_text = f"{after}]{self._tail}"

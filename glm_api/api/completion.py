@@ -18,6 +18,7 @@ class Completion:
     """A completion that is being answered.
 
     ``choices`` is the number of answers to each prompt; ``logprobs`` tells the log-probabilities of their tokens.
+    ``continuous_usage`` and ``timings_per_token``: each chunk of a stream has the token counts and the timings so far.
     """
 
     id: str
@@ -26,6 +27,8 @@ class Completion:
     choices: int = 1
     logprobs: bool = False
     include_usage: bool = False
+    continuous_usage: bool = False
+    timings_per_token: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
 
     def head(self, object: str) -> dict[str, Any]:
@@ -70,5 +73,5 @@ class ChunkSchema(HeadSchema):
     """What all chunks share."""
 
     usage = fields.Nested(UsageSchema, allow_none=True, metadata={"description": "Only with `include_usage`."})
-    timings = fields.Nested(TimingsSchema, metadata={"description": "In the chunk with `finish_reason`."})
+    timings = fields.Nested(TimingsSchema, metadata={"description": "In the chunk with `finish_reason`, or in each."})
     prompt_progress = fields.Nested(PromptProgressSchema, metadata={"description": "With `return_progress`."})

@@ -82,7 +82,18 @@ _HEAD: dict[str, Any] = {
     "model": "chatglm3-6b",
     "system_fingerprint": "fp_44709d6fcb83",
 }
-_TIMINGS = {"queue_ms": 0.2, "prompt_ms": 310.5, "predicted_ms": 905.1, "predicted_per_second": 9.944}
+_TIMINGS = {
+    "queue_ms": 0.2,
+    "cache_n": 0,
+    "prompt_n": 12,
+    "prompt_ms": 310.5,
+    "prompt_per_token_ms": 25.875,
+    "prompt_per_second": 38.647,
+    "predicted_n": 10,
+    "predicted_ms": 905.1,
+    "predicted_per_token_ms": 100.567,
+    "predicted_per_second": 9.944,
+}
 
 COMPLETION: dict[str, Any] = {
     **_HEAD,

@@ -17,8 +17,8 @@ from glm_api.api.fields import (
     TokenBiases,
     TokenIds,
     Union,
-    Unsupported,
 )
+from glm_api.api.parameter_table import COMPLETION, GENERATION, refused
 from glm_api.api.response_format import StructuredParameters, StructuredParametersSchema
 from glm_api.errors import invalid
 from glm_api.pipeline.job import Sampling
@@ -41,9 +41,13 @@ MIN_PENALTY = 0.01
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """With ``include_usage`` a stream ends with a chunk that has the token counts."""
+    """With ``include_usage`` a stream ends with a chunk that has the token counts.
+
+    With ``continuous_usage_stats`` each chunk has those so far, too.
+    """
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,16 +128,36 @@ class Parameters(StructuredParameters):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionParameters(Parameters):
-    """Base of the requests that are answered with choices: chat and text completions."""
+    """Base of the requests that are answered with choices: chat and text completions.
 
+    The most new tokens of a choice have three names: OpenAI's current one, its older one and llama-server's.
+    """
+
+    DEFAULT_LIMIT: ClassVar[int] = DEFAULT_MAX_TOKENS
+
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n_predict: int | None = None
     n: int = 1
     stream_options: StreamOptions | None = None
     return_progress: bool = False
+    timings_per_token: bool = False
+
+    @property
+    def limit(self) -> int:
+        """Maximum number of new tokens in each choice."""
+        named = (self.max_completion_tokens, self.max_tokens, self.n_predict)
+        return next((limit for limit in named if limit is not None), self.DEFAULT_LIMIT)
 
     @property
     def include_usage(self) -> bool:
         """Whether a stream ends with the token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def continuous_usage(self) -> bool:
+        """Whether each chunk of a stream has the token counts so far."""
+        return self.include_usage and self.stream_options is not None and self.stream_options.continuous_usage_stats
 
     def check_streaming(self) -> None:
         """Raise `ApiError` if a request that does not stream has parameters of a stream."""
@@ -141,8 +165,9 @@ class CompletionParameters(Parameters):
             return
         if self.stream_options is not None:
             raise invalid("Invalid 'stream_options': it is only allowed with stream: true.", "stream_options")
-        if self.return_progress:
-            raise invalid("Invalid 'return_progress': it is only allowed with stream: true.", "return_progress")
+        for parameter in ("return_progress", "timings_per_token"):
+            if getattr(self, parameter):
+                raise invalid(f"Invalid '{parameter}': it is only allowed with stream: true.", parameter)
 
 
 class StreamOptionsSchema(RequestSchema):
@@ -152,12 +177,20 @@ class StreamOptionsSchema(RequestSchema):
     include_usage = Boolean(
         load_default=False, metadata={"description": "Send a last chunk with the token counts and no choices."}
     )
+    continuous_usage_stats = Boolean(
+        load_default=False,
+        metadata={"description": "Send the token counts so far in each chunk, too; with `include_usage`, as in vLLM."},
+    )
 
 
 class ParametersSchema(StructuredParametersSchema):
     """The parameters of all endpoints that generate."""
 
     loads: ClassVar[type[Any]] = Parameters
+
+    class Meta(RequestSchema.Meta):
+        include = refused(GENERATION)
+
     model = String(
         max=256,
         load_default=None,
@@ -259,19 +292,23 @@ class ParametersSchema(StructuredParametersSchema):
         load_default=False, metadata={"description": "Send the answer as server-sent events while it is generated."}
     )
 
-    typical_p = Unsupported(1)
-    mirostat = Unsupported(0)
-    use_beam_search = Unsupported(False)
-    grammar = Unsupported("")
-    guided_grammar = Unsupported(reason="this server takes guided_json, guided_regex and guided_choice")
-    guided_decoding_backend = Unsupported(reason="this server has one, llguidance")
-    guided_whitespace_pattern = Unsupported(reason="the white space of JSON is fixed here")
-
 
 class CompletionParametersSchema(ParametersSchema):
     """The parameters of the endpoints that answer with choices."""
 
     loads: ClassVar[type[Any]] = CompletionParameters
+
+    class Meta(RequestSchema.Meta):
+        include = refused(COMPLETION)
+
+    max_completion_tokens = Integer(
+        min=1, load_default=None, metadata={"description": "Current name of `max_tokens`; it takes precedence."}
+    )
+    n_predict = Integer(
+        min=1,
+        load_default=None,
+        metadata={"description": "llama-server's name of `max_tokens`, which takes precedence."},
+    )
     n = Integer(
         min=1,
         max=MAX_CHOICES,
@@ -284,4 +321,8 @@ class CompletionParametersSchema(ParametersSchema):
         metadata={
             "description": "Send chunks with `prompt_progress` while the prompt is evaluated, as llama-server does."
         },
+    )
+    timings_per_token = Boolean(
+        load_default=False,
+        metadata={"description": "Send `timings` so far in each chunk of a stream, as llama-server does."},
     )

@@ -40,11 +40,17 @@ class UsageSchema(Schema):
 
 
 class TimingsSchema(Schema):
-    """Timings: milliseconds, and tokens per second."""
+    """Timings, as llama-server tells them: tokens, milliseconds, and tokens per second. `queue_ms` is this server's."""
 
     queue_ms = fields.Float(required=True)
+    cache_n = fields.Integer(required=True, metadata={"description": "Prompt tokens that were in the cache."})
+    prompt_n = fields.Integer(required=True, metadata={"description": "Prompt tokens that were evaluated."})
     prompt_ms = fields.Float(required=True)
+    prompt_per_token_ms = fields.Float(required=True)
+    prompt_per_second = fields.Float(required=True)
+    predicted_n = fields.Integer(required=True, metadata={"description": "Tokens of the answer."})
     predicted_ms = fields.Float(required=True)
+    predicted_per_token_ms = fields.Float(required=True)
     predicted_per_second = fields.Float(required=True)
 
 
@@ -73,16 +79,29 @@ def usage(answers: Sequence[Answer], choices: int = 1) -> dict[str, Any]:
 
 
 def timings(answers: Sequence[Answer], queue_ms: float) -> dict[str, float]:
-    """Return the ``timings`` object: milliseconds, and the decoding speed in tokens per second."""
+    """Return the ``timings`` object. The rate of decoding does not count the first token of each answer."""
+    cached = sum(answer.cached_tokens for answer in answers)
+    read = sum(answer.prompt_tokens for answer in answers) - cached
+    prompt_ms = sum(answer.prompt_ms for answer in answers)
     predicted_ms = sum(answer.predicted_ms for answer in answers)
     # The first token of each answer comes with the prompt's evaluation.
     decoded = sum(max(0, answer.completion_tokens - 1) for answer in answers)
     return {
         "queue_ms": round(queue_ms, 3),
-        "prompt_ms": round(sum(answer.prompt_ms for answer in answers), 3),
+        "cache_n": cached,
+        "prompt_n": read,
+        "prompt_ms": round(prompt_ms, 3),
+        "prompt_per_token_ms": _ratio(prompt_ms, read),
+        "prompt_per_second": _ratio(1000 * read, prompt_ms),
+        "predicted_n": sum(answer.completion_tokens for answer in answers),
         "predicted_ms": round(predicted_ms, 3),
-        "predicted_per_second": round(decoded / predicted_ms * 1000, 3) if predicted_ms else 0.0,
+        "predicted_per_token_ms": _ratio(predicted_ms, decoded),
+        "predicted_per_second": _ratio(1000 * decoded, predicted_ms),
     }
+
+
+def _ratio(number: float, of: float) -> float:
+    return round(number / of, 3) if of else 0.0
 
 
 def progress(event: Progress) -> dict[str, Any]:

@@ -41,6 +41,8 @@ def to_completion(request: ChatRequest) -> ChatCompletion:
         choices=request.n,
         logprobs=request.logprobs,
         include_usage=request.include_usage,
+        continuous_usage=request.continuous_usage,
+        timings_per_token=request.timings_per_token,
         legacy=request.legacy,
         reasoning=request.include_reasoning,
     )

@@ -8,9 +8,10 @@ from marshmallow import Schema, fields, validate
 
 from glm_api.api.completion import BodySchema, ChunkSchema
 from glm_api.api.conversation import ConversationParameters, ConversationSchema
-from glm_api.api.fields import Boolean, Integer, Unsupported
+from glm_api.api.fields import Boolean, Integer, RequestSchema
 from glm_api.api.logprobs import MAX_TOP_LOGPROBS, TokenLogprobSchema
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
+from glm_api.api.parameter_table import CHAT, refused
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, CompletionParameters, CompletionParametersSchema
 from glm_api.errors import invalid
 
@@ -19,8 +20,6 @@ from glm_api.errors import invalid
 class ChatRequest(ConversationParameters, CompletionParameters):
     """A request for a chat completion."""
 
-    max_tokens: int = DEFAULT_MAX_TOKENS
-    max_completion_tokens: int | None = None
     logprobs: bool = False
     top_logprobs: int = 0
     include_reasoning: bool = True
@@ -35,11 +34,6 @@ class ChatRequest(ConversationParameters, CompletionParameters):
             raise invalid("Invalid 'top_logprobs': it is only allowed with logprobs: true.", "top_logprobs")
 
     @property
-    def limit(self) -> int:
-        """Maximum number of new tokens in each choice."""
-        return self.max_completion_tokens or self.max_tokens
-
-    @property
     def legacy(self) -> bool:
         """Whether calls are returned in the legacy form, because the request used ``functions``."""
         return bool(self.functions)
@@ -49,11 +43,14 @@ class ChatRequestSchema(ConversationSchema, CompletionParametersSchema):
     """A request for a chat completion. Unknown parameters are ignored."""
 
     loads = ChatRequest
+
+    class Meta(RequestSchema.Meta):
+        include = refused(CHAT)
+
     max_tokens = Integer(
-        min=1, load_default=DEFAULT_MAX_TOKENS, metadata={"description": "Maximum number of new tokens in each choice."}
-    )
-    max_completion_tokens = Integer(
-        min=1, load_default=None, metadata={"description": "Current name of `max_tokens`; it takes precedence."}
+        min=1,
+        load_default=None,
+        metadata={"description": f"Maximum number of new tokens in each choice; {DEFAULT_MAX_TOKENS} by default."},
     )
     logprobs = Boolean(load_default=False, metadata={"description": "Return the log-probability of each token."})
     top_logprobs = Integer(
@@ -68,14 +65,6 @@ class ChatRequestSchema(ConversationSchema, CompletionParametersSchema):
             "description": "With false, the answer leaves out what the model thought, which is counted all the same."
         },
     )
-
-    audio = Unsupported(reason="this server answers with text")
-    modalities = Unsupported(["text"], reason="this server answers with text")
-    prediction = Unsupported()
-    web_search_options = Unsupported(reason="this server does not search the web")
-    reasoning_format = Unsupported("auto", "deepseek", reason="what the model thinks is always apart from the answer")
-    verbosity = Unsupported("medium")
-    best_of = Unsupported(1)
 
 
 # --- responses ----------------------------------------------------------------------------------------------------

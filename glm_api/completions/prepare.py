@@ -23,13 +23,13 @@ def prepare_job(request: CompletionRequest) -> tuple[Job, list[Echo]]:
     """
     request.check_streaming()
     request.check_echo()
-    request.check_sampling(pipeline.model.vocabulary_size, request.max_tokens)
+    request.check_sampling(pipeline.model.vocabulary_size, request.limit)
     prompts = [tokenized(prompt, "prompt") for prompt in request.prompt]
     if request.prompt_logprobs:
         _check_prompt_logprobs(request, sum(len(ids) for _, ids in prompts))
     job = Job(
         prompts=[ids for _, ids in prompts for _ in range(request.n)],
-        max_tokens=request.max_tokens,
+        max_tokens=request.limit,
         sampling=replace(request.sampling, prompt_logprobs=request.prompt_logprobs),
         stop=request.stops,
         output=_output(request),
@@ -57,5 +57,6 @@ def _echo(request: CompletionRequest, text: str, ids: list[int]) -> Echo:
 
 def _output(request: CompletionRequest) -> OutputSpec:
     """Return how to read the answers. Raises `ApiError`, and `PromptError` for what no answer can be held to."""
-    structured = request.structured()
+    format = request.response_format.output("response_format", "response_format.json_schema.schema")
+    structured = request.structured(format)
     return OutputSpec(mode="text") if structured is None else pipeline.text_output(structured)

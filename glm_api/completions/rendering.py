@@ -26,6 +26,8 @@ def to_completion(request: CompletionRequest) -> Completion:
         choices=request.n,
         logprobs=request.logprobs is not None,
         include_usage=request.include_usage,
+        continuous_usage=request.continuous_usage,
+        timings_per_token=request.timings_per_token,
     )
 
 

@@ -7,27 +7,30 @@ from dataclasses import dataclass
 from marshmallow import Schema, fields, validate
 
 from glm_api.api.completion import BodySchema, ChunkSchema
-from glm_api.api.fields import Boolean, Integer, Unsupported
+from glm_api.api.fields import Boolean, Integer, RequestSchema
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
+from glm_api.api.parameter_table import COMPLETIONS, refused
 from glm_api.api.parameters import CompletionParameters, CompletionParametersSchema
 from glm_api.api.prompts import PromptInput, PromptsField
+from glm_api.api.response_format import ANY_TEXT, ResponseFormat, response_format_field
 from glm_api.completions.logprobs import LogprobsSchema
 from glm_api.errors import invalid
 
 MAX_PROMPTS = 16
 MAX_LOGPROBS = 5
-# The default of OpenAI's API; chat completions have another one.
-DEFAULT_MAX_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest(CompletionParameters):
     """A request for a text completion."""
 
+    # The default of OpenAI's API; chat completions have another one.
+    DEFAULT_LIMIT = 16
+
     prompt: tuple[PromptInput, ...]
-    max_tokens: int = DEFAULT_MAX_TOKENS
     echo: bool = False
     logprobs: int | None = None
+    response_format: ResponseFormat = ANY_TEXT
 
     @property
     def told_logprobs(self) -> int | None:
@@ -40,7 +43,7 @@ class CompletionRequest(CompletionParameters):
 
     def check_echo(self) -> None:
         """Raise `ApiError` for a request that asks for no text at all."""
-        if self.max_tokens == 0 and not self.echo:
+        if self.limit == 0 and not self.echo:
             raise invalid("Invalid 'max_tokens': 0 is only allowed with echo: true.", "max_tokens")
 
 
@@ -48,11 +51,18 @@ class CompletionRequestSchema(CompletionParametersSchema):
     """A request for a text completion. Unknown parameters are ignored."""
 
     loads = CompletionRequest
+
+    class Meta(RequestSchema.Meta):
+        include = refused(COMPLETIONS)
+
     prompt = PromptsField(most=MAX_PROMPTS, required=True)
     max_tokens = Integer(
         min=0,
-        load_default=DEFAULT_MAX_TOKENS,
-        metadata={"description": "Maximum number of new tokens in each choice; 0 only with `echo`."},
+        load_default=None,
+        metadata={
+            "description": f"Maximum number of new tokens in each choice; {CompletionRequest.DEFAULT_LIMIT} by "
+            "default, 0 only with `echo`."
+        },
     )
     echo = Boolean(load_default=False, metadata={"description": "Return the prompt in front of the answer."})
     logprobs = Integer(
@@ -64,10 +74,7 @@ class CompletionRequestSchema(CompletionParametersSchema):
             "place; with `echo` for the prompt's tokens, too."
         },
     )
-
-    suffix = Unsupported("", reason="GLM models cannot fill in text before a suffix")
-    best_of = Unsupported(1)
-    top_logprobs = Unsupported(0, reason="`logprobs` is the number of tokens here")
+    response_format = response_format_field()
 
 
 class CompletionChoiceSchema(Schema):

@@ -26,6 +26,7 @@ from glm_api.api.fields import (
 )
 from glm_api.api.logprobs import MAX_TOP_LOGPROBS, TokenLogprobSchema
 from glm_api.api.openapi import AnyOf, EventData, EventSchema
+from glm_api.api.parameter_table import RESPONSES, refused
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, Parameters, ParametersSchema
 from glm_api.api.response_format import JsonSchemaSchema, to_json_output
 from glm_api.api.thinking import effort_field
@@ -38,7 +39,6 @@ LOGPROBS = "message.output_text.logprobs"
 # Some clients always request the encrypted reasoning. It is never encrypted here, so nothing is missing.
 REASONING = "reasoning.encrypted_content"
 WHOLE = "what the model thinks is told as it is, without a summary"
-UNSTORED = "this server stores nothing; send the whole conversation as input"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +182,10 @@ class ResponseRequestSchema(ParametersSchema):
     """A request for a response. Unknown parameters are ignored."""
 
     loads = ResponseRequest
+
+    class Meta(RequestSchema.Meta):
+        include = refused(RESPONSES)
+
     input = input_field()
     instructions = String(load_default=None, metadata={"description": "System message, placed before the input."})
     max_output_tokens = Integer(
@@ -215,18 +219,6 @@ class ResponseRequestSchema(ParametersSchema):
         load_default=0,
         metadata={"description": f"So many of the likeliest tokens in the place of each; with `{LOGPROBS}`."},
     )
-
-    store = Unsupported(False, reason=UNSTORED)
-    previous_response_id = Unsupported(reason=UNSTORED)
-    conversation = Unsupported(reason=UNSTORED)
-    background = Unsupported(False, reason=UNSTORED)
-    prompt = Unsupported(reason="this server has no stored prompts")
-    truncation = Unsupported("disabled", reason="a conversation that is too long is refused, not cut")
-    logprobs = Unsupported(
-        False, reason=f"here include asks for log-probabilities with {LOGPROBS!r}, and top_logprobs for more of them"
-    )
-    max_tool_calls = Unsupported(reason="this server calls no tools")
-    n = Unsupported(1, reason="a response has one answer")
 
 
 # --- responses ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from glm_api.pipeline.conversation import ChoiceOutput, JsonOutput, RegexOutput, StructuredOutput
 from glm_api.pipeline.job import Job, Sampling
-from tests.support.client import CHAT, HELLO, MakeApp, refused
+from tests.support.client import CHAT, HELLO, refused
 from tests.support.fake_pipeline import FakePipeline
 
 
@@ -23,6 +23,13 @@ def job(client: FlaskClient, fake: FakePipeline, **parameters: Any) -> Job:
 
 def refusal(client: FlaskClient, **parameters: Any) -> Any:
     return client.post(CHAT, json={"messages": HELLO, **parameters})
+
+
+def named(path: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return ``parameters`` with the names that the endpoint has for them."""
+    if path != "/v1/responses":
+        return parameters
+    return {"max_output_tokens" if name == "max_tokens" else name: value for name, value in parameters.items()}
 
 
 def test_defaults(client: FlaskClient, fake: FakePipeline) -> None:
@@ -77,7 +84,7 @@ def test_sampling(
     field: str,
     value: Any,
 ) -> None:
-    response = client.post(path, json={**body, **parameters})
+    response = client.post(path, json={**body, **named(path, parameters)})
     assert response.status_code == 200, response.text
     assert getattr(fake.jobs[0].sampling, field) == value
 
@@ -88,7 +95,7 @@ def test_sampling(
         ({"logit_bias": {"1114112": 1}}, "logit_bias"),
         ({"allowed_token_ids": [1, 0x110000]}, "allowed_token_ids"),
         ({"stop_token_ids": [0x110000, 1]}, "stop_token_ids"),
-        ({"min_tokens": 6, "max_tokens": 5, "max_output_tokens": 5}, "min_tokens"),
+        ({"min_tokens": 6, "max_tokens": 5}, "min_tokens"),
     ],
 )
 @pytest.mark.parametrize(
@@ -98,7 +105,7 @@ def test_sampling(
 def test_unknown_ids_and_contradictions_are_refused(
     client: FlaskClient, fake: FakePipeline, path: str, body: dict[str, Any], parameters: dict[str, Any], param: str
 ) -> None:
-    refused(client.post(path, json={**body, **parameters}), param)
+    refused(client.post(path, json={**body, **named(path, parameters)}), param)
     assert not fake.jobs
 
 
@@ -242,40 +249,21 @@ def test_progress_needs_a_stream(client: FlaskClient) -> None:
     refused(refusal(client, return_progress=True), "return_progress")
 
 
-UNSUPPORTED: list[tuple[str, list[Any], list[Any]]] = [
-    ("typical_p", [1], [0.9]),
-    ("mirostat", [0, 0.0], [1, True]),
-    ("grammar", [""], ["root ::= x"]),
-    ("guided_grammar", [], ["root ::= x"]),
-    ("guided_decoding_backend", [], ["outlines"]),
-    ("guided_whitespace_pattern", [], [" *"]),
-    ("audio", [], [{"voice": "x"}]),
-    ("modalities", [["text"]], [["audio"]]),
-    ("prediction", [], [{"type": "content"}]),
-    ("web_search_options", [], [{}]),
-    ("reasoning_effort", ["none"], ["high"]),
-    ("reasoning_format", ["auto", "deepseek"], ["none", "deepseek-legacy"]),
-    ("best_of", [1], [3]),
-]
-
-
-@pytest.mark.parametrize(("parameter", "neutral", "others"), UNSUPPORTED)
-def test_an_unsupported_parameter_with_a_neutral_value_is_accepted(
-    client: FlaskClient, fake: FakePipeline, parameter: str, neutral: list[Any], others: list[Any]
+@pytest.mark.parametrize(
+    ("parameters", "limit"),
+    [
+        ({"n_predict": 7}, 7),
+        ({"n_predict": 7, "max_tokens": 8}, 8),
+        ({"n_predict": 7, "max_tokens": 8, "max_completion_tokens": 9}, 9),
+        ({"n_predict": 7, "max_tokens": None, "max_completion_tokens": None}, 7),
+    ],
+)
+@pytest.mark.parametrize(("path", "body"), [(CHAT, {"messages": HELLO}), ("/v1/completions", {"prompt": "a"})])
+def test_each_name_of_the_limit(
+    client: FlaskClient, fake: FakePipeline, path: str, body: dict[str, Any], parameters: dict[str, Any], limit: int
 ) -> None:
-    for value in [*neutral, None]:
-        assert job(client, fake, **{parameter: value})
-    for value in others:
-        message = refused(refusal(client, **{parameter: value}), parameter, "unsupported_parameter")
-        assert message.startswith(f"Invalid '{parameter}': it is not supported, because ")
-        # One colon only, and sentences that end.
-        assert (message.count(":"), message.endswith(". Leave it out.")) == (1, True)
-
-
-def test_a_lenient_server_ignores_unsupported_parameters(make_app: MakeApp, fake: FakePipeline) -> None:
-    client = make_app(lenient=True).test_client()
-    everything = {parameter: others[0] for parameter, _, others in UNSUPPORTED}
-    assert job(client, fake, **everything)
+    assert client.post(path, json={**body, **parameters}).status_code == 200
+    assert fake.jobs[-1].max_tokens == limit
 
 
 def test_unknown_parameters_are_ignored(client: FlaskClient, fake: FakePipeline) -> None:
@@ -321,6 +309,23 @@ class TestStructuredOutputs:
         assert response.status_code == 200, response.text
         assert fake.demands == ([] if demanded is None else [demanded])
         assert (fake.jobs[-1].output.grammar is None) == (demanded is None)
+
+    @pytest.mark.parametrize(
+        ("format", "demanded"),
+        [
+            ({"type": "text"}, []),
+            ({"type": "json_object"}, [JsonOutput(ANY_OBJECT, "response_format.schema")]),
+            (
+                {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}},
+                [JsonOutput(json.dumps(SCHEMA), "response_format.json_schema.schema")],
+            ),
+        ],
+    )
+    def test_a_raw_completion_has_a_response_format(
+        self, client: FlaskClient, fake: FakePipeline, format: dict[str, Any], demanded: list[StructuredOutput]
+    ) -> None:
+        assert client.post("/v1/completions", json={"prompt": "Hi", "response_format": format}).status_code == 200
+        assert fake.demands == demanded
 
     @pytest.mark.parametrize(
         ("parameters", "param"),

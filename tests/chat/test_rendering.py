@@ -76,7 +76,18 @@ def test_the_body(client: FlaskClient) -> None:
         "total_tokens": 28,
         "prompt_tokens_details": {"cached_tokens": 3},
     }
-    assert body["timings"] == {"queue_ms": 1.5, "prompt_ms": 20, "predicted_ms": 100, "predicted_per_second": 40}
+    assert body["timings"] == {
+        "queue_ms": 1.5,
+        "cache_n": 3,
+        "prompt_n": 20,
+        "prompt_ms": 20,
+        "prompt_per_token_ms": 1,
+        "prompt_per_second": 1000,
+        "predicted_n": 5,
+        "predicted_ms": 100,
+        "predicted_per_token_ms": 25,
+        "predicted_per_second": 40,
+    }
 
 
 def test_the_stream(client: FlaskClient) -> None:
@@ -101,6 +112,32 @@ def test_usage_is_in_the_last_chunk_if_requested(client: FlaskClient) -> None:
     assert all(chunk["usage"] is None for chunk in before)
     assert last["choices"] == []
     assert last["usage"] == whole(client)["usage"]
+
+
+def test_usage_so_far_is_in_each_chunk_if_requested(client: FlaskClient, fake: FakePipeline) -> None:
+    fake.scripts = [text("one", " more"), call("f", "{}")]
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    *before, last = streamed(client, n=2, stream_options=options)
+    assert {chunk["usage"]["prompt_tokens"] for chunk in before} == {23}
+    counts = [chunk["usage"]["completion_tokens"] for chunk in before]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (0, last["usage"]["completion_tokens"])
+    assert len(set(counts)) > 3
+    # As in vLLM, it changes nothing without include_usage.
+    assert not any("usage" in chunk for chunk in streamed(client, stream_options={**options, "include_usage": False}))
+
+
+def test_timings_so_far_are_in_each_chunk_if_requested(client: FlaskClient) -> None:
+    stream = streamed(client, timings_per_token=True)
+    assert [chunk["timings"]["predicted_n"] for chunk in stream] == [0, 3, 5, 5]
+    assert {chunk["timings"]["prompt_n"] for chunk in stream} == {20}
+    assert "".join(delta.get("content", "") for delta in deltas(stream)) == "Hello"
+    assert whole(client)["timings"] == stream[-1]["timings"]
+
+
+def test_counts_so_far_come_with_log_probabilities_too(client: FlaskClient, fake: FakePipeline) -> None:
+    stream = streamed(client, timings_per_token=True, logprobs=True, stream_options={"include_usage": True})
+    assert all(chunk["usage"] is None and chunk["timings"] for chunk in stream[:-1])
 
 
 def test_choices_are_streamed_one_after_the_other(client: FlaskClient, fake: FakePipeline) -> None:

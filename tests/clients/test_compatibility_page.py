@@ -1,61 +1,102 @@
-"""docs/compatibility.md has a row for every parameter and endpoint, and says which parameters are refused."""
+"""docs/compatibility.md knows every parameter and endpoint, and the server does with each what the page says."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 
 from config import Settings
+from docs.tables import PAGE, with_tables
 from glm_api import create_app
 from glm_api.api.fields import RequestSchema, Unsupported
+from glm_api.api.parameter_table import CHAT, COMPLETION, COMPLETIONS, GENERATION, RESPONSES, Accepted, Refused, Row
 from glm_api.chat.schemas import ChatRequestSchema
 from glm_api.completions.schemas import CompletionRequestSchema
 from glm_api.responses.schemas import ResponseRequestSchema
+from tests.support.client import error
 
-PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
-
-
-def rows(*headings: str) -> dict[str, str]:
-    """Return this server's cell in the tables under these headings, for each name in the first column."""
-    found: dict[str, str] = {}
-    for section in PAGE.read_text().split("\n## ")[1:]:
-        if section.partition("\n")[0] in headings:
-            for first, ours in re.findall(r"^\| (`.*?) \| (.*?) \|", section, re.MULTILINE):
-                found |= dict.fromkeys(re.findall(r"`([^`]+)`", first), ours)
-    return found
+CHAT_REQUEST: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
+ENDPOINTS: dict[str, tuple[type[RequestSchema], tuple[Row, ...], dict[str, Any]]] = {
+    "/v1/chat/completions": (ChatRequestSchema, GENERATION + COMPLETION + CHAT, CHAT_REQUEST),
+    "/v1/completions": (CompletionRequestSchema, GENERATION + COMPLETION + COMPLETIONS, {"prompt": "Hi"}),
+    "/v1/responses": (ResponseRequestSchema, GENERATION + RESPONSES, {"input": "Hi"}),
+}
+# One of them is wrong for each parameter.
+WRONG_VALUES: list[Any] = ["", "\x7fwrong", True, -7.5, [], [{}], {"wrong": [1]}]
 
 
-@pytest.mark.parametrize(
-    ("schema", "heading"),
-    [
-        (ChatRequestSchema, None),
-        (CompletionRequestSchema, "Parameters of completions"),
-        (ResponseRequestSchema, "Parameters of responses"),
-    ],
-)
-def test_each_parameter_has_its_row(schema: type[RequestSchema], heading: str | None) -> None:
-    table = rows("Parameters of chat completions", *([heading] if heading else []))
-    for name, field in schema().fields.items():
-        assert name in table
-        # The Responses API gives one answer only; the table of chat completions does not say that.
-        if (name, schema) != ("n", ResponseRequestSchema):
-            assert table[name].startswith("refused") == isinstance(field, Unsupported), name
+def parameters(kind: type) -> list[tuple[str, str, Any]]:
+    """Return endpoint, parameter and cell of each parameter whose cell is of this kind."""
+    return [
+        (endpoint, name, row.here)
+        for endpoint, (_, rows, _) in ENDPOINTS.items()
+        for row in rows
+        if isinstance(row.here, kind)
+        for name in row.parameters
+    ]
 
 
-def test_each_row_has_its_parameter() -> None:
-    known = {
-        name
-        for schema in (ChatRequestSchema, CompletionRequestSchema, ResponseRequestSchema)
-        for name in schema().fields
-    }
-    assert set(rows("Parameters of chat completions", "Parameters of completions", "Parameters of responses")) == known
+def ask(client: FlaskClient, endpoint: str, name: str, value: Any) -> Any:
+    return client.post(endpoint, json={**ENDPOINTS[endpoint][2], name: value})
+
+
+def test_the_page_has_the_tables() -> None:
+    assert with_tables(PAGE.read_text()) == PAGE.read_text(), "run `make docs`"
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_the_table_has_the_parameters_of_the_schema(endpoint: str) -> None:
+    schema, rows, _ = ENDPOINTS[endpoint]
+    honoured = [name for row in rows if isinstance(row.here, str) for name in row.parameters]
+    refused = [name for row in rows if isinstance(row.here, Refused) for name in row.parameters]
+    fields = schema().fields
+    assert sorted(honoured) == sorted(name for name, field in fields.items() if not isinstance(field, Unsupported))
+    assert sorted(refused) == sorted(name for name, field in fields.items() if isinstance(field, Unsupported))
+
+
+@pytest.mark.parametrize(("endpoint", "name", "cell"), parameters(Refused))
+def test_a_refused_parameter_is_refused_by_its_name(
+    client: FlaskClient, endpoint: str, name: str, cell: Refused
+) -> None:
+    neutral: list[Any] = [*cell.neutral, None]
+    for value in neutral:
+        response = ask(client, endpoint, name, value)
+        assert response.status_code == 200, response.text
+    others: list[Any] = ["\x7fwrong", 12.5, [{}], {"wrong": [1]}]
+    for value in others:
+        response = ask(client, endpoint, name, value)
+        found = error(response)
+        assert (response.status_code, found["param"], found["code"]) == (400, name, "unsupported_parameter")
+        # One colon only, and sentences that end.
+        assert found["message"].startswith(f"Invalid '{name}': it is not supported, because ")
+        assert (found["message"].count(":"), found["message"].endswith(". Leave it out.")) == (1, True)
+
+
+@pytest.mark.parametrize(("endpoint", "name", "cell"), parameters(Accepted))
+def test_a_parameter_without_effect_is_taken(client: FlaskClient, endpoint: str, name: str, cell: Accepted) -> None:
+    values: list[Any] = ["a", 12.5, [{}], {"a": 1}, None]
+    for value in values:
+        assert ask(client, endpoint, name, value).status_code == 200
+
+
+@pytest.mark.parametrize(("endpoint", "name", "cell"), parameters(str))
+def test_a_parameter_that_is_honoured_is_looked_at(client: FlaskClient, endpoint: str, name: str, cell: str) -> None:
+    answers = [ask(client, endpoint, name, value) for value in WRONG_VALUES]
+    params = [error(answer)["param"] for answer in answers if answer.status_code == 400]
+    assert any(param == name or str(param).startswith(f"{name}.") for param in params)
+
+
+def test_a_lenient_server_ignores_refused_parameters(make_app: Any) -> None:
+    client = make_app(lenient=True).test_client()
+    for endpoint, name, _ in parameters(Refused):
+        assert ask(client, endpoint, name, {"wrong": [1]}).status_code == 200
 
 
 def test_each_endpoint_has_its_row() -> None:
     document = create_app(Settings()).test_client().get("/openapi.json").get_json()
-    table = rows("Endpoints")
+    table = PAGE.read_text().partition("\n## Endpoints\n")[2].partition("\n## ")[0]
     for path, methods in document["paths"].items():
         for method in {"get", "post"} & set(methods):
-            assert f"{method.upper()} {path}" in table
+            assert f"`{method.upper()} {path}`" in table

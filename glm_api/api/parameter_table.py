@@ -1,0 +1,332 @@
+"""All parameters of the endpoints that generate: what each does here, and in three other servers.
+
+This is the one place that knows them all. The request schemas take those from it that are refused, and
+docs/compatibility.md is made from it (``make docs``). Parameters that are honoured are declared in the schemas; a test
+checks that table and schemas have the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow.fields import Field
+
+from glm_api.api.fields import Unsupported
+
+NOT_CHECKED = "?"
+
+
+class Refused:
+    """The parameter is refused, because ``reason``. ``neutral`` are the values that ask for nothing, beside null."""
+
+    def __init__(self, *neutral: object, reason: str = "this server cannot do it") -> None:
+        self.neutral, self.reason = neutral, reason
+
+    def __str__(self) -> str:
+        named = [f"`{json.dumps(value) if not isinstance(value, str) else value}`" for value in self.neutral if value]
+        exception = f", except {' and '.join(named)}" if named else ""
+        return f"refused{exception}: {self.reason}"
+
+
+class Accepted:
+    """The parameter is taken in any shape, without effect, because ``reason``."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"no effect: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the parameters ``names``, parted by commas, do in each server. A text for ``here`` means: honoured."""
+
+    names: str
+    here: str | Refused | Accepted
+    llama_server: str = NOT_CHECKED
+    vllm: str = NOT_CHECKED
+    ollama: str = NOT_CHECKED
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of the parameters."""
+        return self.names.split(", ")
+
+
+def refused(rows: Iterable[Row]) -> dict[str, Field[Any]]:
+    """Return the fields of a schema for the parameters in ``rows`` that are refused, by name."""
+    return {
+        name: Unsupported(*row.here.neutral, reason=row.here.reason)
+        for row in rows
+        if isinstance(row.here, Refused)
+        for name in row.parameters
+    }
+
+
+def markdown(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the lines of the table that shows ``rows``."""
+    yield "| Parameter | This server | llama-server | vLLM | Ollama |"
+    yield "|---|---|---|---|---|"
+    for row in rows:
+        names = ", ".join(f"`{name}`" for name in row.parameters)
+        yield f"| {names} | {row.here} | {row.llama_server} | {row.vllm} | {row.ollama} |"
+
+
+_NO_SAMPLER = "this server has no such sampler"
+_ONE_TEXT = "special tokens are never part of the text"
+_IDS = "`/tokenize` tells the token ids of a text"
+
+GENERATION = (
+    Row("model", "any name gets the one model; `404` with `GLM_STRICT_MODEL=1`", vllm="yes", ollama="yes"),
+    Row("temperature", "0 to 2; 0 is greedy", "yes", "yes", "yes"),
+    Row("top_p", "yes", "yes", "yes", "yes"),
+    Row("top_k", "yes; 0 or -1 means all", "yes", "yes"),
+    Row("repetition_penalty", "0.01 to 2", "as `repeat_penalty`", "yes"),
+    Row("repeat_penalty", "the same", "yes"),
+    Row("presence_penalty, frequency_penalty", "-2 to 2", "yes", "yes", "yes"),
+    Row("min_p", "0 to 1", "yes", "yes"),
+    Row("stop", "a string or up to 4", "yes", "yes", "yes"),
+    Row("stop_token_ids", "up to 1,024; like stop strings they do not end a tool call", vllm="yes"),
+    Row("allowed_token_ids", "yes; not empty", vllm="yes"),
+    Row("logit_bias", "up to 1,024 token ids, -100 to 100", vllm="yes", ollama="no"),
+    Row("min_tokens", "yes; `400` above `max_tokens`", vllm="yes"),
+    Row("ignore_eos", "yes", "yes", "yes"),
+    Row(
+        "seed",
+        "any 64-bit integer; the same seed and request give the same answer on the same machine, whatever is cached. "
+        "With `GLM_PREFILL=auto` the prompt is evaluated token by token for that, with `batch` without the cache",
+        "yes",
+        "yes",
+        "yes",
+    ),
+    Row("stream", "yes", "yes", "yes", "yes"),
+    Row("json_schema", "as `response_format` with a schema", "yes"),
+    Row(
+        "structured_outputs",
+        "one of `json`, `json_object`, `regex`, `choice`; `grammar` and `structural_tag` are refused. With "
+        "`response_format` or another of these it is `400`",
+        vllm="yes",
+    ),
+    Row("guided_json, guided_regex, guided_choice", "older names of what `structured_outputs` has"),
+    Row("guided_grammar", Refused(reason="this server takes `guided_json`, `guided_regex` and `guided_choice`")),
+    Row("guided_decoding_backend", Refused(reason="this server has one, llguidance")),
+    Row("guided_whitespace_pattern", Refused(reason="the white space of JSON is fixed here")),
+    Row("grammar", Refused("", reason="this server takes `json_schema` and `structured_outputs`"), "yes"),
+    Row("grammar_lazy", Refused(False, reason="this server takes no grammar"), "yes"),
+    Row("grammar_triggers", Refused([], reason="this server takes no grammar"), "yes"),
+    Row("typical_p, typ_p", Refused(1, reason=_NO_SAMPLER), "yes", "no"),
+    Row("mirostat", Refused(0, reason=_NO_SAMPLER), "yes", "no"),
+    Row("mirostat_tau, mirostat_eta", Accepted("only `mirostat` uses them"), "yes"),
+    Row("dry_multiplier", Refused(0, reason=_NO_SAMPLER), "yes"),
+    Row(
+        "dry_base, dry_allowed_length, dry_penalty_last_n, dry_sequence_breakers",
+        Accepted("only `dry_multiplier` uses them"),
+        "yes",
+    ),
+    Row("xtc_probability", Refused(0, reason=_NO_SAMPLER), "yes"),
+    Row("xtc_threshold", Accepted("only `xtc_probability` uses it"), "yes"),
+    Row("dynatemp_range", Refused(0, reason=_NO_SAMPLER), "yes"),
+    Row("dynatemp_exponent", Accepted("only `dynatemp_range` uses it"), "yes"),
+    Row("top_n_sigma", Refused(-1, 0, reason=_NO_SAMPLER), "yes"),
+    Row("adaptive_target", Refused(-1, reason=_NO_SAMPLER), "yes"),
+    Row("adaptive_decay", Accepted("only `adaptive_target` uses it"), "yes"),
+    Row("samplers", Refused(reason="the order of the samplers is fixed"), "yes"),
+    Row("min_keep", Refused(0, 1, reason=_NO_SAMPLER), "yes"),
+    Row("repeat_last_n", Refused(-1, reason="the penalties count all tokens"), "yes"),
+    Row("n_keep, n_discard", Accepted("a prompt that is too long is refused, never cut"), "yes"),
+    Row("n_indent", Refused(0), "yes"),
+    Row("n_probs", Refused(0, reason="`logprobs` asks for log-probabilities"), "yes"),
+    Row("post_sampling_probs", Refused(False, reason="log-probabilities are those before sampling"), "yes"),
+    Row("t_max_predict_ms", Refused(0, -1, reason="the server's own time limit holds"), "yes"),
+    Row("id_slot", Refused(-1, reason="the server chooses the slot"), "yes"),
+    Row("cache_prompt", Refused(True, reason="the server always uses its cache"), "yes"),
+    Row("return_tokens", Refused(False, reason=_IDS), "yes"),
+    Row("response_fields", Refused([], reason="the fields of an answer are fixed"), "yes"),
+    Row("lora", Refused([], reason="this server has no adapters"), "yes"),
+    Row("thinking_budget_tokens, thinking_token_budget", Refused(-1), "yes", "yes"),
+    Row("use_beam_search", Refused(False), vllm="yes"),
+    Row("length_penalty", Refused(1, reason="only beam search uses it"), vllm="yes"),
+    Row("early_stopping", Refused(False, reason="only beam search uses it"), vllm="older versions"),
+    Row("bad_words", Refused([], reason="`logit_bias` keeps tokens out of the answer"), vllm="yes"),
+    Row("watermarking", Refused(False), vllm="yes"),
+    Row("repetition_detection", Refused(), vllm="yes"),
+    Row("include_stop_str_in_output", Refused(False, reason="a stop string is never part of the text"), vllm="yes"),
+    Row("skip_special_tokens", Refused(True, reason=_ONE_TEXT), vllm="yes"),
+    Row("spaces_between_special_tokens", Accepted(_ONE_TEXT), vllm="yes"),
+    Row("detokenize", Refused(True, reason="an answer always has its text"), vllm="older versions"),
+    Row("truncate_prompt_tokens", Refused(reason="a prompt that is too long is refused, never cut"), vllm="yes"),
+    Row("truncation_side", Accepted("only `truncate_prompt_tokens` uses it"), vllm="yes"),
+    Row("prompt_logprobs", Refused(reason="`echo` with `logprobs` in completions tells them"), vllm="yes"),
+    Row("logprob_token_ids", Refused([]), vllm="yes"),
+    Row("return_token_ids", Refused(False, reason=_IDS), vllm="yes"),
+    Row("return_tokens_as_token_ids", Refused(False, reason=_IDS), vllm="yes"),
+    Row("priority", Refused(0, reason="requests run in the order of their arrival"), vllm="yes"),
+    Row("request_id", Accepted("the header `X-Request-Id` names a request"), vllm="yes"),
+    Row("session_id", Accepted("the cache finds a conversation by its text"), vllm="yes"),
+    Row("cache_salt", Refused(reason="all requests share one cache"), vllm="yes"),
+    Row("stream_interval", Refused(1, reason="each token is sent as soon as its text is certain"), vllm="yes"),
+    Row("kv_transfer_params, ec_transfer_params", Refused(reason="the cache stays in this server"), vllm="yes"),
+    Row("routed_experts_prompt_start", Refused(0), vllm="yes"),
+    Row("vllm_xargs", Refused({}, reason="this server has no extensions"), vllm="yes"),
+    Row("logits_processors", Refused([], reason="this server has no extensions"), vllm="older versions"),
+    Row("return_token_offsets, return_mm_kwargs", Accepted("another endpoint of vLLM uses them"), vllm="no effect"),
+    Row("user, safety_identifier", Accepted("this server keeps no accounts"), vllm="no effect"),
+    Row("prompt_cache_key, prompt_cache_retention", Accepted("the cache finds a conversation by its text")),
+    Row("service_tier", Accepted("there is one tier"), vllm="no effect"),
+)
+
+COMPLETION = (
+    Row("max_completion_tokens", "current name of `max_tokens`, which wins over it", vllm="yes, in chats"),
+    Row("n_predict", "llama-server's name of `max_tokens`, which wins over it", "yes"),
+    Row("n", "up to 4, one after the other", vllm="yes", ollama="no"),
+    Row(
+        "stream_options",
+        "`include_usage`, and vLLM's `continuous_usage_stats`: `usage` in each chunk; `400` without `stream`",
+        vllm="yes",
+        ollama="`include_usage`",
+    ),
+    Row("return_progress", "chunks with `prompt_progress`; only with `stream`", "yes"),
+    Row("timings_per_token", "`timings` in each chunk; only with `stream`", "yes"),
+    Row(
+        "response_format",
+        "`json_object` (with llama-server's `schema`), `json_schema`: a grammar holds the answer, so that it always "
+        "fits; what no grammar can enforce is `400`, with the keyword; references within the schema only",
+        "by a grammar",
+        "yes",
+        "yes",
+    ),
+    Row("best_of", Refused(1)),
+)
+
+CHAT = (
+    Row("messages", "yes", "yes", "yes", "yes"),
+    Row("max_tokens", "new tokens only", "yes", "yes, deprecated", "yes"),
+    Row(
+        "tools",
+        "yes, models with a trained format or with a template that knows tools; others `400`. A call names a declared "
+        "tool, and its arguments always fit; with `strict` a schema that cannot be enforced in full is `400`",
+        "with `--jinja`",
+        "yes",
+        "yes",
+    ),
+    Row("tool_choice", "`none`, `auto`, `required`, a named function", "yes", "the same four", "no"),
+    Row("parallel_tool_calls", "yes; with `false` an answer makes one call at most", "yes, some models", "yes"),
+    Row("functions, function_call", "yes, legacy"),
+    Row(
+        "logprobs, top_logprobs",
+        "0 to 20; `400` for `top_logprobs` without `logprobs`",
+        "yes, not with tools and a stream together",
+        "yes",
+        "no",
+    ),
+    Row(
+        "reasoning_effort",
+        "`none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`, given to the model's template; `none` and "
+        "`minimal` tell it not to think instead. Models that do not think take these two only",
+        "yes",
+        "yes",
+        "yes",
+    ),
+    Row(
+        "thinking",
+        "Z.ai's: `type` is `enabled` or `disabled`; `clear_thinking: false` keeps earlier reasoning in the prompt, if "
+        "the template can. Models that do not think take neither `enabled` nor that",
+    ),
+    Row(
+        "chat_template_kwargs",
+        "variables for the model's template, at most 64 KiB. Models without a template take `enable_thinking: false` "
+        "only, and models that do not think refuse `enable_thinking: true`. What contradicts `thinking` or "
+        "`reasoning_effort` is `400`",
+        "yes",
+        "yes",
+    ),
+    Row(
+        "include_reasoning",
+        "with `false` the answer has no `reasoning_content`; its tokens count all the same",
+        vllm="yes",
+    ),
+    Row(
+        "reasoning_format",
+        Refused("auto", "deepseek", reason="what the model thinks is always apart from the answer"),
+        "yes",
+    ),
+    Row("thinking_forced_open", Refused(False, reason="the model's template decides it"), "yes"),
+    Row("parse_tool_calls", Refused(True, reason="calls are always told apart from the text"), "yes"),
+    Row("chat_template", Refused(reason="this server has its own, or that of the model's file"), vllm="yes"),
+    Row("documents", Refused([], reason="put them into a message"), vllm="yes"),
+    Row("echo", Refused(False, reason="in a chat only the new text is answered"), vllm="yes"),
+    Row("add_special_tokens", Refused(False, reason="the format of the model has them"), vllm="yes"),
+    Row("mm_processor_kwargs, media_io_kwargs", Refused({}), vllm="yes"),
+    Row("return_prompt_text", Refused(False, reason="`/apply-template` tells the prompt"), vllm="yes"),
+    Row("audio", Refused(reason="this server answers with text")),
+    Row("modalities", Refused(["text"], reason="this server answers with text")),
+    Row("prediction", Refused()),
+    Row("web_search_options", Refused(reason="this server does not search the web")),
+    Row("verbosity", Refused("medium")),
+    Row("store, metadata", Accepted("chat completions are answered once and not kept"), vllm="no effect"),
+)
+
+COMPLETIONS = (
+    Row("prompt", "text, token ids, or up to 16 of either", "text, token ids, or several", ollama="text"),
+    Row("max_tokens", "16 by default, as in OpenAI's API; 0 only with `echo`"),
+    Row(
+        "echo",
+        "yes; with `logprobs` the prompt's tokens are told too, as lm-evaluation-harness needs it",
+        "refused",
+        ollama="no",
+    ),
+    Row("logprobs", "0 to 5, in the legacy shape"),
+    Row("top_logprobs", Refused(0, reason="`logprobs` is the number of tokens here")),
+    Row("suffix", Refused("", reason="GLM models cannot fill in text before a suffix"), "refused", "no", "yes"),
+    Row("add_special_tokens", Refused(True, reason="a prompt opens as the model was trained"), vllm="yes"),
+    Row("prompt_embeds", Refused(reason="a prompt is text or token ids"), vllm="yes"),
+    Row("reasoning_effort", Refused("none", "minimal", reason="a raw completion has no thinking; chat has")),
+    Row("verbosity", Refused("medium")),
+)
+
+_UNSTORED = "this server stores nothing; send the whole conversation as input"
+_WHOLE_CONVERSATION = "a conversation that is too long is refused, not cut"
+
+RESPONSES = (
+    Row("input", "text, messages, function calls and their results, reasoning", "text, items", ollama="yes"),
+    Row("instructions", "yes", "yes", ollama="yes"),
+    Row("max_output_tokens", "yes", ollama="yes"),
+    Row("tools", "functions, as in chat completions", "functions", "yes", "yes"),
+    Row("tool_choice", "`none`, `auto`, `required`, a named function", vllm="yes"),
+    Row("parallel_tool_calls", "yes; with `false` an answer makes one call at most", vllm="yes"),
+    Row("text", "`format` as `response_format`; `verbosity` is refused, except `medium`"),
+    Row("metadata", "given back"),
+    Row(
+        "include",
+        "`message.output_text.logprobs`, and `reasoning.encrypted_content`, of which there is none; others refused",
+    ),
+    Row(
+        "reasoning",
+        "`effort` as `reasoning_effort`. `summary` is refused, except `auto`: there is no summary, but the reasoning "
+        "itself. `context` is refused, except `auto`, and `mode`, except `standard`",
+    ),
+    Row("top_logprobs", "0 to 20; `400` without `message.output_text.logprobs` in `include`"),
+    Row(
+        "logprobs",
+        Refused(
+            False,
+            reason="here `include` asks for log-probabilities with `message.output_text.logprobs`, and `top_logprobs` "
+            "for more of them",
+        ),
+    ),
+    Row("previous_response_id", Refused(reason=_UNSTORED), "refused", ollama="no"),
+    Row("conversation", Refused(reason=_UNSTORED), ollama="no"),
+    Row("store, background", Refused(False, reason=_UNSTORED)),
+    Row("prompt", Refused(reason="this server has no stored prompts")),
+    Row("truncation", Refused("disabled", reason=_WHOLE_CONVERSATION), ollama="no"),
+    Row("max_tool_calls", Refused(reason="this server calls no tools")),
+    Row("n", Refused(1, reason="a response has one answer")),
+    Row("max_tokens, max_completion_tokens", Refused(reason="its name is `max_output_tokens` here")),
+    Row("messages", Refused(reason="its name is `input` here")),
+    Row("response_format", Refused(reason="its name is `text.format` here")),
+    Row("reasoning_effort", Refused(reason="its name is `reasoning.effort` here")),
+)
