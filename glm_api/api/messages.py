@@ -274,9 +274,10 @@ MESSAGE_SCHEMAS: dict[str, type[MessageSchema]] = {
 }
 
 
-def messages_field() -> Array:
+def messages_field(*, required: bool = True) -> Array:
     """Return the field ``messages``."""
-    return Array(DiscriminatedUnion("role", MESSAGE_SCHEMAS), min=1, max=MAX_MESSAGES, required=True)
+    default = {} if required else {"load_default": ()}
+    return Array(DiscriminatedUnion("role", MESSAGE_SCHEMAS), min=1, max=MAX_MESSAGES, required=required, **default)
 
 
 def to_messages(incoming: Iterable[IncomingMessage]) -> tuple[Message, ...]:

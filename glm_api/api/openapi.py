@@ -104,7 +104,9 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         decorate: Callable[[View], View] = super().route(rule, **options)
         return decorate
 
-    def response(self, status_code: int, schema: type[Schema] | None = None, **kwargs: Any) -> Callable[[View], View]:
+    def response(
+        self, status_code: int, schema: type[Schema] | Schema | None = None, **kwargs: Any
+    ) -> Callable[[View], View]:
         """Declare the success response of a view."""
         decorate: Callable[[View], View] = super().response(status_code, schema, **kwargs)
         return decorate

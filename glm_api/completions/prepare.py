@@ -52,7 +52,7 @@ def _check_prompt_logprobs(request: CompletionRequest, tokens: int) -> None:
 def _echo(request: CompletionRequest, text: str, ids: list[int]) -> Echo:
     if not request.echo:
         return Echo()
-    return Echo(text, pipeline.pieces(ids[:1])[0] if request.prompt_logprobs else None)
+    return Echo(text, pipeline.decode(ids[:1]) if request.prompt_logprobs else None)
 
 
 def _output(request: CompletionRequest) -> OutputSpec:

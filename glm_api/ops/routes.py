@@ -8,14 +8,15 @@ from glm_api.api import examples
 from glm_api.api.conversation import ConversationParameters, ConversationSchema
 from glm_api.api.openapi import REACHING, TOKENIZING, Blueprint
 from glm_api.context import pipeline
-from glm_api.ops.props import pieces, server_props
+from glm_api.ops.props import server_props, slots, tokens
 from glm_api.ops.schemas import (
     ContentSchema,
     DetokenizeRequest,
     DetokenizeRequestSchema,
     PromptSchema,
     PropsSchema,
-    SlotsSchema,
+    QueueSchema,
+    SlotSchema,
     TokenizeRequest,
     TokenizeRequestSchema,
     TokensSchema,
@@ -33,10 +34,18 @@ def props() -> dict[str, Any]:
 
 
 @blueprint.route("/slots")
-@blueprint.response(200, SlotsSchema)
+@blueprint.response(200, SlotSchema(many=True))
+@blueprint.errors(*REACHING, 503)
+def get_slots() -> list[dict[str, Any]]:
+    """List the cache slots, and how far the requests are that use them."""
+    return slots()
+
+
+@blueprint.route("/queue")
+@blueprint.response(200, QueueSchema)
 @blueprint.errors(*REACHING)
-def slots() -> dict[str, Any]:
-    """List the running requests, the waiting requests and the contents of the cache slots."""
+def queue() -> dict[str, Any]:
+    """List the running requests and the waiting requests."""
     return pipeline.snapshot()
 
 
@@ -45,9 +54,8 @@ def slots() -> dict[str, Any]:
 @blueprint.response(200, TokensSchema)
 @blueprint.errors(*TOKENIZING)
 def tokenize(request: TokenizeRequest) -> dict[str, Any]:
-    """Tokenize a text of at most 32,768 tokens, or of the context's length if that is longer."""
-    ids = pipeline.tokenize(request.content, special=request.add_special)
-    return {"tokens": pieces(ids) if request.with_pieces else ids}
+    """Tokenize a text of at most 32,768 tokens, or of the context's length if that is longer, or a conversation."""
+    return tokens(request)
 
 
 @blueprint.route("/detokenize", methods=["POST"])
@@ -56,7 +64,8 @@ def tokenize(request: TokenizeRequest) -> dict[str, Any]:
 @blueprint.errors(*TOKENIZING)
 def detokenize(request: DetokenizeRequest) -> dict[str, str]:
     """Convert at most 32,768 token ids into text, or as many as the context holds if that is more."""
-    return {"content": pipeline.decode(request.tokens)}
+    text = pipeline.decode(request.tokens)
+    return {"content": text, "prompt": text}
 
 
 @blueprint.route("/apply-template", methods=["POST"])

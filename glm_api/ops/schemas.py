@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from marshmallow import Schema, fields, validate
 
-from glm_api.api.fields import Boolean, RequestSchema, String, TokenIds
+from glm_api.api.conversation import ConversationParameters, ConversationSchema
+from glm_api.api.fields import Boolean, RequestSchema, String, TokenIds, Unsupported
+from glm_api.api.messages import IncomingMessage, messages_field
+from glm_api.errors import invalid
 
 
 class StatusSchema(Schema):
@@ -21,26 +24,57 @@ class VersionSchema(Schema):
     version = fields.String(required=True)
 
 
-@dataclass(frozen=True, slots=True)
-class TokenizeRequest:
-    """Text to convert into ids. ``add_special`` adds the ids that open a prompt, ``with_pieces`` each id's text."""
+@dataclass(frozen=True, kw_only=True)
+class TokenizeRequest(ConversationParameters):
+    """What to convert into ids: llama-server's ``content``, vLLM's ``prompt``, or the ``messages`` of a chat.
 
-    content: str
+    ``add_special``, for which vLLM says ``add_special_tokens``, adds the ids that open a prompt to a text. A chat's
+    prompt always has them. ``with_pieces`` returns each id with its text, ``return_token_strs`` all texts in a list.
+    """
+
+    messages: tuple[IncomingMessage, ...] = ()
+    content: str | None = None
+    prompt: str | None = None
     add_special: bool = False
+    add_special_tokens: bool = True
     with_pieces: bool = False
+    return_token_strs: bool = False
+
+    def check(self) -> None:
+        """Raise `ApiError` unless the request has one thing to convert."""
+        given = [self.content is not None, self.prompt is not None, bool(self.messages)]
+        if not any(given):
+            raise invalid("Missing required parameter: 'content'.", "content", "missing_required_parameter")
+        if sum(given) > 1:
+            raise invalid("Send one of 'content', 'prompt' and 'messages'.", "content")
 
 
-class TokenizeRequestSchema(RequestSchema):
-    """Text to convert into token ids."""
+class TokenizeRequestSchema(ConversationSchema):
+    """Text or a conversation to convert into token ids."""
 
     loads = TokenizeRequest
-    content = String(required=True)
-    add_special = Boolean(load_default=False, metadata={"description": "Add the token ids that open every prompt."})
+    messages = messages_field(required=False)
+    content = String(load_default=None, metadata={"description": "A text."})
+    prompt = String(load_default=None, metadata={"description": "vLLM's name of `content`."})
+    add_special = Boolean(
+        load_default=False, metadata={"description": "Add the token ids that open every prompt to `content`."}
+    )
+    add_special_tokens = Boolean(
+        load_default=True, metadata={"description": "Add the token ids that open every prompt to `prompt`."}
+    )
     with_pieces = Boolean(load_default=False, metadata={"description": "Return each token id with its text."})
+    return_token_strs = Boolean(
+        load_default=False, metadata={"description": "Return the texts of all token ids in `token_strs`."}
+    )
+    parse_special = Unsupported(False, reason="names of special tokens are ordinary text here")
 
 
 class TokensSchema(Schema):
     """Token ids, or with `with_pieces` objects of `id` and `piece`."""
+
+    count = fields.Integer(required=True, metadata={"description": "Number of token ids."})
+    max_model_len = fields.Integer(required=True, metadata={"description": "Length of the context in tokens."})
+    token_strs = fields.List(fields.String(), metadata={"description": "With `return_token_strs`."})
 
     tokens = fields.Raw(
         required=True,
@@ -52,7 +86,13 @@ class TokensSchema(Schema):
                     {
                         "type": "object",
                         "required": ["id", "piece"],
-                        "properties": {"id": {"type": "integer"}, "piece": {"type": "string"}},
+                        "properties": {
+                            "id": {"type": "integer"},
+                            "piece": {
+                                "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "integer"}}],
+                                "description": "Bytes, if they are no whole characters.",
+                            },
+                        },
                     },
                 ]
             },
@@ -78,6 +118,7 @@ class ContentSchema(Schema):
     """Text, with special tokens."""
 
     content = fields.String(required=True)
+    prompt = fields.String(required=True, metadata={"description": "vLLM's name of `content`."})
 
 
 class PromptSchema(Schema):
@@ -87,10 +128,9 @@ class PromptSchema(Schema):
     tokens = fields.List(fields.Integer(), required=True)
 
 
-class GenerationDefaultsSchema(Schema):
+class ParameterDefaultsSchema(Schema):
     """Default values of the request parameters."""
 
-    n_ctx = fields.Integer(required=True)
     temperature = fields.Float(required=True)
     top_p = fields.Float(required=True)
     top_k = fields.Integer(required=True)
@@ -102,6 +142,13 @@ class GenerationDefaultsSchema(Schema):
     min_tokens = fields.Integer(required=True)
     ignore_eos = fields.Boolean(required=True)
     n_predict = fields.Integer(required=True)
+
+
+class GenerationDefaultsSchema(ParameterDefaultsSchema):
+    """The same, as newer (`params`) and as older clients of llama-server read them."""
+
+    n_ctx = fields.Integer(required=True, metadata={"description": "Length of the context in tokens."})
+    params = fields.Nested(ParameterDefaultsSchema, required=True)
 
 
 class ThreadsSchema(Schema):
@@ -124,6 +171,11 @@ class PropsSchema(Schema):
     threads = fields.Nested(ThreadsSchema, required=True)
     default_generation_settings = fields.Nested(GenerationDefaultsSchema, required=True)
     modalities = fields.Dict(keys=fields.String(), values=fields.Boolean(), required=True)
+    chat_template = fields.String(
+        required=True, metadata={"description": "The template of a GGUF file; empty where this server has a format."}
+    )
+    bos_token = fields.String(required=True, metadata={"description": "The special tokens that open every prompt."})
+    eos_token = fields.String(required=True, metadata={"description": "A token that ends an answer."})
     build_info = fields.String(required=True, metadata={"description": "Name and version of this server."})
 
 
@@ -146,17 +198,32 @@ class WaitingSchema(Schema):
     estimated_wait_ms = fields.Float(required=True)
 
 
-class SlotSchema(Schema):
-    """A cache slot."""
-
-    id = fields.Integer(required=True)
-    tokens = fields.Integer(required=True, metadata={"description": "Number of evaluated tokens in the slot."})
-
-
-class SlotsSchema(Schema):
-    """The running and the waiting requests, the contents of the cache slots and the numbers of threads."""
+class QueueSchema(Schema):
+    """The running and the waiting requests, and the numbers of threads."""
 
     running = fields.List(fields.Nested(RunningSchema), required=True)
     waiting = fields.List(fields.Nested(WaitingSchema), required=True)
-    slots = fields.List(fields.Nested(SlotSchema), required=True)
     threads = fields.Nested(ThreadsSchema, required=True)
+
+
+class NextTokenSchema(Schema):
+    """How far the answer is."""
+
+    has_next_token = fields.Boolean(required=True)
+    n_decoded = fields.Integer(required=True)
+    n_remain = fields.Integer(required=True)
+
+
+class SlotSchema(Schema):
+    """A cache slot, as llama-server tells it."""
+
+    id = fields.Integer(required=True)
+    id_task = fields.Integer(required=True, metadata={"description": "The running request, or -1."})
+    n_ctx = fields.Integer(required=True)
+    speculative = fields.Boolean(required=True)
+    is_processing = fields.Boolean(required=True)
+    tokens = fields.Integer(required=True, metadata={"description": "Number of evaluated tokens in the slot."})
+    n_prompt_tokens = fields.Integer(required=True)
+    n_prompt_tokens_processed = fields.Integer(required=True)
+    n_prompt_tokens_cache = fields.Integer(required=True)
+    next_token = fields.List(fields.Nested(NextTokenSchema), required=True)

@@ -91,14 +91,10 @@ class EncodeText(Frame, frozen=True):
 
 
 class DecodeIds(Frame, frozen=True):
-    """Turn ids into text, special tokens shown; answered by `Decoded` or `Rejected`.
-
-    ``apart`` asks for one text an id, instead of one for all.
-    """
+    """Turn ids into text, special tokens shown; answered by `Decoded` or `Rejected`."""
 
     id: int
     ids: list[int]
-    apart: bool
 
 
 # --- tokenizer -> web process -------------------------------------------------------------------------------------
@@ -121,10 +117,10 @@ class TooLong(Frame, frozen=True):
 
 
 class Decoded(Frame, frozen=True):
-    """The text of the ids: one for all, or one for each id."""
+    """The UTF-8 bytes that each of the ids adds to the text of all."""
 
     id: int
-    texts: list[str]
+    pieces: list[bytes]
 
 
 class Rejected(Frame, frozen=True):
@@ -198,10 +194,11 @@ class Event(Frame, frozen=True):
 
 
 class Started(Event, frozen=True):
-    """A prompt's evaluation begins; ``cached_tokens`` of it need none."""
+    """A prompt's evaluation begins; ``cached_tokens`` of it need none. ``slot`` is None if that is not known."""
 
     prompt_tokens: int
     cached_tokens: int
+    slot: int | None = None
 
 
 class Alive(Event, frozen=True):

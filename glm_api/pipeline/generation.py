@@ -42,6 +42,8 @@ class Generation(QueuedRequest[Event]):
         self.work = work
         self.processed: int | None = None
         """Tokens of the prompt that have been evaluated, if that is known."""
+        self.started: Started | None = None
+        """How the evaluation of the prompt began that is being answered; None before."""
         # How far the work is: prompts answered; and of the next one, whether its events have begun, the ids that its
         # answer begins with, and whether there were events since that `fed` does not count.
         self._answered = 0
@@ -59,6 +61,11 @@ class Generation(QueuedRequest[Event]):
     def prompt_tokens(self) -> int:
         """Tokens of the longest prompt of this job, those of an image included."""
         return max(self.work.sizes)
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens of the answer so far; 0 while llama.cpp answers by the template of its file, which tells no ids."""
+        return len(self._fed)
 
     def work_left(self) -> Generate:
         """Return the work that a pipeline process has to do, the first or another one after that has died."""
@@ -83,6 +90,7 @@ class Generation(QueuedRequest[Event]):
                 self._fed += event.fed
                 self._uncounted = not event.fed
             case Started():
+                self.started = event
                 if self._started:
                     return False
                 self._started = True

@@ -14,7 +14,9 @@ class ModelInfo:
     that accepts none. Up to ``slots`` cache slots, of ``slot_bytes`` each, are opened as they are needed.
     ``parallel`` requests run at a time. ``characters_per_token`` is the most characters that a token stands for; 0
     where some characters take no token. ``thinks``: the model thinks before it answers, unless it is told not to.
-    ``templated``: the template of the model's file writes its prompts.
+    ``templated``: the template of the model's file writes its prompts. ``opening`` is the text of the special tokens
+    that open every prompt, ``ending`` that of the token that ends an answer, ``template`` the file's template; each may
+    be empty.
     """
 
     family: str
@@ -30,6 +32,9 @@ class ModelInfo:
     parallel: int = 1
     thinks: bool = False
     templated: bool = False
+    opening: str = ""
+    ending: str = ""
+    template: str = ""
 
 
 @dataclass(frozen=True, slots=True)

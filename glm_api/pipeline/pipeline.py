@@ -79,6 +79,15 @@ class PipelineSettings:
     gpu_layers: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    """A cache slot: the ``tokens`` that the latest answer left in it, and the generation that uses it now."""
+
+    id: int
+    tokens: int
+    generation: Generation | None
+
+
 class Pipeline:
     """The one pipeline of this server, with its two children. Methods may be called from any thread."""
 
@@ -98,7 +107,7 @@ class Pipeline:
         self._model: ModelInfo | None = None
         # What the pipeline process works on, by id, even if nobody waits for it any more.
         self._running: dict[int, Generation] = {}
-        self._slots: dict[int, dict[str, int]] = {}
+        self._slots: dict[int, int] = {}
         self._threads = dict.fromkeys(("most", "step", "batch"), settings.threads)
         load_failures = LoadFailures()
         self._tokenizer = TokenizerClient(
@@ -176,7 +185,7 @@ class Pipeline:
         return dict(self._threads)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return running and waiting requests and the cache slots, for ``/slots``. Times are in milliseconds."""
+        """Return the running and the waiting requests, for ``/queue``. Times are in milliseconds."""
         now = time.monotonic()
         return {
             "running": [
@@ -198,9 +207,24 @@ class Pipeline:
                 }
                 for position, generation in self._admission.waiting()
             ],
-            "slots": [{"id": slot, **held} for slot, held in sorted(self._slots.items())],
             "threads": self.threads,
         }
+
+    def slots(self) -> list[SlotState]:
+        """Return what each cache slot holds and which request uses it. Raises `ModelLoading`."""
+        free = list(range(self.model.slots))
+        used: dict[int, Generation] = {}
+        unknown: list[Generation] = []
+        for generation in list(self._running.values()):
+            slot = None if generation.started is None else generation.started.slot
+            if slot in free:
+                free.remove(slot)
+                used[slot] = generation
+            else:
+                unknown.append(generation)
+        # llama.cpp does not always tell which slot a request has, but it has one.
+        used |= dict(zip(free, unknown, strict=False))
+        return [SlotState(id, self._slots.get(id, 0), used.get(id)) for id in range(self.model.slots)]
 
     # --- tokens ---
 
@@ -226,8 +250,8 @@ class Pipeline:
         """Return the text of ``ids``, special tokens shown. Raises `PromptError` for unknown ids, and for too many."""
         return self._tokenizer.decode(ids)
 
-    def pieces(self, ids: list[int]) -> list[str]:
-        """Return the text of each of ``ids`` by itself. Raises `PromptError` as `decode` does."""
+    def pieces(self, ids: list[int]) -> list[bytes]:
+        """Return the UTF-8 bytes that each of ``ids`` adds to their text. Raises `PromptError` as `decode` does."""
         return self._tokenizer.pieces(ids)
 
     # --- admission and dispatch ---
@@ -355,7 +379,7 @@ class Pipeline:
                     generation.put(event)
             case Finished():
                 if event.slot is not None:
-                    self._slots[event.slot] = {"tokens": event.slot_tokens}
+                    self._slots[event.slot] = event.slot_tokens
                 self._threads |= {"step": event.step_threads, "batch": event.batch_threads}
                 if generation.take(event):
                     self._end(generation)

@@ -164,12 +164,20 @@ class TokenizerClient:
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of ``ids``, special tokens shown. Raises `PromptError` for unknown ids and for too many."""
-        (text,) = self._decode(ids, apart=False)
-        return text
+        return b"".join(self.pieces(ids)).decode(errors="replace")
 
-    def pieces(self, ids: list[int]) -> list[str]:
-        """Return the text of each of ``ids`` by itself. Raises `PromptError` as `decode` does."""
-        return self._decode(ids, apart=True)
+    def pieces(self, ids: list[int]) -> list[bytes]:
+        """Return the UTF-8 bytes that each of ``ids`` adds to their text. Raises `PromptError` as `decode` does."""
+        most = self._most_tokens
+        if len(ids) > most:
+            raise PromptError(
+                f"There are {len(ids)} token ids, and this server detokenizes at most {most} at a time. Send them "
+                "in parts.",
+                "tokens",
+            )
+        answer = self._ask(lambda id: DecodeIds(id, ids))
+        assert isinstance(answer, Decoded)
+        return answer.pieces
 
     def _encode_prompt(
         self, length: int, question: Callable[[int, int], TokenizerQuestion], image_tokens: int = 0
@@ -189,18 +197,6 @@ class TokenizerClient:
         answer = self._ask(lambda id: question(id, most))
         assert isinstance(answer, (Encoded, TooLong))
         return answer
-
-    def _decode(self, ids: list[int], apart: bool) -> list[str]:
-        most = self._most_tokens
-        if len(ids) > most:
-            raise PromptError(
-                f"There are {len(ids)} token ids, and this server detokenizes at most {most} at a time. Send them "
-                "in parts.",
-                "tokens",
-            )
-        answer = self._ask(lambda id: DecodeIds(id, ids, apart))
-        assert isinstance(answer, Decoded)
-        return answer.texts
 
     @property
     def _known(self) -> ModelInfo:

@@ -217,6 +217,6 @@ def test_the_ingress_exposes_only_what_clients_need() -> None:
     routes = {rule.rule for rule in app.url_map.iter_rules()}
     for path in paths:
         assert any(route == path or route.startswith(f"{path}/") for route in routes), path
-    for operators in ("/metrics", "/slots", "/props"):
+    for operators in ("/metrics", "/slots", "/queue", "/props"):
         assert operators in routes
         assert operators not in paths

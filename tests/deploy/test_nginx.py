@@ -186,7 +186,7 @@ def test_the_refusal_of_a_full_queue_passes_unchanged(make_replica: MakeReplica,
     assert (response.status_code, response.json()) == (429, {"error": "no"})
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/slots"])
+@pytest.mark.parametrize("path", ["/metrics", "/slots", "/queue"])
 def test_operators_on_this_machine_may_read_metrics_and_slots(
     make_replica: MakeReplica, make_proxy: MakeProxy, path: str
 ) -> None:

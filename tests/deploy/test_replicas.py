@@ -27,8 +27,8 @@ def ask(proxy: httpx.Client) -> httpx.Response:
 
 
 def busy(server: Server) -> bool:
-    slots = server.http.get("/slots").json()
-    return len(slots["running"]) > 0 and len(slots["waiting"]) > 0
+    queue = server.http.get("/queue").json()
+    return len(queue["running"]) > 0 and len(queue["waiting"]) > 0
 
 
 def address(server: Server) -> str:

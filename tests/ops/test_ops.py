@@ -14,6 +14,7 @@ from glm_api.pipeline.conversation import Conversation
 from tests.support.client import CHAT, HELLO, MakeApp, error, refused
 from tests.support.fake_pipeline import FakePipeline
 
+UNSUPPORTED = "unsupported_parameter"
 LOADING = ModelLoading("The model is being loaded.", 2)
 
 
@@ -49,19 +50,50 @@ class TestHealth:
 
 class TestTokens:
     def test_tokenize(self, client: FlaskClient) -> None:
-        assert client.post("/tokenize", json={"content": "hi"}).get_json() == {"tokens": [104, 105]}
+        assert client.post("/tokenize", json={"content": "hi"}).get_json()["tokens"] == [104, 105]
         special = client.post("/tokenize", json={"content": "hi", "add_special": True}).get_json()
-        assert special == {"tokens": [1, 104, 105]}
+        assert special["tokens"] == [1, 104, 105]
 
-    def test_tokenize_with_pieces(self, client: FlaskClient) -> None:
+    def test_tokenize_with_pieces(self, client: FlaskClient, fake: FakePipeline) -> None:
         got = client.post("/tokenize", json={"content": "你h你", "with_pieces": True}).get_json()
-        assert got == {
-            "tokens": [{"id": 20320, "piece": "你"}, {"id": 104, "piece": "h"}, {"id": 20320, "piece": "你"}]
-        }
+        assert got["tokens"] == [
+            {"id": 20320, "piece": "你"},
+            {"id": 104, "piece": "h"},
+            {"id": 20320, "piece": "你"},
+        ]
+
+    def test_a_piece_that_is_no_character_is_bytes(
+        self, client: FlaskClient, fake: FakePipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fake, "pieces", lambda ids: [b"\xe4\xbd", b"\xa0"])
+        body = {"content": "hi", "with_pieces": True, "return_token_strs": True}
+        got = client.post("/tokenize", json=body).get_json()
+        assert [token["piece"] for token in got["tokens"]] == [[0xE4, 0xBD], [0xA0]]
+        assert got["token_strs"] == ["\ufffd", "\ufffd"]
+
+    def test_vllms_shape(self, client: FlaskClient) -> None:
+        got = client.post("/tokenize", json={"prompt": "hi", "return_token_strs": True}).get_json()
+        assert got == {"tokens": [1, 104, 105], "count": 3, "max_model_len": 8192, "token_strs": ["\x01", "h", "i"]}
+        plain = client.post("/tokenize", json={"prompt": "hi", "add_special_tokens": False}).get_json()
+        assert plain == {"tokens": [104, 105], "count": 2, "max_model_len": 8192}
+        assert client.post("/detokenize", json={"tokens": plain["tokens"]}).get_json()["prompt"] == "hi"
+
+    def test_the_tokens_of_a_chat(self, client: FlaskClient, fake: FakePipeline) -> None:
+        got = client.post("/tokenize", json={"messages": HELLO, "tools": [WEATHER]}).get_json()
+        client.post(CHAT, json={"messages": HELLO, "tools": [WEATHER]})
+        assert got["tokens"] == fake.jobs[0].prompts[0]
+        assert got["count"] == len(got["tokens"])
+
+    def test_one_thing_is_tokenized(self, client: FlaskClient) -> None:
+        for both in ({"content": "a", "prompt": "a"}, {"content": "a", "messages": HELLO}):
+            refused(client.post("/tokenize", json=both), "content")
+        refused(client.post("/tokenize", json={"content": "a", "parse_special": True}), "parse_special", UNSUPPORTED)
+        assert client.post("/tokenize", json={"content": ""}).get_json()["tokens"] == []
 
     def test_detokenize(self, client: FlaskClient) -> None:
-        assert client.post("/detokenize", json={"tokens": [104, 105]}).get_json() == {"content": "hi"}
-        assert client.post("/detokenize", json={"tokens": []}).get_json() == {"content": ""}
+        text = {"content": "hi", "prompt": "hi"}
+        assert client.post("/detokenize", json={"tokens": [104, 105]}).get_json() == text
+        assert client.post("/detokenize", json={"tokens": []}).get_json() == {"content": "", "prompt": ""}
 
     @pytest.mark.parametrize(
         ("tokens", "path"),
@@ -116,6 +148,9 @@ def test_props(client: FlaskClient, fake: FakePipeline) -> None:
     got = client.get("/props").get_json()
     defaults = got["default_generation_settings"]
     assert defaults["n_ctx"] == 8192
+    # Newer clients of llama-server look there.
+    assert defaults["params"] == {name: defaults[name] for name in defaults if name not in ("n_ctx", "params")}
+    assert (got["chat_template"], got["bos_token"], got["eos_token"]) == ("", "[gMASK]sop", "</s>")
     assert (defaults["min_p"], defaults["presence_penalty"], defaults["frequency_penalty"]) == (0, 0, 0)
     assert (defaults["seed"], defaults["min_tokens"], defaults["ignore_eos"]) == (None, 0, False)
     assert got["total_slots"] == 4
@@ -137,10 +172,24 @@ def test_version(make_app: MakeApp, fake: FakePipeline, settings: dict[str, Any]
     assert (response.status_code, response.get_json()) == (200, {"version": __version__})
 
 
-def test_slots(client: FlaskClient) -> None:
-    assert client.get("/slots").get_json() == {
-        "running": [],
-        "waiting": [],
-        "slots": [{"id": 0, "tokens": 12}],
-        "threads": {"most": 4, "step": 2, "batch": 3},
+def test_slots(client: FlaskClient, fake: FakePipeline) -> None:
+    idle = {
+        "id": 0,
+        "id_task": -1,
+        "n_ctx": 8192,
+        "speculative": False,
+        "is_processing": False,
+        "tokens": 12,
+        "n_prompt_tokens": 0,
+        "n_prompt_tokens_processed": 0,
+        "n_prompt_tokens_cache": 0,
+        "next_token": [{"has_next_token": False, "n_decoded": 0, "n_remain": 0}],
     }
+    assert client.get("/slots").get_json() == [idle]
+    fake.info = LOADING
+    assert client.get("/slots").status_code == 503
+
+
+def test_the_queue(client: FlaskClient) -> None:
+    empty = {"running": [], "waiting": [], "threads": {"most": 4, "step": 2, "batch": 3}}
+    assert client.get("/queue").get_json() == empty

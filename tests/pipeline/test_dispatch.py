@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from glm_api.backend.admission import RequestStatus
 from glm_api.backend.base import Cause, QueueDepth
@@ -32,7 +33,7 @@ from glm_api.pipeline.frames import (
 )
 from glm_api.pipeline.generation import Generation
 from glm_api.pipeline.job import Job, Sampling
-from glm_api.pipeline.pipeline import Pipeline, PipelineSettings
+from glm_api.pipeline.pipeline import Pipeline, PipelineSettings, SlotState
 from tests.support.fake_pipeline import MODEL
 from tests.support.processes import PATIENCE
 
@@ -349,7 +350,7 @@ def test_stopping_begins_nothing(pipeline: Pipeline, process: FakeProcess) -> No
 @pytest.fixture
 def wide(pipeline: Pipeline) -> Pipeline:
     """A pipeline whose process works on two requests at a time."""
-    pipeline.on_ready(replace(MODEL, parallel=2))
+    pipeline.on_ready(replace(MODEL, parallel=2, slots=2))
     return pipeline
 
 
@@ -386,7 +387,7 @@ def test_all_go_on_in_the_next_process(wide: Pipeline, process: FakeProcess) -> 
     second.cancel()
     wide.on_down("died", "It died.")
     assert wide.queue_depth().running == 1
-    wide.on_ready(replace(MODEL, parallel=2))
+    wide.on_ready(replace(MODEL, parallel=2, slots=2))
     assert generated(process) == [first.id, second.id, first.id, third.id]
     with pytest.raises(ClientGone):
         collect(second)
@@ -395,7 +396,7 @@ def test_all_go_on_in_the_next_process(wide: Pipeline, process: FakeProcess) -> 
 def test_requests_that_wait_run_when_the_process_takes_more(pipeline: Pipeline, process: FakeProcess) -> None:
     first, second = ask(pipeline), ask(pipeline)
     pipeline.on_down("died", "It died.")
-    pipeline.on_ready(replace(MODEL, parallel=2))
+    pipeline.on_ready(replace(MODEL, parallel=2, slots=2))
     assert generated(process) == [first.id, first.id, second.id]
 
 
@@ -409,10 +410,10 @@ def test_a_process_that_takes_fewer_gets_no_more_until_it_has(wide: Pipeline, pr
     assert generated(process)[-1] == third.id
 
 
-# --- /slots ---
+# --- /queue and /slots ---
 
 
-def test_slots_show_who_runs_and_who_waits(pipeline: Pipeline) -> None:
+def test_the_queue_shows_who_runs_and_who_waits(pipeline: Pipeline) -> None:
     running, *waiting = (ask(pipeline) for _ in range(3))
     say(pipeline, Started(3, 0), Progress(2, 3, 0, 1.0))
     snapshot = pipeline.snapshot()
@@ -423,8 +424,19 @@ def test_slots_show_who_runs_and_who_waits(pipeline: Pipeline) -> None:
     estimates = [entry["estimated_wait_ms"] for entry in snapshot["waiting"]]
     assert estimates == [2000, 4000]
     assert all(entry["waiting_ms"] > 0 for entry in snapshot["waiting"])
-    say(pipeline, ANSWERED)
-    assert pipeline.snapshot()["slots"] == [{"id": 0, "tokens": 3}]
+
+
+def test_slots_show_what_they_hold_and_who_uses_them(wide: Pipeline) -> None:
+    first, second = ask(wide), ask(wide)
+    say(wide, Started(3, 0, 1), Text("a", [5], fed=[5]), of=first)
+    # llama.cpp has not told which slot the second one has.
+    say(wide, Started(3, 0), of=second)
+    empty, used = (replace(slot, tokens=0) for slot in wide.slots())
+    assert (empty.generation, used.generation) == (second, first)
+    assert first.generated_tokens == 1
+    say(wide, ANSWERED, of=first)
+    say(wide, structs.replace(ANSWERED, slot=None), of=second)
+    assert wide.slots() == [SlotState(0, 3, None), SlotState(1, 0, None)]
 
 
 def test_the_numbers_of_threads_are_those_of_the_last_answer(pipeline: Pipeline) -> None:

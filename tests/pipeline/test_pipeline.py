@@ -117,7 +117,7 @@ def test_a_model_that_sees_answers_to_an_image(make_pipeline: MakePipeline, mode
         answers.append([token for event in events if isinstance(event, Text) for token in event.ids])
     # It looks at the pixels, and nothing of an image stays in the cache.
     assert answers[0] != answers[1]
-    assert {slot["tokens"] for slot in pipeline.snapshot()["slots"]} == {0}
+    assert {slot.tokens for slot in pipeline.slots()} == {0}
 
 
 def test_a_model_with_virtual_tokens_answers_with_the_whole_context(
@@ -417,7 +417,7 @@ def test_a_prefill_that_nobody_waits_for_stops_after_a_token(make_pipeline: Make
     reading.cancel()
     collect(ask(pipeline, "hello"))
     # What was read until then is kept, and it is less than the prompt.
-    held = max(slot["tokens"] for slot in pipeline.snapshot()["slots"])
+    held = max(slot.tokens for slot in pipeline.slots())
     assert held < reading.prompt_tokens
 
 
@@ -431,7 +431,7 @@ def test_a_prefill_in_one_call_that_nobody_waits_for_is_interrupted(
     reading.cancel()
     assert finished(collect(ask(pipeline, "hello"))).completion_tokens
     # The call did not come to its end, or the slot would hold the prompt.
-    assert max(slot["tokens"] for slot in pipeline.snapshot()["slots"]) < reading.prompt_tokens
+    assert max(slot.tokens for slot in pipeline.slots()) < reading.prompt_tokens
     assert pipeline.pids["pipeline"] == child
     assert not pipeline.restarts
 

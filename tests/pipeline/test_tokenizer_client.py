@@ -301,6 +301,6 @@ class TestLength:
 def test_all_pieces_are_asked_in_one_question(tokenizer: Tokenizer, pool: ThreadPoolExecutor) -> None:
     pieces = pool.submit(tokenizer.client.pieces, [5, 6, 5])
     until(lambda: bool(tokenizer.process.sent))
-    assert tokenizer.process.sent == [DecodeIds(1, [5, 6, 5], True)]
-    tokenizer.client.on_frame(Decoded(1, ["x", "y", "x"]))
-    assert pieces.result(PATIENCE) == ["x", "y", "x"]
+    assert tokenizer.process.sent == [DecodeIds(1, [5, 6, 5])]
+    tokenizer.client.on_frame(Decoded(1, [b"x", b"y", b"x"]))
+    assert pieces.result(PATIENCE) == [b"x", b"y", b"x"]

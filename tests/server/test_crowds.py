@@ -42,9 +42,9 @@ def test_hundreds_of_clients_that_leave_together_are_all_noticed(slow_model: Slo
     server = serve(queue_size="1000", **slow_model)
     with hold(server):
         with crowd(server, 600, HEAD % len(BODY) + BODY):
-            until(lambda: len(server.http.get("/slots").json()["waiting"]) == 600)
-        until(lambda: server.http.get("/slots").json()["waiting"] == [])
-        assert server.http.get("/slots").json()["running"]
+            until(lambda: len(server.http.get("/queue").json()["waiting"]) == 600)
+        until(lambda: server.http.get("/queue").json()["waiting"] == [])
+        assert server.http.get("/queue").json()["running"]
     assert server.http.post(COMPLETIONS, json=chat("hello")).status_code == 200
 
 

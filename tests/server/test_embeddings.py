@@ -129,7 +129,7 @@ def test_no_embedding_is_lost_when_the_model_process_dies(serve: Serve, tmp_path
     found: list[NDArray[np.float64]] = []
     asking = threading.Thread(target=lambda: found.append(embed(server, texts)))
     asking.start()
-    until(lambda: bool(server.http.get("/slots").json()["running"]))
+    until(lambda: bool(server.http.get("/queue").json()["running"]))
     os.kill(server.children()["pipeline"], signal.SIGKILL)
     asking.join(PATIENCE)
     assert np.sum(found[0] * before, axis=1).min() > 0.999

@@ -122,9 +122,9 @@ def begin(server: Server, *bodies: dict[str, Any]) -> list[Reading]:
     return readings
 
 
-def slots(server: Server) -> tuple[int, int]:
+def queue(server: Server) -> tuple[int, int]:
     """How many requests run, and how many wait."""
-    told = server.http.get("/slots").json()
+    told = server.http.get("/queue").json()
     return len(told["running"]), len(told["waiting"])
 
 
@@ -158,7 +158,7 @@ def kill_with_four_running_and_four_waiting(
     # It computes nothing more until all are there.
     os.kill(pid, signal.SIGSTOP)
     waiting = [Reading(server, ask()) for _ in range(4)]
-    until(lambda: slots(server) == (4, 4))
+    until(lambda: queue(server) == (4, 4))
     assert metric(server, "glm_num_requests_running") == 4
     assert metric(server, "glm_num_requests_waiting") == 4
     assert not any(reading.done for reading in begun)
@@ -167,7 +167,7 @@ def kill_with_four_running_and_four_waiting(
     until(lambda: server.health() == 200)
     assert server.children()["pipeline"] != pid
     assert restarts(server) == 1
-    assert slots(server) == (0, 0)
+    assert queue(server) == (0, 0)
     return ended
 
 
@@ -212,7 +212,7 @@ def test_the_place_of_a_client_that_leaves_goes_to_the_next(serve_kind: ServeKin
     pid = server.children()["pipeline"]
     os.kill(pid, signal.SIGSTOP)
     next_one = Reading(server, ask())
-    until(lambda: slots(server) == (4, 1))
+    until(lambda: queue(server) == (4, 1))
     os.kill(pid, signal.SIGCONT)
     leaving.leave()
     assert next_one.join().text == ANSWER
@@ -220,7 +220,7 @@ def test_the_place_of_a_client_that_leaves_goes_to_the_next(serve_kind: ServeKin
     assert len(texts) == 1
     assert len(texts.pop()) > len(leaving.text)
     assert all("data: [DONE]" in reading.lines and reading.error is None for reading in others)
-    until(lambda: slots(server) == (0, 0))
+    until(lambda: queue(server) == (0, 0))
     assert restarts(server) == 0
     server.stop()
     log = server.log.read_text()
@@ -269,9 +269,10 @@ def test_64_clients_are_all_answered_in_order_of_arrival(kind: Kind, serve_kind:
     readings: list[Reading] = []
     for number in range(64):
         readings.append(Reading(server, ask(f"{number}", user=f"{number}")))
-        until(lambda: sum(slots(server)) == len(readings))
-    told = server.http.get("/slots").json()
+        until(lambda: sum(queue(server)) == len(readings))
+    told = server.http.get("/queue").json()
     assert len(told["running"]) == 4
+    assert [slot["is_processing"] for slot in server.http.get("/slots").json()] == [True] * 4
     assert [waiting["position"] for waiting in told["waiting"]] == list(range(1, 61))
     ids = [one["id"] for one in told["running"]] + [one["id"] for one in told["waiting"]]
     assert ids == sorted(ids)
@@ -279,7 +280,7 @@ def test_64_clients_are_all_answered_in_order_of_arrival(kind: Kind, serve_kind:
     for reading in readings:
         assert reading.join().error is None
         assert reading.text.endswith(ANSWER)
-    assert slots(server) == (0, 0)
+    assert queue(server) == (0, 0)
     assert server.children()["pipeline"] == pid
 
 

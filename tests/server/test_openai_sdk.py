@@ -88,10 +88,10 @@ def test_leaving_a_stream_frees_the_model(demo: Server) -> None:
         next(iter(stream))
         stream.close()
         assert client.chat.completions.create(**chat("hello")).choices[0].message.content
-    until(lambda: demo.http.get("/slots").json()["running"] == [])
+    until(lambda: demo.http.get("/queue").json()["running"] == [])
 
 
 def test_leaving_an_answer_in_one_piece_frees_the_model(demo: Server) -> None:
     with pytest.raises(httpx.ReadTimeout):
         demo.http.post("/v1/chat/completions", json=chat("count from 1 to 60"), timeout=httpx.Timeout(60, read=0.02))
-    until(lambda: demo.http.get("/slots").json()["running"] == [])
+    until(lambda: demo.http.get("/queue").json()["running"] == [])

@@ -53,8 +53,8 @@ def test_a_reload_with_wrong_settings_keeps_the_old_ones_and_logs_each_error_onc
 
 def admitted(server: Server) -> int:
     """How many requests wait or run."""
-    slots = server.http.get("/slots").json()
-    return len(slots["waiting"]) + len(slots["running"])
+    queue = server.http.get("/queue").json()
+    return len(queue["waiting"]) + len(queue["running"])
 
 
 def stream_to_end(server: Server) -> str:

@@ -60,9 +60,9 @@ def test_a_model_process_killed_while_working_costs_no_request(stream: bool, slo
     body = chat("hello", max_tokens=8)
     with ThreadPoolExecutor() as pool:
         running = pool.submit(server.http.post, COMPLETIONS, json=chat(LONG_PROMPT, stream=stream, max_tokens=4))
-        until(lambda: server.http.get("/slots").json()["running"])
+        until(lambda: server.http.get("/queue").json()["running"])
         queued = [pool.submit(server.http.post, COMPLETIONS, json=body) for _ in range(3)]
-        until(lambda: len(server.http.get("/slots").json()["waiting"]) == 3)
+        until(lambda: len(server.http.get("/queue").json()["waiting"]) == 3)
         os.kill(server.children()["pipeline"], signal.SIGKILL)
         answered = running.result()
         answers = {text(future.result()) for future in queued}
@@ -96,7 +96,7 @@ def test_a_process_that_is_stopped_is_replaced_and_health_tells_the_truth(role: 
     stopped = server.children()[role]
     with ThreadPoolExecutor() as pool:
         running = pool.submit(server.http.post, COMPLETIONS, json=chat(LONG_PROMPT, max_tokens=1))
-        until(lambda: server.http.get("/slots").json()["running"])
+        until(lambda: server.http.get("/queue").json()["running"])
         os.kill(stopped, signal.SIGSTOP)
         until(lambda: server.health() == 503)
         until(lambda: server.health() == 200)
@@ -114,7 +114,7 @@ def test_everything_else_is_answered_during_prefill(slow_reader: Server) -> None
         assert server.http.get("/v1/models").status_code == 200
         assert server.http.post("/tokenize", json={"content": "hello"}).json()["tokens"]
         # All of that came while the prompt was being read: the pipeline says so.
-        [running] = server.http.get("/slots").json()["running"]
+        [running] = server.http.get("/queue").json()["running"]
         assert (running["processed_tokens"] or 0) < running["prompt_tokens"]
 
 
@@ -124,7 +124,7 @@ def test_a_client_that_leaves_during_prefill_frees_the_model(slow_reader: Server
         next(reading.iter_lines())
     assert server.http.post(COMPLETIONS, json=chat("hello", max_tokens=2)).status_code == 200
     # It stopped early: what the slot holds of the long prompt is not all of it.
-    assert max(slot["tokens"] for slot in server.http.get("/slots").json()["slots"]) < len(LONG_PROMPT) // 2
+    assert max(slot["tokens"] for slot in server.http.get("/slots").json()) < len(LONG_PROMPT) // 2
 
 
 def test_64_clients_at_once_are_answered_or_get_retry_after(serve: Serve) -> None:
@@ -270,6 +270,6 @@ def test_a_client_that_leaves_loses_its_place_in_the_queue(slow_reader: Server) 
                 b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
             )
-            until(lambda: len(server.http.get("/slots").json()["waiting"]) == 1)
-        until(lambda: server.http.get("/slots").json()["waiting"] == [])
-        assert server.http.get("/slots").json()["running"]
+            until(lambda: len(server.http.get("/queue").json()["waiting"]) == 1)
+        until(lambda: server.http.get("/queue").json()["waiting"] == [])
+        assert server.http.get("/queue").json()["running"]

@@ -36,6 +36,16 @@ def test_unknown_ids_have_no_text(demo: Server, unknown: int) -> None:
     assert response.json()["error"]["param"] == "tokens"
 
 
+@pytest.mark.parametrize("text", ["hello  world", " hello", "你好，世界", "a 😀 b 龘", "\n\n x\ty", ""])
+def test_the_pieces_of_a_text_join_to_it(demo: Server, text: str) -> None:
+    response = demo.http.post("/tokenize", json={"content": text, "with_pieces": True})
+    pieces = [token["piece"] for token in response.json()["tokens"]]
+    joined = b"".join(piece.encode() if isinstance(piece, str) else bytes(piece) for piece in pieces)
+    assert joined.decode() == text
+    if "龘" in text:
+        assert any(isinstance(piece, list) for piece in pieces)
+
+
 def test_a_prompt_of_ids_is_answered_like_its_text(demo: Server) -> None:
     ids = demo.http.post("/tokenize", json={"content": "hello", "add_special": True}).json()["tokens"]
     with demo.sdk() as client:

@@ -31,6 +31,7 @@ from glm_api.pipeline.frames import (
 )
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import ModelInfo, OutputSpec
+from glm_api.pipeline.pipeline import SlotState
 
 MODEL = ModelInfo(
     family="chatglm3",
@@ -43,6 +44,8 @@ MODEL = ModelInfo(
     slots=4,
     slot_bytes=1,
     model_bytes=1,
+    opening="[gMASK]sop",
+    ending="</s>",
 )
 
 Script = Sequence[Event | BackendError | None]
@@ -202,8 +205,8 @@ class FakePipeline:
     def tokenize(self, text: str, special: bool) -> list[int]:
         return [*((1,) if special else ()), *(ord(character) for character in text)]
 
-    def pieces(self, ids: list[int]) -> list[str]:
-        return [self.decode([id]) for id in ids]
+    def pieces(self, ids: list[int]) -> list[bytes]:
+        return [self.decode([id]).encode() for id in ids]
 
     def decode(self, ids: list[int]) -> str:
         if any(not 0 <= id < 0x110000 for id in ids):
@@ -223,4 +226,7 @@ class FakePipeline:
         return {"most": 4, "step": 2, "batch": 3}
 
     def snapshot(self) -> dict[str, Any]:
-        return {"running": [], "waiting": [], "slots": [{"id": 0, "tokens": 12}], "threads": self.threads}
+        return {"running": [], "waiting": [], "threads": self.threads}
+
+    def slots(self) -> list[SlotState]:
+        return [SlotState(0, 12, None)]

@@ -148,12 +148,25 @@ class LimitedTokenizer(ABC):
         """
         return {piece: id for id, piece in self._pieces.items() if piece}
 
+    @cached_property
+    def _shown_pieces(self) -> dict[int, bytes]:
+        return {**self._pieces, **{id: name.encode() for name, id in self._vocabulary.specials.items()}}
+
+    def shown_pieces(self, ids: Sequence[int]) -> list[bytes]:
+        """Return what each of ``ids`` adds to `show`; a character may be parted among several."""
+        pieces = [self._shown_pieces.get(id, b"") for id in ids]
+        if ids and ids[0] not in self._special_ids and self._vocabulary.begins_with_space:
+            pieces[0] = pieces[0].removeprefix(b" ")
+        return pieces
+
     def show(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids`` for people: special tokens by name, and no space in front."""
-        names = {id: name.encode() for name, id in self._vocabulary.specials.items()}
-        text = b"".join([names.get(id) or self._pieces.get(id, b"") for id in ids]).decode(errors="replace")
-        first_is_word = bool(ids) and ids[0] not in self._special_ids
-        return text.removeprefix(" ") if first_is_word and self._vocabulary.begins_with_space else text
+        return b"".join(self.shown_pieces(ids)).decode(errors="replace")
+
+    @property
+    def ending(self) -> str:
+        """The text of a token that ends an answer; empty if the model has none."""
+        return self.show(sorted(self.end_ids)[:1])
 
     def role(self, name: str) -> int:
         """Return the id of ``<|name|>``. Raises KeyError where the family has none."""

@@ -67,10 +67,7 @@ class TokenizerService:
                     return Encoded(frame.id, ids, self._format.text_output(frame.structured))
                 case DecodeIds():
                     self._check(frame.ids)
-                    if frame.apart:
-                        texts = {id: tokenizer.show([id]) for id in set(frame.ids)}
-                        return Decoded(frame.id, [texts[id] for id in frame.ids])
-                    return Decoded(frame.id, [tokenizer.show(frame.ids)])
+                    return Decoded(frame.id, tokenizer.shown_pieces(frame.ids))
         except PromptError as error:
             return Rejected(frame.id, error.message, error.param)
         except TooManyTokens as error:

@@ -80,7 +80,7 @@ def assert_ends_with_one_line(process: subprocess.Popen[str]) -> None:
         # Frames of the other direction, and frames in place of LoadModel.
         pack(Finished("stop", 1, 1.0, 1.0, 0, 1)),
         pack(Cancel(1)),
-        pack(DecodeIds(1, [1], False)),
+        pack(DecodeIds(1, [1])),
     ],
 )
 def test_a_first_frame_that_does_not_fit_ends_the_child(role: ChildRole, sent: bytes) -> None:
@@ -94,5 +94,5 @@ def test_a_later_frame_that_does_not_fit_ends_the_child(role: ChildRole) -> None
     with child(role) as (process, connection):
         connection.sendall(LOAD)
         assert isinstance(first_frame(connection, role), Ready)
-        connection.sendall(pack(DecodeIds(1, [1], False) if role == "pipeline" else Cancel(1)))
+        connection.sendall(pack(DecodeIds(1, [1]) if role == "pipeline" else Cancel(1)))
         assert_ends_with_one_line(process)

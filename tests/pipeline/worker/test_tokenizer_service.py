@@ -62,11 +62,11 @@ def break_encode(model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Frame:
 
 
 def break_show(model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> Frame:
-    def show(ids: list[int]) -> str:
+    def shown_pieces(ids: list[int]) -> list[bytes]:
         raise UnicodeDecodeError("utf-8", b"secret", 0, 1, "secret")
 
-    monkeypatch.setattr(model.tokenizer, "show", show)
-    return DecodeIds(1, [400], False)
+    monkeypatch.setattr(model.tokenizer, "shown_pieces", shown_pieces)
+    return DecodeIds(1, [400])
 
 
 @pytest.mark.parametrize("broken", [break_render, break_encode, break_show])
@@ -90,7 +90,7 @@ def test_an_error_costs_only_the_question_that_raised_it(
     assert "secret" not in answer.message
     assert re.fullmatch(r"A question failed: \w+ at \S+\.py:\d+ in .+\n", capfd.readouterr().out)
 
-    connection.incoming += [CHAT, DecodeIds(2, [400], False)]
+    connection.incoming += [CHAT, DecodeIds(2, [400])]
     with pytest.raises(ParentGone):
         service.serve()
     assert [type(answer) for answer in connection.sent[1:]] == [Encoded, Decoded]

@@ -187,7 +187,7 @@ class Answerer:
             least = 0 if image is None else image.end + image_tokens
             total = size + len(fed) if self._format.reuses_prefix else size
             batch = self._evaluator.plan(total, cached, least, repeatable=repeatable)
-        self._writer.send(Started(size, 0 if batch else cached))
+        self._writer.send(Started(size, 0 if batch else cached, slot.index))
         task = Task(request, prompt, fed, image, image_tokens, limit, slot, cached, batch, time.perf_counter())
         self._task = task
         tokens = 0

@@ -82,6 +82,8 @@ def load_model(request: LoadModel, *, evaluates: bool) -> LoadedModel:
         slots=slots,
         slot_bytes=slot_bytes,
         model_bytes=file.file_bytes,
+        opening=tokenizer.show(tokenizer.prefix),
+        ending=tokenizer.ending,
     )
     return LoadedModel(file, info, tokenizer, format, pipeline, open_pipeline, slots)
 

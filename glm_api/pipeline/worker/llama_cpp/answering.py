@@ -247,4 +247,4 @@ class Answer(StreamedAnswer):
 
     def _start(self, task: _Task, cached: int) -> None:
         task.started = True
-        self._writer.send(Started(task.size, cached))
+        self._writer.send(Started(task.size, cached, None if task.slot is None else task.slot.index))

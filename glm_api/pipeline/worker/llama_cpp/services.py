@@ -129,5 +129,8 @@ def _load(request: LoadModel, *, computes: bool) -> _LoadedModel:
         slot_bytes=slot_bytes,
         model_bytes=file.file_bytes,
         parallel=slots,
+        opening=tokenizer.show(tokenizer.prefix),
+        ending=tokenizer.ending,
+        template=file.chat_template or "",
     )
     return _LoadedModel(file, info, server, tokenizer, format)

@@ -69,7 +69,7 @@ class Bench:
 def test_an_answer_is_told_as_it_comes(open_demo: OpenModel) -> None:
     bench = Bench(open_demo, [*PROGRESS, said(open_demo, "a", 1), said(open_demo, "b", 2), LAST])
     events = bench.run(limits=[2])
-    assert events[:2] == [Started(3, 1), Progress(3, 3, 1, 2.0)]
+    assert events[:2] == [Started(3, 1, 0), Progress(3, 3, 1, 2.0)]
     assert "".join(event.text for event in events if isinstance(event, Text)) == "ab"
     finished = bench.recorder.finished
     assert (finished.reason, finished.completion_tokens, finished.slot_tokens) == ("length", 2, 4)
@@ -115,7 +115,7 @@ def test_an_answer_with_log_probabilities_comes_at_once(open_demo: OpenModel) ->
     bench = Bench(open_demo, [chunk])
     events = bench.run(sampling=Sampling(temperature=0.0, top_logprobs=2))
     assert bench.client.bodies[0]["stream"] is False
-    assert events[0] == Started(3, 2)
+    assert events[0] == Started(3, 2, 0)
     [entry] = [entry for event in events if isinstance(event, Text) for entry in event.logprobs]
     assert (entry.id, entry.logprob) == (token, -0.5)
     assert [(id, value) for id, _, value in entry.top] == [(token, -0.5), (9, -9999.0)]
@@ -184,7 +184,7 @@ def test_an_answer_that_is_cancelled_before_it_runs_is_not_asked_for(open_demo: 
 
 def test_nothing_is_generated_when_nothing_is_wanted(open_demo: OpenModel) -> None:
     bench = Bench(open_demo)
-    assert bench.run(limits=[0])[0] == Started(3, 0)
+    assert bench.run(limits=[0])[0] == Started(3, 0, 0)
     assert bench.recorder.finished.completion_tokens == 0
 
 
