@@ -4,86 +4,24 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from config import Settings
-from glm_api import create_app
 from glm_api.upstream import errors
 from glm_api.upstream.client import UpstreamClient
 from glm_api.upstream.event_stream import LARGEST_EVENT
 from tests.support.client import CHAT, HELLO, chunks, error, events
 from tests.support.processes import free_port, until
-from tests.support.upstream.scripted import Script, ScriptedUpstream, body, scripted_upstream, sse
-
-ANSWER = {
-    "id": "x",
-    "object": "chat.completion",
-    "model": "big-glm",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "你好"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 3}},
-}
-COUNTS = {"object": "chat.completion.chunk", "model": "big-glm", "choices": [], "usage": ANSWER["usage"]}
-
-Make = Callable[..., FlaskClient]
-
-
-def chunk(text: str, reason: str | None = None) -> dict[str, Any]:
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": reason}
-    return {"object": "chat.completion.chunk", "model": "big-glm", "choices": [choice]}
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    with scripted_upstream() as scripted:
-        yield scripted
-
-
-@pytest.fixture
-def make(upstream: ScriptedUpstream) -> Iterator[Make]:
-    """``make(**settings)``: a client of an application before the scripted upstream, which has been looked at."""
-    backends: list[UpstreamClient] = []
-
-    def made(**settings: Any) -> FlaskClient:
-        settings = {"upstream_url": upstream.url, **settings}
-        app = create_app(Settings(backend="openai", **settings))
-        backends.append(app.extensions["glm_backend"])
-        backends[-1].start()
-        until(lambda: backends[-1].health().state != "loading")
-        return app.test_client()
-
-    yield made
-    for backend in backends:
-        backend.stop()
-
-
-@pytest.fixture
-def client(make: Make) -> FlaskClient:
-    return make()
-
-
-def ask(client: FlaskClient, **more: Any) -> TestResponse:
-    return client.post(CHAT, json={"messages": HELLO, **more})
-
-
-def ask_to_the_end(client: FlaskClient, **more: Any) -> TestResponse:
-    """`ask`, and read the stream, so that logs and metrics know of it."""
-    return client.post(CHAT, json={"messages": HELLO, "stream": True, **more}, buffered=True)
-
-
-def metric(client: FlaskClient, line: str) -> float:
-    text = client.get("/metrics").get_data(as_text=True)
-    return next((float(found.split()[-1]) for found in text.splitlines() if found.startswith(line)), 0.0)
+from tests.support.upstream.relayed import ANSWER, COUNTS, MakeClient, ask, ask_to_the_end, chunk, metric
+from tests.support.upstream.scripted import Script, ScriptedUpstream, body, sse
 
 
 class TestPassingOn:
     def test_the_upstream_gets_the_request_as_it_is_with_its_own_key(
-        self, make: Make, upstream: ScriptedUpstream
+        self, make: MakeClient, upstream: ScriptedUpstream
     ) -> None:
         client = make(upstream_key="theirs", api_keys=("ours",))
         upstream.script = body(ANSWER)
@@ -175,7 +113,7 @@ class TestStreams:
         assert json.loads(text.split("data: ")[1])["response"]["model"] == "mine"
         assert "stream_options" not in upstream.asked[0][2]
 
-    def test_pings_while_the_upstream_is_silent(self, make: Make, upstream: ScriptedUpstream) -> None:
+    def test_pings_while_the_upstream_is_silent(self, make: MakeClient, upstream: ScriptedUpstream) -> None:
         client = make(ping_interval=0.05)
         gate = threading.Event()
         upstream.script = Script([gate, *sse(chunk("a", "stop")).steps])
@@ -218,7 +156,7 @@ class TestFailures:
         upstream.script = Script([content])
         assert ask(client).status_code == 502
 
-    def test_an_upstream_that_cannot_be_reached(self, make: Make) -> None:
+    def test_an_upstream_that_cannot_be_reached(self, make: MakeClient) -> None:
         client = make(upstream_url=f"http://127.0.0.1:{free_port()}/v1")
         response = ask(client)
         assert (response.status_code, error(response)["code"]) == (503, "upstream_unavailable")
@@ -273,7 +211,9 @@ class TestFailures:
 
 
 class TestQueue:
-    def test_only_so_many_are_with_the_upstream_and_so_many_wait(self, make: Make, upstream: ScriptedUpstream) -> None:
+    def test_only_so_many_are_with_the_upstream_and_so_many_wait(
+        self, make: MakeClient, upstream: ScriptedUpstream
+    ) -> None:
         client = make(upstream_concurrency=2, queue_size=1)
         gate = threading.Event()
         upstream.script = Script([gate, json.dumps(ANSWER).encode()])
@@ -293,7 +233,7 @@ class TestQueue:
         assert statuses == [200, 200, 200]
         until(lambda: metric(client, "glm_num_requests_running") == 0)
 
-    def test_a_deadline_ends_the_request_at_the_upstream(self, make: Make, upstream: ScriptedUpstream) -> None:
+    def test_a_deadline_ends_the_request_at_the_upstream(self, make: MakeClient, upstream: ScriptedUpstream) -> None:
         client = make(request_timeout=0.2)
         upstream.script = Script([threading.Event()])
         assert ask(client).status_code == 504
@@ -321,7 +261,7 @@ class TestQueue:
         backend.stop()
         assert b"shutting_down" in b"".join(stream)
 
-    def test_stopping_sends_nothing_of_what_waits(self, make: Make, upstream: ScriptedUpstream) -> None:
+    def test_stopping_sends_nothing_of_what_waits(self, make: MakeClient, upstream: ScriptedUpstream) -> None:
         client = make(upstream_concurrency=1)
         upstream.script = Script([threading.Event()])
         answers: list[TestResponse] = []
@@ -349,7 +289,7 @@ class TestModels:
         ask(client, model="whatever")
         assert [asked["model"] for _, _, asked in upstream.asked] == ["big-glm", "whatever"]
 
-    def test_mapped(self, make: Make, upstream: ScriptedUpstream) -> None:
+    def test_mapped(self, make: MakeClient, upstream: ScriptedUpstream) -> None:
         client = make(upstream_models=(("glm", "big-glm"), ("small", "x/y")))
         assert [model["id"] for model in client.get("/v1/models").get_json()["data"]] == ["glm", "small"]
         upstream.script = body(ANSWER)
@@ -359,14 +299,14 @@ class TestModels:
         assert chunks(ask(client, model="glm", stream=True))[0]["model"] == "glm"
         assert [asked["model"] for _, _, asked in upstream.asked] == ["x/y", "big-glm", "big-glm"]
 
-    def test_strict_names(self, make: Make, upstream: ScriptedUpstream) -> None:
+    def test_strict_names(self, make: MakeClient, upstream: ScriptedUpstream) -> None:
         client = make(strict_model=True)
         assert error(ask(client, model="other"))["code"] == "model_not_found"
         assert upstream.asked == []
 
     @pytest.mark.parametrize("listed", [body({"data": []}), body({}), body({"data": "x"}, 401), Script([b"<html>"])])
     def test_an_upstream_without_models_is_not_ready(
-        self, make: Make, upstream: ScriptedUpstream, listed: Script
+        self, make: MakeClient, upstream: ScriptedUpstream, listed: Script
     ) -> None:
         upstream.models = listed
         client = make()
