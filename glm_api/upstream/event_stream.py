@@ -5,6 +5,8 @@ A line ends in LF, CR or CR LF, and an empty line ends an event. The stream may 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from glm_api.upstream import errors
 
 # The last event of the Responses API holds the whole answer, and text outside ASCII may be written in six bytes a
@@ -22,19 +24,22 @@ class EventSplitter:
         self._after_carriage_return = False
         self._is_first = True
 
-    def feed(self, received: bytes) -> list[bytes]:
-        """Return the events that ``received`` completes, their lines separated by LF.
+    def feed(self, received: bytes) -> Iterator[bytes]:
+        """Yield the events that ``received`` completes, their lines separated by LF.
 
-        Raises `ApiError` for an event that is larger than `LARGEST_EVENT`.
+        All of them must be taken before the next call. Raises `ApiError` for an event that is larger than
+        `LARGEST_EVENT`, after the events before it.
         """
         *ends, rest = (self._line_end + self._normalize(received)).split(b"\n\n")
-        events = []
         for end in ends:
             self._add(end)
-            events.append(self._take())
+            yield self._take()
         self._add(rest.removesuffix(b"\n"))
         self._line_end = rest[-1:] if rest.endswith(b"\n") else b""
-        return events
+
+    def end(self) -> bytes:
+        """Return the event that the end of the stream has left without an empty line; it may be empty or cut."""
+        return self._take()
 
     def _normalize(self, received: bytes) -> bytes:
         """Return ``received`` with LF for each line end.

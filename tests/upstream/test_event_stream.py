@@ -45,12 +45,26 @@ def test_the_events_are_those_of_the_standard_however_the_bytes_are_cut(data: by
     assert split(cut(data, cuts)) == split_whole(data)
 
 
+@given(data=STREAMS, cuts=st.lists(st.integers(0, 100)))
+def test_the_end_gives_the_event_that_an_empty_line_would_have_ended(data: bytes, cuts: list[int]) -> None:
+    splitter = EventSplitter()
+    events = [event for piece in cut(data, cuts) for event in splitter.feed(piece)]
+    assert [event for event in [*events, splitter.end()] if event] == split_whole(data + b"\n\n")
+
+
+def test_the_events_before_one_that_is_too_large_are_given() -> None:
+    events = EventSplitter().feed(b"data: x\n\n" + b"x" * (LARGEST_EVENT + 1))
+    assert next(events) == b"data: x"
+    with pytest.raises(ApiError):
+        next(events)
+
+
 @pytest.mark.parametrize("line_end", [b"\n", b"\r", b"\r\n"])
 def test_an_event_is_complete_with_the_byte_that_ends_its_empty_line(line_end: bytes) -> None:
     splitter = EventSplitter()
-    assert splitter.feed(b"data: x" + line_end) == []
-    assert splitter.feed(line_end[:1]) == [b"data: x"]
-    assert splitter.feed(line_end[1:] + b"data: y" + line_end * 2)[-1] == b"data: y"
+    assert list(splitter.feed(b"data: x" + line_end)) == []
+    assert list(splitter.feed(line_end[:1])) == [b"data: x"]
+    assert list(splitter.feed(line_end[1:] + b"data: y" + line_end * 2))[-1] == b"data: y"
 
 
 def test_a_large_event_in_small_pieces_takes_time_with_its_size_only() -> None:
@@ -64,9 +78,9 @@ def test_a_large_event_in_small_pieces_takes_time_with_its_size_only() -> None:
 def test_an_event_beyond_the_bound_is_refused_when_it_passes_it(size: int) -> None:
     splitter = EventSplitter()
     for _ in range(LARGEST_EVENT // size):
-        assert splitter.feed(b"x" * size) == []
+        assert list(splitter.feed(b"x" * size)) == []
     with pytest.raises(ApiError) as refused:
-        splitter.feed(b"x" * size)
+        list(splitter.feed(b"x" * size))
     assert (refused.value.status, refused.value.code) == (502, "upstream_error")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,13 +39,13 @@ def sse(*payloads: object, done: bool = True) -> Script:
 
 @dataclass
 class ScriptedUpstream:
-    """``script`` is what every POST gets; ``asked`` holds path, headers and body of each.
+    """``script`` is what every POST gets, or what it gets for its body; ``asked`` holds path, headers and body of each.
 
     ``left`` is set when a client leaves while its answer waits for an event.
     """
 
     url: str = ""
-    script: Script = field(default_factory=lambda: body({}))
+    script: Script | Callable[[dict[str, Any]], Script] = field(default_factory=lambda: body({}))
     models: Script = field(default_factory=lambda: body(MODELS))
     asked: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
     left: threading.Event = field(default_factory=threading.Event)
@@ -58,11 +58,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self.upstream.models)
 
     def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.upstream.asked.append((self.path, headers, json.loads(content)))
+        self.upstream.asked.append((self.path, headers, asked))
         script = self.upstream.script
-        self._answer(script)
+        self._answer(script if isinstance(script, Script) else script(asked))
 
     def _answer(self, script: Script) -> None:
         begun = False
@@ -109,7 +109,9 @@ def scripted_upstream() -> Iterator[ScriptedUpstream]:
     upstream.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield upstream
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield upstream
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
