@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from config import Settings
@@ -15,6 +14,7 @@ from glm_api.backend.admission import Admission
 from glm_api.backend.base import Cause, ChildRole, Health, QueueDepth, State
 from glm_api.backend.semaphore import FairSemaphore
 from glm_api.upstream.connection import Address, Arrival, Broken, End, Exchange, Head
+from glm_api.upstream.documents import as_unicode, read_object
 from glm_api.upstream.request import UpstreamRequest
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class UpstreamClient:
     """The client of the OpenAI-compatible server at ``GLM_UPSTREAM_URL``. Methods may be called from any thread.
 
     At most ``GLM_UPSTREAM_CONCURRENCY`` requests are with it at a time; the others wait in order of arrival. A request
-    is sent once, even if it fails.
+    is sent once, even if it fails; only one that is refused for its ``stream_options`` is sent again without them.
     """
 
     restarts: Mapping[tuple[ChildRole, Cause], int] = {}
@@ -48,6 +48,8 @@ class UpstreamClient:
         self._state: State = "loading"
         self._message = "The engine behind this server has not been reached yet."
         self.models: list[dict[str, Any]] = []
+        self.refuses_stream_options = False
+        """Whether the upstream has refused ``stream_options``, since it was last found unreachable."""
 
     def start(self) -> None:
         """Start to watch the upstream; return at once."""
@@ -72,14 +74,28 @@ class UpstreamClient:
         """Return the numbers of requests at the upstream and of requests that wait here."""
         return QueueDepth(self._semaphore.held, self._semaphore.waiting)
 
-    def admit(self, endpoint: str, request_id: str, body: bytes) -> UpstreamRequest:
+    def admit(
+        self, endpoint: str, request_id: str, body: bytes, without_options: Callable[[bytes], bytes] | None = None
+    ) -> UpstreamRequest:
         """Give a request a place in the queue and return it. Raises `QueueFull` or `ShuttingDown`.
 
-        An upstream that could not be reached a moment ago is tried all the same.
+        ``without_options`` is for a ``body`` with ``stream_options`` that the client has not sent: it returns the body
+        to send to an upstream that refuses them. An upstream that could not be reached a moment ago is tried all the
+        same.
         """
-        request = UpstreamRequest(self._address, endpoint, request_id, body, self._admission)
+        request = UpstreamRequest(
+            self._address, endpoint, request_id, body, self._admission, without_options, self._note_refused_options
+        )
         self._admission.enter(request)
         return request
+
+    def _note_refused_options(self) -> None:
+        if not self.refuses_stream_options:
+            self.refuses_stream_options = True
+            logger.warning(
+                "The engine behind this server refuses stream_options: logs and metrics lack the token counts of "
+                "streams whose clients do not ask for them."
+            )
 
     # --- watching ---
 
@@ -90,6 +106,9 @@ class UpstreamClient:
                 logger.log(logging.INFO if state == "ready" else logging.WARNING, "%s", message)
             if state == "ready":
                 self.models = models
+            else:
+                # It may be another engine that comes back.
+                self.refuses_stream_options = False
             self._state, self._message = state, message
             self._stopped.wait(CHECK_SECONDS if state == "ready" else RECHECK_SECONDS)
 
@@ -134,7 +153,11 @@ def _complete(arrivals: queue.SimpleQueue[Arrival]) -> tuple[int, bytes]:
 def _entries(body: bytes) -> list[dict[str, Any]]:
     """Return the model objects in ``body``; none if it is not a list of models."""
     try:
-        listed = json.loads(body)["data"]
-        return [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-    except (ValueError, RecursionError, KeyError, TypeError):
+        listed = read_object(body)["data"]
+        return [entry for entry in listed if isinstance(entry, dict) and _is_name(entry.get("id"))]
+    except (ValueError, KeyError, TypeError):
         return []
+
+
+def _is_name(id: object) -> bool:
+    return isinstance(id, str) and as_unicode(id) == id

@@ -7,6 +7,7 @@ from typing import Any
 from glm_api.context import settings
 from glm_api.errors import ApiError
 from glm_api.upstream.context import upstream
+from glm_api.upstream.documents import as_unicode
 
 
 def chosen(requested: str | None) -> tuple[str | None, str | None]:
@@ -41,7 +42,7 @@ def entry(id: str) -> dict[str, Any]:
         "id": id,
         "object": "model",
         "created": created if isinstance(created, int) else 0,
-        "owned_by": owner if isinstance(owner, str) else "upstream",
+        "owned_by": as_unicode(owner) if isinstance(owner, str) else "upstream",
     }
 
 

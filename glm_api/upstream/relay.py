@@ -1,30 +1,33 @@
 """Forward a request to the upstream and its answer to the client; record usage for logs and metrics on the way.
 
-Only two things of an answer change. The model gets the name that the client knows. This server asks for the token
-counts of every stream, and leaves them out for a client that did not ask for them.
+Three things of an answer change. The model gets the name that the client knows. This server asks for the token counts
+of every stream, unless the upstream refuses that, and leaves them out for a client that did not ask for them. Errors
+get OpenAI's envelope and lose the upstream's internals.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from flask import Response, g
 
 from glm_api.api import sse
-from glm_api.api.sse import DONE
+from glm_api.api.sse import DONE, PING
+from glm_api.backend.errors import BackendError, ClientGone
 from glm_api.context import settings
 from glm_api.errors import ApiError
 from glm_api.middleware.disconnects import closed_with_client
 from glm_api.middleware.request_record import RequestRecord
 from glm_api.upstream import errors, models
-from glm_api.upstream.connection import Head
 from glm_api.upstream.context import upstream
+from glm_api.upstream.documents import read_object
 from glm_api.upstream.event_stream import EventSplitter
-from glm_api.upstream.request import Piece, UpstreamRequest
+from glm_api.upstream.request import UpstreamRequest
 from glm_api.upstream.usage_reader import UsageReader
 
 RESPONSES = "/responses"
@@ -38,114 +41,143 @@ def relay(endpoint: str, body: dict[str, Any]) -> Response:
     outgoing = body if meant is None else {**body, "model": meant}
     record.streamed = body.get("stream") is True
     if not record.streamed:
-        return _whole(endpoint, outgoing, shown, record)
+        return _whole(upstream.admit(endpoint, record.id, _encoded(outgoing)), shown, record)
     options = body.get("stream_options") or {}
-    counted = endpoint == RESPONSES or options.get("include_usage") is True
-    if not counted:
+    typed = endpoint == RESPONSES
+    counted = typed or options.get("include_usage") is True
+    without_options = None
+    if not counted and not upstream.refuses_stream_options:
         outgoing = {**outgoing, "stream_options": {**options, "include_usage": True}}
-    return _streamed(endpoint, outgoing, EventRelay(shown, counted, endpoint == RESPONSES, record), record)
+        without_options = partial(_with_own_options, options)
+    request = upstream.admit(endpoint, record.id, _encoded(outgoing), without_options)
+    return _streamed(request, EventRelay(shown, counted, typed, record), record)
 
 
-def _admit(endpoint: str, outgoing: dict[str, Any], record: RequestRecord) -> UpstreamRequest:
-    body = json.dumps(outgoing, ensure_ascii=False, separators=(",", ":")).encode()
-    return upstream.admit(endpoint, record.id, body)
+def _encoded(outgoing: dict[str, Any]) -> bytes:
+    return json.dumps(outgoing, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _whole(endpoint: str, outgoing: dict[str, Any], shown: str | None, record: RequestRecord) -> Response:
-    with closed_with_client(_admit(endpoint, outgoing, record)) as request:
+def _with_own_options(options: dict[str, Any], body: bytes) -> bytes:
+    """Return ``body`` with the client's own ``stream_options``, or without if there are none."""
+    document = json.loads(body)
+    del document["stream_options"]
+    return _encoded({**document, "stream_options": options} if options else document)
+
+
+def _whole(admitted: UpstreamRequest, shown: str | None, record: RequestRecord) -> Response:
+    with closed_with_client(admitted) as request:
         content = b"".join(piece for piece in _body(request, None, record) if piece)
     answer = _object(content)
     usage = UsageReader(record)
     usage.note(answer)
     usage.end()
+    errors.conceal(answer)
     if shown is not None and "model" in answer:
         answer["model"] = shown
-    return Response(json.dumps(answer, ensure_ascii=False), content_type="application/json")
+    # In ASCII: half of a surrogate pair is a valid escape and no UTF-8.
+    return Response(json.dumps(answer), content_type="application/json")
 
 
-def _streamed(endpoint: str, outgoing: dict[str, Any], stream: EventRelay, record: RequestRecord) -> Response:
+def _streamed(admitted: UpstreamRequest, stream: EventRelay, record: RequestRecord) -> Response:
     with ExitStack() as stack:
-        request = stack.enter_context(closed_with_client(_admit(endpoint, outgoing, record)))
+        request = stack.enter_context(closed_with_client(admitted))
         pieces = _body(request, settings.ping_interval or None, record)
         # As in `generate.stream`: a failure before the first ping still gets its own HTTP status.
         first = next(pieces, b"")
         release = stack.pop_all().close
-    return sse.send(chain([first], pieces), stream, release)
+    return sse.send(_until_over(first, pieces, stream), stream, release)
 
 
-def _body(request: UpstreamRequest, silence: float | None, record: RequestRecord) -> Iterator[bytes | None]:
-    """Yield the bytes of an answer with status 200, and None for each silence. Raises `ApiError` for other statuses."""
-    pieces = _pieces(request, silence)
+def _body(
+    request: UpstreamRequest, silence: float | None, record: RequestRecord
+) -> Generator[bytes | None, None, None]:
+    """Yield the bytes of an answer as they arrive, and None for each silence."""
     try:
-        for piece in pieces:
-            if not isinstance(piece, Head):
-                yield piece
-            elif piece.status != 200:
-                raise errors.of_status(piece.status, piece.headers, _rest(pieces))
+        for pieces in request.events(silence):
+            yield b"".join(pieces) if pieces else None
     finally:
         if request.begun_at is not None:
             record.started_at = request.begun_at
             record.queue_ms = request.queue_ms
 
 
-def _pieces(request: UpstreamRequest, silence: float | None) -> Iterator[Piece | None]:
-    """Yield what arrives, piece by piece, and None for each silence."""
-    for pieces in request.events(silence):
-        if pieces:
-            yield from pieces
-        else:
-            yield None
-
-
-def _rest(pieces: Iterator[Piece | None]) -> bytes:
-    """Return the body of an error answer, or its beginning if it is long."""
-    body = bytearray()
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            body += piece
-            if len(body) > 2**16:
-                break
-    return bytes(body)
+def _until_over(
+    first: bytes | None, rest: Generator[bytes | None, None, None], stream: EventRelay
+) -> Iterator[bytes | None]:
+    """Yield the pieces until ``stream`` is over. What fails after the last event of a response is no failure."""
+    with closing(rest):
+        try:
+            for piece in chain([first], rest):
+                yield piece
+                if stream.over:
+                    return
+        except ClientGone:
+            raise
+        except (ApiError, BackendError):
+            if not stream.closed:
+                raise
 
 
 def _object(content: bytes) -> dict[str, Any]:
     """Return the JSON object in ``content``. Raises `ApiError` (502) if it is none."""
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
+        return read_object(content)
+    except ValueError:
         raise errors.unreadable() from None
-    if not isinstance(document, dict):
-        raise errors.unreadable()
-    return document
 
 
 class EventRelay:
     """Relays the server-sent events of one stream from the upstream to the client.
+
+    It understands what OpenAI's clients do, and those that read line by line. It sends data, names of events and pings,
+    nothing else: OpenAI's client for Python fails at an event without data, and after an ``id`` at each ping.
 
     ``counted``: the client wants the token counts. ``typed``: the events are those of the Responses API, whose stream
     does not end in ``[DONE]``.
     """
 
     def __init__(self, shown: str | None, counted: bool, typed: bool, record: RequestRecord) -> None:
+        self.over = False
+        """Whether the client has got the last event, so that nothing more of the upstream is needed."""
         self._shown = shown
         self._counted = counted
         self._typed = typed
         self._record = record
         self._usage = UsageReader(record)
         self._splitter = EventSplitter()
-        self._complete = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the last event of a response of the Responses API has come."""
+        return self._usage.closed
 
     def render(self, received: bytes) -> bytes:
-        """Return for the client the events that ``received`` completes. Raises `ApiError` for an invalid event."""
-        return b"".join(map(self._event, self._splitter.feed(received)))
+        """Return for the client the events that ``received`` completes, and behind them an error if one is invalid."""
+        sent = bytearray()
+        try:
+            for event in self._splitter.feed(received):
+                for piece in self._relayed(event):
+                    sent += piece
+                if self.over:
+                    break
+        except ApiError as error:
+            sent += self._fail(error)
+        return bytes(sent)
 
     def end(self) -> bytes:
-        """Return nothing if the stream is complete, else its error."""
-        if self._complete:
-            self._usage.end()
-            return b""
-        self._record.error = error = errors.cut_off()
-        return self.fail(error)
+        """Return the last bytes: the event that no empty line ends, and ``[DONE]`` or an error if they are missing.
+
+        A stream is complete with ``[DONE]``, or when it tells that the answer is whole.
+        """
+        sent = bytearray()
+        if not self.over:
+            # An event that is cut is missing: then either the answer is not whole, or nothing of it is lost.
+            with suppress(ApiError):
+                for piece in self._relayed(self._splitter.end()):
+                    sent += piece
+        if not self.over:
+            sent += self._done() if self._usage.complete else self._fail(errors.cut_off())
+        return bytes(sent)
 
     def fail(self, error: ApiError) -> bytes:
         """Return the last bytes of a stream that fails."""
@@ -154,22 +186,45 @@ class EventRelay:
             return b"event: error\n" + sse.data(detail)
         return sse.data(error.body()) + DONE
 
-    def _event(self, event: bytes) -> bytes:
+    def _fail(self, error: ApiError) -> bytes:
+        self.over = True
+        self._record.error = error
+        return self.fail(error)
+
+    def _done(self) -> bytes:
+        self.over = True
+        self._usage.end()
+        return b"" if self._typed else DONE
+
+    def _relayed(self, event: bytes) -> Iterator[bytes]:
+        """Yield for the client what is in ``event``. Raises `ApiError` for what is unreadable, after what is before."""
         lines = event.split(b"\n")
-        data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
-        if not data:
-            return event + b"\n\n" if event else b""
-        if data == b"[DONE]":
-            self._complete = True
-            return DONE
-        payload = _object(data)
+        data = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
+        if not any(data):
+            # The upstream shows that it lives, with a comment or with an event that browsers ignore too.
+            yield PING if any(lines) else b""
+            return
+        names = b"".join(line + b"\n" for line in lines if line.startswith(b"event:"))
+        names = names.decode(errors="replace").encode()
+        for document in _documents(data):
+            if document is None:
+                yield self._done()
+            else:
+                yield self._payload(names, document)
+            if self.over:
+                return
+
+    def _payload(self, names: bytes, payload: dict[str, Any]) -> bytes:
         self._usage.note(payload)
-        self._complete = self._complete or self._usage.closed
+        error = errors.told(payload)
+        # The Responses API has events of its own for errors, and more may follow.
+        if error is not None and not (self._typed and self._usage.closed):
+            return self._fail(error)
+        errors.conceal(payload)
         if not self._wanted(payload):
             return b""
         self._name(payload)
-        others = [line + b"\n" for line in lines if not line.startswith(b"data:")]
-        return b"".join(others) + sse.data(payload)
+        return names + sse.data(payload)
 
     def _wanted(self, payload: dict[str, Any]) -> bool:
         """Remove the token counts if the client did not ask for them. Return whether anything is left to send."""
@@ -182,3 +237,24 @@ class EventRelay:
         inside = payload.get("response") if self._typed else payload
         if self._shown is not None and isinstance(inside, dict) and "model" in inside:
             inside["model"] = self._shown
+
+
+def _documents(data: list[bytes]) -> Iterator[dict[str, Any] | None]:
+    """Yield the JSON objects in the lines of an event's data, and None for ``[DONE]``.
+
+    The lines are one object. If they are none, each line is one by itself: the empty lines between are missing. Raises
+    `ApiError` for a line that is neither.
+    """
+    try:
+        document = _document(b"\n".join(data))
+    except ApiError:
+        if len(data) == 1:
+            raise
+        yield from (_document(line) for line in data if line.strip())
+    else:
+        yield document
+
+
+def _document(data: bytes) -> dict[str, Any] | None:
+    # OpenAI's clients take whatever begins with "[DONE]".
+    return None if data.strip().startswith(b"[DONE]") else _object(data)

@@ -12,6 +12,9 @@ from glm_api.upstream import errors
 # Events of the Responses API that end a stream.
 LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
 
+# A count beyond this is none; metrics are floating-point numbers.
+LARGEST_COUNT = 2**53
+
 # Metrics have a label for each reason: whatever an upstream invents must not become one.
 REASONS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter", "abort", "error"})
 
@@ -22,22 +25,29 @@ class UsageReader:
     def __init__(self, record: RequestRecord) -> None:
         self._record = record
         self.closed = False
+        """Whether an event of the Responses API has ended the answer."""
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is whole, by what it tells: each choice that has begun has its finish reason."""
+        return self.closed or (bool(self._finished) and self._begun == self._finished)
 
     def note(self, payload: Mapping[str, Any]) -> None:
         """Read a body, a chunk, or an event of the Responses API."""
         record = self._record
         kind = payload.get("type")
-        self.closed = self.closed or kind in LAST_EVENTS
+        self.closed = self.closed or (isinstance(kind, str) and kind in LAST_EVENTS)
         inside = payload.get("response")
         self._note_usage((inside if isinstance(inside, dict) else payload).get("usage"))
-        if isinstance(found := payload.get("error"), dict):
-            record.error = errors.in_stream(found)
+        record.error = record.error or errors.told(payload)
         for text in _texts(payload):
             if record.streamed and record.first_token_at is None:
                 record.first_token_at = time.monotonic()
             if record.answer is not None:
                 record.answer.append(text)
-        record.finish_reasons += _reasons(payload)
+        record.finish_reasons += self._reasons(payload)
 
     def end(self) -> None:
         """Note that the answer is complete."""
@@ -45,6 +55,23 @@ class UsageReader:
         record.prompts = max(1, len(record.finish_reasons))
         if record.streamed and record.first_token_at is not None:
             record.predicted_ms = (time.monotonic() - record.first_token_at) * 1000
+
+    def _reasons(self, payload: Mapping[str, Any]) -> list[str]:
+        """Return the finish reasons of the choices that end with ``payload``."""
+        response = payload.get("response") if "response" in payload else payload
+        if isinstance(response, dict) and response.get("object") == "response":
+            return {"completed": ["stop"], "incomplete": ["length"]}.get(str(response.get("status")), [])
+        found = []
+        for place, choice in enumerate(_choices(payload)):
+            index = choice.get("index")
+            index = index if isinstance(index, int) else place
+            self._begun.add(index)
+            reason = choice.get("finish_reason")
+            # Some engines send "" while the choice goes on, and some repeat the reason with the token counts.
+            if isinstance(reason, str) and reason and index not in self._finished:
+                self._finished.add(index)
+                found.append(reason if reason in REASONS else "other")
+        return found
 
     def _note_usage(self, usage: object) -> None:
         if not isinstance(usage, dict):
@@ -58,7 +85,8 @@ class UsageReader:
 
 
 def _count(found: Mapping[str, Any], *names: str) -> int | None:
-    return next((found[name] for name in names if isinstance(found.get(name), int) and found[name] >= 0), None)
+    counts = (found.get(name) for name in names)
+    return next((count for count in counts if isinstance(count, int) and 0 <= count <= LARGEST_COUNT), None)
 
 
 def _choices(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -80,12 +108,3 @@ def _texts(payload: Mapping[str, Any]) -> Iterator[str]:
             function = call.get("function") if isinstance(call, dict) else None
             found += [function.get("name"), function.get("arguments")] if isinstance(function, dict) else []
         yield from (text for text in found if isinstance(text, str) and text)
-
-
-def _reasons(payload: Mapping[str, Any]) -> list[str]:
-    """Return the finish reasons of the answers that end with ``payload``."""
-    response = payload.get("response") if "response" in payload else payload
-    if isinstance(response, dict) and response.get("object") == "response":
-        return {"completed": ["stop"], "incomplete": ["length"]}.get(str(response.get("status")), [])
-    found = [choice.get("finish_reason") for choice in _choices(payload)]
-    return [reason if reason in REASONS else "other" for reason in found if isinstance(reason, str)]

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import threading
+from typing import Any
 
 import httpx
 import openai
@@ -15,7 +16,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from tests.support.processes import until
 from tests.support.server import Serve, Server
 from tests.support.upstream.fixtures import LlamaServer, StartLlamaServer
-from tests.support.upstream.scripted import Script, scripted_upstream
+from tests.support.upstream.scripted import Script, body, scripted_upstream
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 
@@ -90,6 +91,36 @@ def test_a_client_that_leaves_before_the_answer_begins_is_told_to_the_upstream(s
             until(lambda: running(front) == 1 and bool(upstream.asked))
         until(lambda: upstream.left.is_set() and running(front) == 0)
         assert 'glm_client_disconnects_total{phase="prefill"} 1.0' in front.http.get("/metrics").text
+
+
+def test_an_engine_that_is_not_like_openai_s_in_everything_serves_openai_s_client(serve: Serve) -> None:
+    def answer(asked: dict[str, Any]) -> Script:
+        if "stream_options" in asked:
+            return body({"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]}, 422)
+        if "top_p" in asked:
+            return body({"detail": "top_p is not known here"}, 400)
+        start = {"id": "x", "created": 1, "model": "m"}
+        if asked.get("stream"):
+            parts = [
+                {"index": 0, "delta": {"content": "half \ud83d"}, "finish_reason": reason} for reason in (None, "stop")
+            ]
+            chunks = [{**start, "object": "chat.completion.chunk", "choices": [part]} for part in parts]
+            return Script([f"id: 1\ndata: {json.dumps(chunk)}\n\n".encode() for chunk in chunks])
+        message = {"role": "assistant", "content": "half \ud83d"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return body({**start, "object": "chat.completion", "choices": [choice]})
+
+    with scripted_upstream() as upstream:
+        upstream.script = answer
+        sdk = serve(backend="openai", upstream_url=upstream.url).sdk()
+        whole = sdk.chat.completions.create(model="m", messages=MESSAGES)
+        assert whole.choices[0].message.content == "half \ud83d"
+        for _ in range(2):
+            stream = list(sdk.chat.completions.create(model="m", messages=MESSAGES, stream=True))
+            assert [chunk.choices[0].delta.content for chunk in stream] == ["half \ud83d"] * 2
+        assert len(upstream.asked) == 4
+        with pytest.raises(openai.BadRequestError, match="top_p is not known here"):
+            sdk.chat.completions.create(model="m", messages=MESSAGES, top_p=0.5)
 
 
 def test_an_upstream_that_dies_ends_its_streams_and_the_next_one_serves(
