@@ -98,10 +98,11 @@ def _blueprints_of(settings: Settings) -> list[Blueprint]:
     from glm_api.chat.routes import blueprint as chat
     from glm_api.completions.routes import blueprint as completions
     from glm_api.models.routes import blueprint as models
+    from glm_api.native_completion.routes import blueprint as native_completion
     from glm_api.ops.routes import blueprint as ops
     from glm_api.responses.routes import blueprint as responses
 
-    found = [chat, completions, responses, models, ops]
+    found = [chat, completions, responses, native_completion, models, ops]
     if settings.gguf is not None:
         # Only llama.cpp gives them.
         from glm_api.embeddings.routes import blueprint as embeddings

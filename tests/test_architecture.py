@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "glm_api.completions",
         "glm_api.responses",
         "glm_api.embeddings",
+        "glm_api.native_completion",
         "glm_api.models",
         "glm_api.ops",
         "glm_api.pages",
@@ -52,6 +53,7 @@ NEIGHBOURS = {
     # Each endpoint's answers bear the model's name.
     ("glm_api.chat", "glm_api.models.catalog"),
     ("glm_api.completions", "glm_api.models.catalog"),
+    ("glm_api.native_completion", "glm_api.models.catalog"),
     ("glm_api.responses", "glm_api.models.catalog"),
 }
 # What the children may load, with what is inside; and the packages that these are in.

@@ -61,8 +61,9 @@ class ChunkStream(ABC):
         self._choices = completion.choices
         self._include_usage = completion.include_usage
         self._logprobs = completion.logprobs
-        counting = completion.continuous_usage or completion.timings_per_token
-        self._counts = RunningCounts(completion, generation) if counting else None
+        self._continuous_usage = completion.continuous_usage
+        self._timings_per_token = completion.timings_per_token
+        self._counts = RunningCounts() if self._continuous_usage or self._timings_per_token else None
         self._answers: list[Answer] = []
         rendered = json.dumps(completion.head(object), separators=(",", ":"))
         self._head = f"data: {rendered[:-1]},"
@@ -119,7 +120,14 @@ class ChunkStream(ABC):
         if isinstance(event, Started):
             self._start(event)
         counts.add(self._answers[-1], event)
-        self._tail = f"{counts.keys(self._answers, event)}{self._usual_tail}"
+        more: dict[str, Any] = {}
+        if self._continuous_usage:
+            more["usage"] = usage(self._answers, self._choices)
+        # The last chunk of an answer has its timings anyway.
+        if self._timings_per_token and not isinstance(event, Finished):
+            more["timings"] = timings(self._answers[-1:], self._generation.queue_ms)
+        # Without the first brace, and without the last one, which is that of the chunk.
+        self._tail = f",{json.dumps(more, separators=(',', ':'))[1:-1]}{self._usual_tail}" if more else self._usual_tail
         return self._opened() if isinstance(event, Started) else self._other(event)
 
     def text(self, text: str) -> str:

@@ -45,14 +45,16 @@ class Call:
 class Answer:
     """One prompt's answer. Counts are in tokens, times in milliseconds.
 
-    ``completion_tokens`` includes ``reasoning_tokens``, those that the model has thought. ``embedding`` is that of
-    `Finished`.
+    ``completion_tokens`` includes ``reasoning_tokens``, those that the model has thought. ``ids`` are the tokens of the
+    text, as far as they are known. ``embedding`` is that of `Finished`, ``slot`` that of `Started`.
+    ``stop_string`` is the one that ended the answer; empty if none did.
     """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     text: str = ""
+    ids: list[int] = field(default_factory=list)
     reasoning: str = ""
     reasoning_tokens: int = 0
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -62,14 +64,37 @@ class Answer:
     prompt_ms: float = 0.0
     predicted_ms: float = 0.0
     embedding: bytes = b""
+    slot: int | None = None
+    stop_string: str = ""
 
     def start(self, event: Started) -> None:
         self.prompt_tokens = event.prompt_tokens
         self.cached_tokens = event.cached_tokens
+        self.slot = event.slot
 
     def think(self, event: Reasoning) -> None:
         self.reasoning += event.text
         self.reasoning_tokens += len(event.ids)
+
+    def add(self, event: Event) -> None:
+        """Take the next event of this answer."""
+        match event:
+            case Started():
+                self.start(event)
+            case Text():
+                self.text += event.text
+                self.ids += event.ids
+                self.logprobs += event.logprobs
+            case Reasoning():
+                self.think(event)
+            case ToolCallStarted():
+                self.calls.append(Call(event.call_id, event.name))
+            case ToolArguments():
+                self.calls[event.index].arguments += event.text
+            case PromptLogprobs():
+                self.prompt_logprobs = event.logprobs
+            case Finished():
+                self.finish(event)
 
     def finish(self, event: Finished) -> None:
         self.completion_tokens = event.completion_tokens
@@ -77,6 +102,7 @@ class Answer:
         self.prompt_ms = event.prompt_ms
         self.predicted_ms = event.predicted_ms
         self.embedding = event.embedding
+        self.stop_string = event.stop_string
 
 
 def collect(job: Job) -> tuple[list[Answer], Generation]:
@@ -87,28 +113,10 @@ def collect(job: Job) -> tuple[list[Answer], Generation]:
         answers: list[Answer] = []
         for events in _events(generation, None, record):
             for event in events:
-                _add(answers, event)
+                if isinstance(event, Started):
+                    answers.append(Answer())
+                answers[-1].add(event)
         return answers, generation
-
-
-def _add(answers: list[Answer], event: Event) -> None:
-    match event:
-        case Started():
-            answers.append(Answer())
-            answers[-1].start(event)
-        case Text():
-            answers[-1].text += event.text
-            answers[-1].logprobs += event.logprobs
-        case Reasoning():
-            answers[-1].think(event)
-        case ToolCallStarted():
-            answers[-1].calls.append(Call(event.call_id, event.name))
-        case ToolArguments():
-            answers[-1].calls[event.index].arguments += event.text
-        case PromptLogprobs():
-            answers[-1].prompt_logprobs = event.logprobs
-        case Finished():
-            answers[-1].finish(event)
 
 
 def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -> Response:

@@ -330,3 +330,14 @@ RESPONSES = (
     Row("response_format", Refused(reason="its name is `text.format` here")),
     Row("reasoning_effort", Refused(reason="its name is `reasoning.effort` here")),
 )
+
+NATIVE = (
+    Row("prompt", "text, token ids, or up to 16 of either", "text, token ids, mixed, or several"),
+    Row("n_predict", "-1, the default, and -2: as many as the context holds", "yes"),
+    Row("n_probs", "0 to 20", "yes"),
+    Row("return_tokens", "yes", "yes"),
+    Row("return_progress, timings_per_token", "only with `stream`", "yes"),
+    Row("n, n_cmpl", Refused(1, reason="send several prompts"), "yes"),
+    Row("max_tokens", Refused(-1, reason="its name is `n_predict` here"), "yes"),
+    Row("response_format", Refused(reason="its name is `json_schema` here"), "yes"),
+)

@@ -275,7 +275,8 @@ class Finished(Event, frozen=True):
     ``slot`` is None if that is not known.
 
     ``step_threads`` and ``batch_threads`` are the numbers of threads that compute one token, and a prompt in one call.
-    ``embedding`` is what was asked for instead of an answer: 32-bit floats, little-endian.
+    ``embedding`` is what was asked for instead of an answer: 32-bit floats, little-endian. ``stop_string`` is the one
+    that ended the answer; empty if none did.
     """
 
     reason: FinishReason
@@ -287,6 +288,7 @@ class Finished(Event, frozen=True):
     step_threads: int = 1
     batch_threads: int = 1
     embedding: bytes = b""
+    stop_string: str = ""
 
 
 class Failed(Event, frozen=True):

@@ -11,16 +11,35 @@ from config import Settings
 from docs.tables import PAGE, with_tables
 from glm_api import create_app
 from glm_api.api.fields import RequestSchema, Unsupported
-from glm_api.api.parameter_table import CHAT, COMPLETION, COMPLETIONS, GENERATION, RESPONSES, Accepted, Refused, Row
+from glm_api.api.parameter_table import (
+    CHAT,
+    COMPLETION,
+    COMPLETIONS,
+    GENERATION,
+    NATIVE,
+    RESPONSES,
+    Accepted,
+    Refused,
+    Row,
+)
 from glm_api.chat.schemas import ChatRequestSchema
 from glm_api.completions.schemas import CompletionRequestSchema
+from glm_api.native_completion.schemas import NativeRequestSchema
 from glm_api.responses.schemas import ResponseRequestSchema
 from tests.support.client import error
+
+
+def beside(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Return the rows of all endpoints without the parameters that ``rows`` have."""
+    own = {name for row in rows for name in row.parameters}
+    return tuple(row for row in GENERATION if own.isdisjoint(row.parameters))
+
 
 CHAT_REQUEST: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 ENDPOINTS: dict[str, tuple[type[RequestSchema], tuple[Row, ...], dict[str, Any]]] = {
     "/v1/chat/completions": (ChatRequestSchema, GENERATION + COMPLETION + CHAT, CHAT_REQUEST),
     "/v1/completions": (CompletionRequestSchema, GENERATION + COMPLETION + COMPLETIONS, {"prompt": "Hi"}),
+    "/completion": (NativeRequestSchema, beside(NATIVE) + NATIVE, {"prompt": "Hi"}),
     "/v1/responses": (ResponseRequestSchema, GENERATION + RESPONSES, {"input": "Hi"}),
 }
 # One of them is wrong for each parameter.

@@ -70,6 +70,10 @@ class AnswerReader(Protocol):
     """``stop`` or ``tool_calls`` as soon as the answer is over, None until then."""
 
     @property
+    def stop_string(self) -> str:
+        """The stop string that ended the answer; empty if none did."""
+
+    @property
     def in_call(self) -> bool:
         """Whether the next id may belong to a tool call, which only the model's own end ids end."""
 

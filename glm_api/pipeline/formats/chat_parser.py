@@ -55,6 +55,10 @@ class ChatParser:
             self._open_call(output.forced, begun=True)
 
     @property
+    def stop_string(self) -> str:
+        return self._filter.stop_string
+
+    @property
     def in_call(self) -> bool:
         return self._body is not None or (self._in_header and bool(self._names))
 

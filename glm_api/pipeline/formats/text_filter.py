@@ -20,7 +20,12 @@ class TextFilter:
     @property
     def stopped(self) -> bool:
         """Whether a stop string was found; there is no more text then."""
-        return self._stop is not None and self._stop.found
+        return bool(self.stop_string)
+
+    @property
+    def stop_string(self) -> str:
+        """The stop string that was found; empty if none was."""
+        return self._stop.found if self._stop is not None else ""
 
     def feed(self, text: str) -> str:
         """Return the text that may be shown now."""

@@ -20,6 +20,10 @@ class TextReader:
         self._filter = text_filter
         self._ids: list[int] = []
 
+    @property
+    def stop_string(self) -> str:
+        return self._filter.stop_string
+
     def feed(self, token: int) -> list[Event]:
         if self.reason is not None:
             return []

@@ -20,6 +20,11 @@ class BoundedReader:
         self.tokens = 0
         self.reason: FinishReason | None = None
 
+    @property
+    def stop_string(self) -> str:
+        """The stop string that ended the answer; empty if none did."""
+        return self._reader.stop_string
+
     def feed(self, token: int) -> list[Event]:
         """Return the events that ``token`` completes; ``reason`` is set when it ends the answer."""
         self.tokens += 1

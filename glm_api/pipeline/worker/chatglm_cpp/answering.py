@@ -190,11 +190,11 @@ class Answerer:
         self._writer.send(Started(size, 0 if batch else cached, slot.index))
         task = Task(request, prompt, fed, image, image_tokens, limit, slot, cached, batch, time.perf_counter())
         self._task = task
-        tokens = 0
+        tokens, stop_string = 0, ""
         reason: FinishReason = "length"
         try:
             if limit > 0 or request.sampling.prompt_logprobs:
-                reason, tokens = self._generate(task, index)
+                reason, tokens, stop_string = self._generate(task, index)
         except Cancelled:
             reason = "cancelled"
         except BaseException:
@@ -217,6 +217,7 @@ class Answerer:
                 len(slot.cached_ids),
                 self._evaluator.step_threads.home,
                 self._evaluator.batch_threads.home,
+                stop_string=stop_string,
             )
         )
         return reason
@@ -239,8 +240,11 @@ class Answerer:
             raise PromptError(message, "prompt")
         return None
 
-    def _generate(self, task: Task, index: int) -> tuple[FinishReason, int]:
-        """Evaluate the prompt and generate until the answer is over; return why, and its tokens. Raises `Cancelled`."""
+    def _generate(self, task: Task, index: int) -> tuple[FinishReason, int, str]:
+        """Evaluate the prompt and generate until the answer is over. Raises `Cancelled`.
+
+        Return why it is over, the number of its tokens, and the stop string that ended it.
+        """
         request, sampling = task.request, task.request.sampling
         reader = BoundedReader(
             self._format.reader(request.output, request.stop),
@@ -259,7 +263,7 @@ class Answerer:
                 self._generate_with(task, reader, chooser)
         else:
             self._generate_with(task, reader, None)
-        return reader.reason or "length", reader.tokens
+        return reader.reason or "length", reader.tokens, reader.stop_string
 
     def _generate_with(self, task: Task, reader: BoundedReader, chooser: Chooser | None) -> None:
         def put(events: list[Event]) -> None:

@@ -146,6 +146,7 @@ class Answer(StreamedAnswer):
                 len(prompt) + max(0, len(task.ids) - 1),
                 model.threads,
                 model.threads,
+                stop_string=reader.stop_string,
             )
         )
         return reason

@@ -142,6 +142,7 @@ class ChatAnswer(StreamedAnswer):
                 timings.cache_n + timings.prompt_n + timings.predicted_n,
                 threads,
                 threads,
+                stop_string=state.text_filter.stop_string,
             )
         )
         return reason

@@ -374,6 +374,7 @@ class BrokenReader:
     """Returns one text, and then raises ``error``."""
 
     reason: FinishReason | None = None
+    stop_string = ""
     in_call = False
 
     def __init__(self, error: Exception) -> None:
