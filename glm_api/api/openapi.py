@@ -25,7 +25,8 @@ ERRORS = {
     404: "The model does not exist (`model_not_found`); to a request to generate, only with `GLM_STRICT_MODEL`.",
     408: "The request body took too long to arrive.",
     413: "The request body is too large.",
-    415: "The `Content-Type` header does not declare JSON.",
+    415: "The `Content-Type` header does not declare JSON, or the `Content-Encoding` header names something else than "
+    "one of `gzip` and `deflate`.",
     429: "The queue is full; `Retry-After` says when to try again.",
     500: "The server or the model process failed.",
     502: "The engine behind this server failed (only with `GLM_BACKEND=openai`).",
@@ -147,6 +148,18 @@ def describe_alternatives(converter: OpenAPIConverter, field: fields.Field[Any],
     return {"anyOf": [*found, {"type": "null"}] if field.allow_none else found}
 
 
+def describe_types(converter: OpenAPIConverter, field: fields.Field[Any], *, ret: dict[str, Any]) -> dict[str, Any]:
+    """Name each type of a value once, as JSON Schema requires (an apispec attribute function).
+
+    apispec adds "null" to the types of a field that admits null, also if the field admits nothing else.
+    """
+    types = ret.get("type")
+    if not isinstance(types, list):
+        return {}
+    different = list(dict.fromkeys(types))
+    return {"type": different if len(different) > 1 else different[0]}
+
+
 def unique(schemas: Mapping[str, type[Schema]]) -> list[type[Schema]]:
     """Return the schemas in order, each once."""
     return list(dict.fromkeys(schemas.values()))
@@ -198,7 +211,8 @@ def create_api(app: Flask, version: str) -> Api:
         },
     )
     api = Api(app)
-    api.ma_plugin.converter.add_attribute_function(describe_alternatives)
+    for describe in (describe_alternatives, describe_types):
+        api.ma_plugin.converter.add_attribute_function(describe)
     api.spec.components.security_scheme("key", {"type": "http", "scheme": "bearer"})
     return api
 
