@@ -7,6 +7,7 @@ The handlers here convert both, and any unforeseen exception.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +61,12 @@ ABSENT_ENDPOINTS = {
     "/v1/edits": "edits: use /v1/chat/completions",
     "/v1/messages": "Anthropic's messages: use /v1/chat/completions",
 }
+
+
+# The paths of requests from a client whose base URL is wrong: it has two /v1, none, or an endpoint at its end.
+_WRONG_BASE = re.compile(
+    r"/v1(?:/v1)+(/.+)|/.+(/chat/completions|(?<!/chat)/completions|/responses|/embeddings|/models)"
+)
 
 
 class ApiError(Exception):
@@ -176,6 +183,13 @@ def unforeseen(status: int = 500) -> ApiError:
 
 
 def _absence() -> str:
+    if (found := _WRONG_BASE.fullmatch(request.path)) is not None:
+        path = f"/v1{found[1] or found[2]}"
+        if path != request.path:
+            return (
+                f"There is no {request.method} {request.path} here. The base URL of a client must end in one /v1, such "
+                f"as http://127.0.0.1:8000/v1; then the path is {path}."
+            )
     for beginning, what in ABSENT_ENDPOINTS.items():
         if request.path.startswith(beginning):
             return f"This server does not offer {what}."

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # Probes, the version, and the pages with their assets need no key. All that tells of models or requests needs one.
 OPEN_BLUEPRINTS = frozenset({"pages"})
-PROBE_ENDPOINTS = frozenset({"probes.health", "probes.livez"})
+PROBE_ENDPOINTS = frozenset({"probes.health", "probes.ping", "probes.livez"})
 OPEN_ENDPOINTS = PROBE_ENDPOINTS | {"probes.version", "api-docs.openapi_json"}
 METRICS_ENDPOINT = "metrics"
 

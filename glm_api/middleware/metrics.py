@@ -27,6 +27,7 @@ from glm_api.errors import CLIENT_CLOSED_REQUEST
 from glm_api.log.lines import stderr
 from glm_api.middleware.auth import METRICS_ENDPOINT
 from glm_api.middleware.request_record import RequestRecord, request_over
+from glm_api.server.connections import MONITORING_PATHS
 
 # Buckets in seconds, from a tiny model to a large one on few CPUs.
 LONG = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)
@@ -118,7 +119,8 @@ class Metrics:
         self.http_requests.labels(record.route or "unknown", method, record.final_status).inc()
         error = record.error
         # A probe may get the same codes, but wants no place in the queue.
-        if error is not None and error.code in REJECTIONS and record.queue_ms is None and method == "POST":
+        wanted = method == "POST" and record.route not in MONITORING_PATHS
+        if error is not None and error.code in REJECTIONS and record.queue_ms is None and wanted:
             self.rejected.labels(error.code).inc()
         if record.final_status == CLIENT_CLOSED_REQUEST:
             self.disconnects.labels(_phase(record)).inc()

@@ -16,6 +16,7 @@ from blinker import Namespace
 from flask import Flask, Response, g, request
 
 from glm_api.errors import CLIENT_CLOSED_REQUEST, ApiError
+from glm_api.middleware.paths import sent_path
 from glm_api.pipeline.frames import Event, Finished, Reasoning, Started, Text, ToolArguments, ToolCallStarted
 
 request_over = Namespace().signal("request-over")
@@ -29,6 +30,7 @@ OPENAI_VERSION = "2020-10-01"
 class RequestRecord:
     """One request. Times that end in ``_at`` are seconds of ``time.monotonic``, all others milliseconds.
 
+    ``path`` is the path that the client sent, ``route`` the rule that it fits, if there is one.
     Token counts are None for requests that do not use the model. ``status`` is the status that the client got, or 499.
     ``error`` may follow a status of 200, if a stream fails. ``body`` and ``answer`` (in pieces) are kept only if
     prompts are logged, see `glm_api.middleware.access_log`.
@@ -118,7 +120,7 @@ def register(app: Flask) -> None:
         inbound = request.headers.get("x-request-id", "")
         id = inbound if _SANE_ID.fullmatch(inbound) else f"req_{uuid.uuid4().hex}"
         route = request.url_rule.rule if request.url_rule else None
-        g.record = RequestRecord(id, request.method, request.path, route)
+        g.record = RequestRecord(id, request.method, sent_path(request), route)
 
     @app.after_request
     def end(response: Response) -> Response:

@@ -16,6 +16,19 @@ blueprint = Blueprint("probes", __name__, description="Health probes")
 @blueprint.errors(503)
 def health() -> dict[str, str]:
     """Report whether the server accepts requests now, even if they must wait. Answers at once; needs no API key."""
+    return _health()
+
+
+@blueprint.route("/ping", methods=["GET", "POST"])
+@blueprint.response(200, StatusSchema)
+@blueprint.errors(503)
+def ping() -> dict[str, str]:
+    """Do as /health does, under the name that Amazon SageMaker asks for."""
+    return _health()
+
+
+def _health() -> dict[str, str]:
+    """Return the status of a server that is ready. Raises `ApiError` (503) for any other."""
     found = backend.health()
     if found.state == "ready":
         return {"status": "ok"}

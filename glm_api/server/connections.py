@@ -10,8 +10,8 @@ reading their answers, would make the server unavailable. So each wait for a cli
 If all connections are taken nevertheless, the wait that began first is ended to make room. `RESERVE` connections are
 always left for `MONITORING_PATHS`.
 
-Import nothing of the application here but the log, because gunicorn's master imports this module, and what the master
-imports stays unpatched by gevent in the worker.
+Import nothing of the application here but the log and `paths`, because gunicorn's master imports this module, and what
+the master imports stays unpatched by gevent in the worker.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from glm_api.log.lines import log_faults
+from glm_api.server.paths import canonical
 
 # Monitoring requests these every few seconds, and takes a server that does not answer for dead.
-MONITORING_PATHS = frozenset({"/health", "/livez", "/metrics"})
+MONITORING_PATHS = frozenset({"/health", "/livez", "/ping", "/metrics"})
 RESERVE = 100
 # Open files apart from connections, and open files for each connection: its socket, and a file that is sent.
 _OPEN_FILES, _FILES_PER_CONNECTION = 256, 2
@@ -177,7 +178,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request, whose head has arrived."""
-        counted = req.path not in MONITORING_PATHS
+        counted = canonical(req.path) not in MONITORING_PATHS
         body = req.body
         req.body = RequestBody(req, self._body_timeout, self._bodies)
         self._occupancy.requests += counted

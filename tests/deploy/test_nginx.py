@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import ssl
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -192,6 +195,24 @@ def test_operators_on_this_machine_may_read_metrics_and_slots(
 ) -> None:
     proxy = make_proxy(make_replica("a").address)
     assert proxy.get(path, headers={"Content-Length": "0"}).text == "a"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/metrics", "/slots", "/props", "/queue/", "//slots", "/slots/", "//slots//", "/%73lots", "/slots%2F", "/slots/%2f/"),
+        *("/slots?x=1", "/slots/?x=1", "/./slots/", "/v1/../slots", "/v1/%2e%2e/slots/", "/slots/.", "/slots//x/.."),
+    ],
+)
+def test_nobody_else_may_read_them_under_any_spelling(
+    make_replica: MakeReplica, make_proxy: MakeProxy, certificate: Path, path: str
+) -> None:
+    url = make_proxy(make_replica("a").address, operator="192.0.2.1").base_url
+    context = ssl.create_default_context(cafile=certificate / "cert.pem")
+    # httpx would spell the path in its own way.
+    with closing(http.client.HTTPSConnection(url.host, url.port, context=context)) as connection:
+        connection.request("GET", path)
+        assert connection.getresponse().status == 403
 
 
 def test_the_log_tells_which_replicas_were_asked(

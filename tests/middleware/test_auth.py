@@ -104,7 +104,9 @@ def test_any_other_key_is_refused_in_the_envelope(make_client: MakeClient, heade
     assert "sk-" not in error["message"]
 
 
-@pytest.mark.parametrize("path", ["/health", "/livez", "/version", "/", "/docs", "/openapi.json", "/assets/app.js"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/livez", "/ping", "/version", "/", "/docs", "/openapi.json", "/assets/app.js"]
+)
 def test_probes_and_pages_need_no_key(make_client: MakeClient, path: str) -> None:
     with make_client(api_keys=("sk-one",)).get(path) as response:
         assert response.status_code == 200
@@ -112,7 +114,7 @@ def test_probes_and_pages_need_no_key(make_client: MakeClient, path: str) -> Non
 
 def test_every_other_route_needs_a_key(make_client: MakeClient) -> None:
     client = make_client(api_keys=("sk-one",))
-    open_rules = {"/health", "/livez", "/version", "/openapi.json"}
+    open_rules = {"/health", "/livez", "/ping", "/version", "/openapi.json"}
     rules = [
         rule
         for rule in client.application.url_map.iter_rules()

@@ -184,10 +184,13 @@ def start_nginx(tmp_path: Path, nginx: str) -> Iterator[StartNginx]:
 
 @pytest.fixture
 def make_proxy(tmp_path: Path, certificate: Path, start_nginx: StartNginx) -> Iterator[MakeProxy]:
-    """``make_proxy(address, ...)`` starts nginx in front of these servers, and returns a client of it."""
+    """``make_proxy(address, ...)`` starts nginx in front of these servers, and returns a client of it.
+
+    ``operator`` is the address that may read what is for operators.
+    """
     clients: list[httpx.Client] = []
 
-    def make(*addresses: str, user: str = IN_THE_GROUP) -> httpx.Client:
+    def make(*addresses: str, user: str = IN_THE_GROUP, operator: str = "127.0.0.1") -> httpx.Client:
         port = free_port()
         ports = {free_port(): address for address in addresses}
         site = (ROOT / "deploy" / "nginx.conf").read_text()
@@ -209,6 +212,7 @@ def make_proxy(tmp_path: Path, certificate: Path, start_nginx: StartNginx) -> It
             "/etc/ssl/certs/glm.example.org.pem": str(certificate / "cert.pem"),
             "/etc/ssl/private/glm.example.org.key": str(certificate / "key.pem"),
             "/var/log/nginx/glm.log": str(tmp_path / "glm.log"),
+            "        allow 127.0.0.1;": f"        allow {operator};",
         }.items():
             assert site.count(ours) == 1, ours
             site = site.replace(ours, theirs)
