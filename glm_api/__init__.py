@@ -24,7 +24,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
 
     from glm_api import errors, pages
     from glm_api.api.openapi import create_api, describe_metrics
-    from glm_api.middleware import access_log, auth, cors, hosts, metrics, paths, request_record, room
+    from glm_api.middleware import access_log, auth, content_encoding, cors, hosts, metrics, paths, request_record, room
     from glm_api.ops.probes import blueprint as probes_blueprint
 
     app = Flask(__name__, static_folder=None)
@@ -38,6 +38,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     app.json = json
 
     paths.register(app)
+    content_encoding.register(app)
     request_record.register(app)
     room.register(app)
     access_log.register(app, settings)

@@ -352,7 +352,10 @@ def test_the_master_imports_nothing_with_the_worker_class_that_a_worker_patches(
     imported = [name for name in result.stdout.split() if not name.startswith("pythonjsonlogger")]
     assert imported == [
         "glm_api",
-        *(f"glm_api.{name}" for name in "log log.faults log.lines server server.connections server.worker".split()),
+        *(
+            f"glm_api.{name}"
+            for name in "log log.faults log.lines server server.connections server.paths server.worker".split()
+        ),
     ]
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
+import zlib
 
+import httpx
 import pytest
 
 from tests.support.processes import PATIENCE
-from tests.support.server import Server
+from tests.support.server import Server, chat
 
 BODY = b'{"content": "hello", "with_pieces": true}'
 HALVES = (BODY[:20], BODY[20:])
+
+
+DEFLATED = zlib.compress(BODY)
 
 
 def exchange(server: Server, framing: bytes, body: bytes) -> tuple[int, bytes, bytes]:
@@ -84,3 +90,35 @@ def test_a_body_that_is_shorter_than_its_content_length_is_refused(demo: Server)
 )
 def test_valid_chunks_of_all_kinds_are_joined(demo: Server, body: bytes) -> None:
     assert exchange(demo, b"Transfer-Encoding: chunked", body)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"Content-Length: %d" % len(DEFLATED), DEFLATED),
+        (b"Transfer-Encoding: chunked", chunked(DEFLATED)),
+        (b"Transfer-Encoding: chunked", chunked(*(bytes([byte]) for byte in DEFLATED))),
+    ],
+)
+def test_compressed_bodies_are_unpacked_however_they_are_framed(demo: Server, framing: bytes, body: bytes) -> None:
+    status, _, content = exchange(demo, framing + b"\r\nContent-Encoding: deflate", body)
+    assert (status, "tokens" in json.loads(content)) == (200, True)
+
+
+def test_a_compressed_body_that_breaks_off_is_refused(demo: Server) -> None:
+    framing = b"Content-Encoding: deflate\r\nContent-Length: %d" % len(DEFLATED)
+    status, _, content = exchange(demo, framing, DEFLATED[:-1])
+    assert (status, "cannot be unpacked" in json.loads(content)["error"]["message"]) == (400, True)
+
+
+def test_a_connection_goes_on_after_compressed_bodies_good_and_bad(demo: Server) -> None:
+    bomb = gzip.compress(b" " * 2**28)
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    question = gzip.compress(json.dumps(chat("hello", max_tokens=1)).encode())
+    with httpx.Client(base_url=demo.url, timeout=PATIENCE, headers=headers) as client:
+        for body, status in ((question, 200), (bomb, 413), (b"no", 400), (question, 200)):
+            response = client.post("/v1/chat/completions", content=body)
+            assert response.status_code == status, response.text
+        response = client.post("/v1/chat/completions", content=question, headers={"Content-Encoding": "br"})
+        assert (response.status_code, response.headers["Accept-Encoding"]) == (415, "gzip, deflate")
+    assert "Traceback" not in demo.log.read_text()

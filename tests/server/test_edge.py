@@ -121,6 +121,18 @@ def test_doubled_slashes_are_answered_without_a_redirect(demo: Server) -> None:
     assert response.json()["choices"]
 
 
+@pytest.mark.parametrize("path", ["/chat/completions", "/v1/chat/completions/", "//chat//completions//"])
+def test_other_spellings_of_a_path_are_answered_without_a_redirect(demo: Server, path: str) -> None:
+    response = demo.http.post(demo.url + path, json=chat("hello", max_tokens=1))
+    assert (response.status_code, response.history) == (200, [])
+    assert response.json()["choices"]
+
+
+def test_a_ping_is_answered(demo: Server) -> None:
+    for response in (demo.http.get("/ping"), demo.http.post("/ping"), demo.http.get("/v1/health")):
+        assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
 @pytest.mark.parametrize("setting", ["api_keys", "api_keys_file"])
 def test_a_setting_for_keys_that_holds_none_ends_the_boot(serve: Serve, tmp_path: Path, setting: str) -> None:
     file = tmp_path / "keys"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 
@@ -112,6 +113,13 @@ class TestStreams:
         assert text.startswith("event: response.completed\ndata: ")
         assert json.loads(text.split("data: ")[1])["response"]["model"] == "mine"
         assert "stream_options" not in upstream.asked[0][2]
+
+    def test_a_compressed_body_goes_on_unpacked(self, client: FlaskClient, upstream: ScriptedUpstream) -> None:
+        upstream.script = body(ANSWER)
+        packed = gzip.compress(json.dumps({"messages": HELLO}).encode())
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        assert client.post(CHAT, data=packed, headers=headers).status_code == 200
+        assert upstream.asked[0][2]["messages"] == HELLO
 
     def test_pings_while_the_upstream_is_silent(self, make: MakeClient, upstream: ScriptedUpstream) -> None:
         client = make(ping_interval=0.05)
