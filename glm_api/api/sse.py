@@ -19,7 +19,9 @@ from glm_api.context import settings
 from glm_api.errors import ApiError, from_backend, unforeseen
 from glm_api.middleware.request_record import RequestRecord
 
-PING = b": ping\n\n"
+# A comment, which is no part of the event behind it. An empty line behind it would end an event without data, and some
+# readers hand such an event to the program, which fails at it: older versions of openai-go do.
+PING = b": ping\n"
 DONE = b"data: [DONE]\n\n"
 
 SSE_HEADERS = {

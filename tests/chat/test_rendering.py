@@ -432,7 +432,7 @@ class TestReasoning:
         monkeypatch.setattr(patched, lambda self, silence=None: thinks_for_a_minute())
         asked = {"messages": HELLO, "stream": True, "include_reasoning": False}
         response = make_app(ping_interval=20).test_client().post(CHAT, json=asked)
-        assert response.get_data(as_text=True).count(": ping\n\n") == 3
+        assert response.get_data(as_text=True).count(": ping\n") == 3
         assert joined(chunks(response))[0]["content"] == "Hi"
 
     def test_openais_client_reads_it(self, sdk: OpenAI, fake: FakePipeline) -> None:
@@ -456,7 +456,7 @@ class TestSilence:
     def test_pings_are_sent_while_nothing_happens(self, client: FlaskClient, fake: FakePipeline) -> None:
         fake.scripts = [SILENCES]
         response = client.post(CHAT, json={"messages": HELLO, "stream": True})
-        assert response.get_data(as_text=True).count(": ping\n\n") == 4
+        assert response.get_data(as_text=True).count(": ping\n") == 4
         assert joined(chunks(response))[0]["content"] == "Hi"
 
     def test_no_pings_are_sent_if_they_are_off(self, make_app: MakeApp, fake: FakePipeline) -> None:

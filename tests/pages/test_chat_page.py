@@ -1080,7 +1080,8 @@ def test_the_page_works_without_storage(stub: Stub, open_page: OpenPage) -> None
 def test_events_are_read_however_the_bytes_are_split(stub: Stub, open_page: OpenPage, size: int) -> None:
     page = open_page(stub.url)
     stream = (
-        ': ping\n\ndata: {"a":"你好"}\r\n\r\nid: 4\ndata:first\ndata: second\n\n\n: ping\n\ndata: 😀\n\ndata: cut off'
+        ': ping\n\ndata: {"a":"你好"}\r\n\r\nid: 4\ndata:first\ndata: second\n\n\n: ping\n: ping\ndata: 😀\n\n'
+        "data: cut off"
     )
     events = page.evaluate(
         """async ([bytes, size]) => {

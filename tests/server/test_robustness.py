@@ -273,3 +273,10 @@ def test_a_client_that_leaves_loses_its_place_in_the_queue(slow_reader: Server) 
             until(lambda: len(server.http.get("/queue").json()["waiting"]) == 1)
         until(lambda: server.http.get("/queue").json()["waiting"] == [])
         assert server.http.get("/queue").json()["running"]
+
+
+def test_a_stream_that_waits_gets_pings_without_empty_lines(slow_model: SlowModel, serve: Serve) -> None:
+    server = serve(**slow_model, ping_interval="0.1")
+    with hold(server), server.http.stream("POST", COMPLETIONS, json=chat("hello", stream=True)) as waiting:
+        lines = waiting.iter_lines()
+        assert [next(lines), next(lines), next(lines)] == [": ping"] * 3

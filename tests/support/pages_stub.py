@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MODEL = "chatglm3-6b"
 
-PING = ": ping\n\n"
+PING = ": ping\n"
 DONE = "data: [DONE]\n\n"
 
 USAGE = {

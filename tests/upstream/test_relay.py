@@ -11,10 +11,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from glm_api.api.sse import PING
 from glm_api.upstream import errors
 from glm_api.upstream.client import UpstreamClient
 from glm_api.upstream.event_stream import LARGEST_EVENT
 from tests.support.client import CHAT, HELLO, chunks, error, events
+from tests.support.event_readers import openai_go
 from tests.support.processes import free_port, until
 from tests.support.upstream.relayed import ANSWER, COUNTS, MakeClient, ask, ask_to_the_end, chunk, metric
 from tests.support.upstream.scripted import Script, ScriptedUpstream, body, sse
@@ -127,9 +129,17 @@ class TestStreams:
         upstream.script = Script([gate, *sse(chunk("a", "stop")).steps])
         response = ask(client, stream=True)
         stream = response.iter_encoded()
-        assert next(stream) == b": ping\n\n"
+        assert next(stream) == b": ping\n"
         gate.set()
         assert b"[DONE]" in b"".join(stream)
+
+    def test_pings_of_the_upstream_end_no_event(self, client: FlaskClient, upstream: ScriptedUpstream) -> None:
+        event = f"data: {json.dumps(chunk('a', 'stop'))}\n\n".encode()
+        pings = b": one\n\n: two\nid: 5\n\ndata:\n\n"
+        upstream.script = Script([pings, event, pings, b"data: [DONE]\n\n"])
+        stream = ask(client, stream=True).data
+        assert stream.startswith(PING)
+        assert openai_go(stream, passes_empty_events=True) == [chunk("a", "stop")]
 
 
 class TestFailures:
