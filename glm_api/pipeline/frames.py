@@ -124,11 +124,13 @@ class Decoded(Frame, frozen=True):
 
 
 class Rejected(Frame, frozen=True):
-    """The model cannot take this conversation or these ids. ``param`` is the dotted path of the faulty value."""
+    """There is no answer to this conversation or these ids. ``kind``: ``prompt`` if the client can change that
+    (`PromptError`; ``param`` is the dotted path of the faulty value), or ``engine`` (`EngineError`)."""
 
     id: int
+    kind: Literal["prompt", "engine"]
     message: str
-    param: str | None
+    param: str | None = None
 
 
 # --- web process -> pipeline --------------------------------------------------------------------------------------

@@ -236,7 +236,8 @@ class TokenizerClient:
         if isinstance(answer, BackendError):
             raise answer
         if isinstance(answer, Rejected):
-            raise PromptError(answer.message, answer.param)
+            failed = answer.kind == "engine"
+            raise EngineError(answer.message) if failed else PromptError(answer.message, answer.param)
         return answer
 
     def _ask_next(self) -> None:

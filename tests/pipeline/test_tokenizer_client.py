@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -30,6 +30,7 @@ from glm_api.pipeline.frames import (
     Encoded,
     EncodeText,
     LoadModel,
+    Rejected,
     TokenizerQuestion,
     TooLong,
     unpack,
@@ -167,6 +168,16 @@ def test_the_next_process_is_asked_the_questions_of_the_one_that_ended(cause: Ca
         "d": [2],
         "a": [3],
     }
+
+
+@pytest.mark.parametrize(("kind", "error"), [("prompt", PromptError), ("engine", EngineError)])
+def test_who_can_mend_it_decides_the_error(
+    tokenizer: Tokenizer, kind: Literal["prompt", "engine"], error: type[Exception]
+) -> None:
+    answer = tokenizer.ask("a")
+    tokenizer.client.on_frame(Rejected(tokenizer.process.sent[-1].id, kind, "Refused.", "content"))
+    with pytest.raises(error, match="Refused"):
+        answer.result(PATIENCE)
 
 
 def test_only_the_question_at_two_deaths_fails(tokenizer: Tokenizer) -> None:

@@ -25,6 +25,7 @@ from glm_api.pipeline.worker.tokenizer import LimitedTokenizer, TooManyTokens
 # Encoding takes hundreds of bytes of memory for each byte of a text. The C library keeps that memory, so the process
 # would stay as large as its largest question made it. After this many bytes of questions it is given back.
 TRIM_AFTER_BYTES = 256 * 1024
+_FAILED = "The server failed to turn this into tokens, or these tokens into text. See the server's log."
 
 
 class TokenizerService:
@@ -69,13 +70,13 @@ class TokenizerService:
                     self._check(frame.ids)
                     return Decoded(frame.id, tokenizer.shown_pieces(frame.ids))
         except PromptError as error:
-            return Rejected(frame.id, error.message, error.param)
+            return Rejected(frame.id, "prompt", error.message, error.param)
         except TooManyTokens as error:
             return TooLong(frame.id, error.tokens, error.at_least)
         except Exception as error:
             # An error that nobody foresaw costs one request, not the process.
             print(f"A question failed: {describe(error)}", flush=True)
-            return Rejected(frame.id, "This cannot be turned into tokens. Change it, then try again.", None)
+            return Rejected(frame.id, "engine", _FAILED)
 
     def _check(self, ids: list[int]) -> None:
         """Raise `PromptError` for an unknown id. Clients send ids, and one without an embedding crashes the model."""

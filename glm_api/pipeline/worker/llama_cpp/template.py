@@ -58,6 +58,7 @@ _JOINER = "\u2060"
 _MOST_VALUES = 1000
 
 
+_SIMPLEST = {"messages": [{"role": "user", "content": "1"}]}
 # The role of a call's result in messages of these kinds.
 _RESULT_ROLES: dict[_CallFields, str] = {_calls_as_openai: "tool", _calls_as_texts: "observation"}
 
@@ -98,6 +99,9 @@ class TemplateFormat:
         try:
             text = self._write({**body, "messages": _without_images(body["messages"])})
         except LlamaError as error:
+            if not self._writes_anything():
+                # Nothing that the client can change helps.
+                raise
             raise PromptError(f"The model's template cannot write this conversation: {error.message}") from None
         ids = self._tokenizer.encode_prompt(text, special=True)
         if self._answers is not None:
@@ -135,12 +139,19 @@ class TemplateFormat:
         text: str = self._client.post("/apply-template", body)["prompt"]
         return _MARKED.sub(r"<|assistant|>\1\n", text)
 
+    def _writes_anything(self) -> bool:
+        """Return whether the template can write the simplest conversation."""
+        try:
+            self._write(_SIMPLEST)
+        except LlamaError:
+            return False
+        return True
+
     def _find_thinking(self) -> bool:
         """Return whether the model thinks unless it is told not to: its template begins that, or can leave it out."""
-        dialogue = {"messages": [{"role": "user", "content": "1"}]}
         try:
-            plain = self._write(dialogue)
-            silent = self._write({**dialogue, "chat_template_kwargs": {"enable_thinking": False}})
+            plain = self._write(_SIMPLEST)
+            silent = self._write({**_SIMPLEST, "chat_template_kwargs": {"enable_thinking": False}})
         except LlamaError:
             # A template that does not take this tells so at the first request.
             return False

@@ -125,6 +125,14 @@ def test_a_template_that_fails_at_the_probes_serves_all_the_same(tmp_path: Path)
         bench.render(Conversation(QUESTION, (WEATHER,)))
 
 
+def test_a_template_that_can_write_nothing_is_no_fault_of_the_client(tmp_path: Path) -> None:
+    def broken(body: dict[str, Any]) -> str:
+        raise LlamaError(500, "", "no such variable")
+
+    with pytest.raises(LlamaError):
+        Bench(tmp_path, broken).render(Conversation(QUESTION))
+
+
 def test_messages_are_written_as_openai_has_them(tmp_path: Path) -> None:
     history = (
         Message("system", "Be brief."),
