@@ -15,7 +15,7 @@ def openai_go(stream: bytes, *, passes_empty_events: bool) -> list[Any]:
 
     ``passes_empty_events``: as its older versions do, which take every empty line for the end of an event.
     """
-    found = []
+    found: list[Any] = []
     data = b""
     *lines, _ = stream.split(b"\n")
     for line in lines:
