@@ -276,7 +276,8 @@ MESSAGE_SCHEMAS: dict[str, type[MessageSchema]] = {
 
 def messages_field(*, required: bool = True) -> Array:
     """Return the field ``messages``."""
-    default = {} if required else {"load_default": ()}
+    # No messages at all are left out or null; an empty array is refused.
+    default: dict[str, Any] = {} if required else {"load_default": (), "metadata": {"default": None}}
     return Array(DiscriminatedUnion("role", MESSAGE_SCHEMAS), min=1, max=MAX_MESSAGES, required=required, **default)
 
 
