@@ -200,18 +200,8 @@ def test_operators_on_this_machine_may_read_metrics_and_slots(
 @pytest.mark.parametrize(
     "path",
     [
-        *(
-            "/metrics",
-            "/slots",
-            "/props",
-            "/queue/",
-            "//slots",
-            "/slots/",
-            "//slots//",
-            "/%73lots",
-            "/slots%2F",
-            "/slots/%2f/",
-        ),
+        *("/metrics", "/slots", "/props", "/queue", "/metrics/", "/props/", "/queue/"),
+        *("//slots", "/slots/", "//slots//", "/%73lots", "/slots%2F", "/slots/%2f/"),
         *("/slots?x=1", "/slots/?x=1", "/./slots/", "/v1/../slots", "/v1/%2e%2e/slots/", "/slots/.", "/slots//x/.."),
     ],
 )

@@ -16,11 +16,18 @@ from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder, TestResponse
 
 from glm_api.middleware.content_encoding import UnpackedBody
-from tests.api.test_json_body import ENDPOINTS
 from tests.support.client import CHAT, HELLO, MakeApp, error, refused
 from tests.support.fake_pipeline import FakePipeline
 
-BODY = json.dumps({"messages": HELLO, "prompt": "Hi", "input": "Hi", "content": "Hi", "tokens": [65]}).encode()
+REQUESTS: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": HELLO},
+    "/v1/completions": {"prompt": "Hi"},
+    "/v1/responses": {"input": "Hi"},
+    "/tokenize": {"content": "Hi"},
+    "/detokenize": {"tokens": [65]},
+    "/apply-template": {"messages": HELLO},
+}
+BODY = json.dumps(REQUESTS[CHAT]).encode()
 LIMIT = 100_000
 
 
@@ -60,11 +67,10 @@ def small(make_app: MakeApp) -> FlaskClient:
     return make_app(max_body_bytes=LIMIT).test_client()
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("endpoint", REQUESTS)
 @pytest.mark.parametrize(("encoding", "pack"), PACKED)
 def test_a_compressed_body_is_taken(client: FlaskClient, endpoint: str, encoding: str, pack: Any) -> None:
-    body = BODY.replace(b"prompt", b"ignored") if endpoint == "/v1/responses" else BODY
-    response = post(client, encoding, pack(body), endpoint)
+    response = post(client, encoding, pack(json.dumps(REQUESTS[endpoint]).encode()), endpoint)
     assert response.status_code == 200, response.text
 
 
