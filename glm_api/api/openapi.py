@@ -106,7 +106,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         return decorate
 
     def response(
-        self, status_code: int, schema: type[Schema] | Schema | None = None, **kwargs: Any
+        self, status_code: int, schema: type[Schema] | Schema | dict[str, Any] | None = None, **kwargs: Any
     ) -> Callable[[View], View]:
         """Declare the success response of a view."""
         decorate: Callable[[View], View] = super().response(status_code, schema, **kwargs)
