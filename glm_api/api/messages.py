@@ -193,12 +193,24 @@ class IncomingMessage:
     name: str | None = None
 
 
+class Arguments(String):
+    """The arguments of a call: the text of a JSON object. What says that there are none becomes an empty object."""
+
+    def __init__(self) -> None:
+        description = "A JSON object, as a string; empty or `null` for no arguments."
+        super().__init__(load_default="{}", metadata={"description": description})
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        arguments = super()._deserialize(value, *args, **kwargs)
+        return "{}" if arguments.strip() in ("", "null") else arguments
+
+
 class FunctionCallSchema(RequestSchema):
     """A function call."""
 
     loads = FunctionCall
     name = Matching(NAME_PATTERN, NAME_RULE, required=True)
-    arguments = String(load_default="{}", metadata={"description": "A JSON object, as a string."})
+    arguments = Arguments()
 
 
 class ToolCallSchema(RequestSchema):

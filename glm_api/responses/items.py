@@ -16,6 +16,7 @@ from glm_api.api.messages import (
     MAX_PARTS,
     NAME_PATTERN,
     NAME_RULE,
+    Arguments,
     ContentField,
     DataUri,
     InputImage,
@@ -113,7 +114,7 @@ class CallItemSchema(RequestSchema):
     type = Choice("function_call", required=True)
     call_id = String(required=True, min=1, max=256)
     name = Matching(NAME_PATTERN, NAME_RULE, required=True)
-    arguments = String(load_default="{}", metadata={"description": "A JSON object, as a string."})
+    arguments = Arguments()
 
 
 class ResultItemSchema(RequestSchema):

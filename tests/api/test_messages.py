@@ -93,6 +93,16 @@ def test_reasoning_of_earlier_answers_is_carried(client: FlaskClient, fake: Fake
     assert [job.prompts for job in fake.jobs] == prompts * 2
 
 
+@pytest.mark.parametrize("written", ["", "  ", "null", " null\n", None, "{}"])
+def test_a_call_without_arguments_has_an_empty_object(client: FlaskClient, fake: FakePipeline, written: Any) -> None:
+    function = {"name": "f", "arguments": written}
+    called = {"role": "assistant", "tool_calls": [{**CALL, "function": function}]}
+    result = {"role": "tool", "content": "T", "tool_call_id": "c1"}
+    legacy = [{"role": "assistant", "content": None, "function_call": function}, LEGACY_RESULT]
+    got = messages(client, fake, *HELLO, called, result, *legacy)
+    assert [call.arguments for message in got for call in message.tool_calls] == ["{}", "{}"]
+
+
 LEGACY_CALL = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
 LEGACY_RESULT = {"role": "function", "name": "f", "content": "42"}
 

@@ -9,6 +9,8 @@ A segment begins with a line of metadata (the header), which is empty for text a
 
 Text is sent at once. Only a header that may still become a tool's name waits. If the answer is cut meanwhile, such a
 header is neither text nor a call: nothing of it is sent.
+
+A call may have no body: its header is followed by the id of the role that brings the result. Its arguments are ``{}``.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class ChatParser:
     def __init__(self, tokenizer: Tokenizer, syntax: CallSyntax, output: OutputSpec, text_filter: TextFilter) -> None:
         self.reason: FinishReason | None = None
         self._end_ids = tokenizer.end_ids
-        self._assistant = tokenizer.role("assistant")
+        self._assistant, self._observation = tokenizer.role("assistant"), tokenizer.role("observation")
         self._detokenizer = Detokenizer(tokenizer)
         self._syntax = syntax
         self._names = output.tools
@@ -50,6 +52,7 @@ class ChatParser:
         self._body: CallBody | None = None
         self._name = ""
         self._started = False
+        self._argued = False  # whether the call has any argument, or a part of one
         self._finished = False
         if output.forced is not None:
             self._open_call(output.forced, begun=True)
@@ -66,7 +69,7 @@ class ChatParser:
         if self.reason is not None:
             return []
         if token in self._end_ids:
-            events = self._finish(cut=False)
+            events = self._finish(cut=False, called=token == self._observation)
             self.reason = self.reason or ("tool_calls" if self._calls else "stop")
             return events
         self._ids.append(token)
@@ -85,10 +88,10 @@ class ChatParser:
     def finish(self) -> list[Event]:
         return self._finish(cut=True)
 
-    def _finish(self, cut: bool) -> list[Event]:
+    def _finish(self, cut: bool, called: bool = False) -> list[Event]:
         if self.reason is None and not self._finished:
             self._finished = True
-            self._close_segment(cut)
+            self._close_segment(cut, called)
             self._show(self._filter.flush())
             if self._filter.stopped or (self._body is not None and self._body.complete):
                 self._stop()
@@ -139,7 +142,7 @@ class ChatParser:
             self._stop()
 
     def _open_call(self, name: str, begun: bool = False) -> CallBody:
-        self._in_header, self._started = False, False
+        self._in_header, self._started, self._argued = False, False, False
         self._name, self._body = name, self._syntax.body(name, begun=begun, certain=begun or self._held)
         return self._body
 
@@ -162,23 +165,34 @@ class ChatParser:
             self._events.append(ToolCallStarted(self._calls, call_id, self._name, self._take_ids()))
             self._calls += 1
         if arguments:
+            self._argued = True
             self._events.append(ToolArguments(self._calls - 1, arguments, self._take_ids()))
 
-    def _close_segment(self, cut: bool = False) -> None:
-        """End the segment: by a role id, by an end id, or because the answer was ``cut``."""
+    def _end_arguments(self, arguments: str, cut: bool) -> None:
+        """Give the last arguments of a call. A call without any gets an empty object, of which a cut one begins."""
+        if not self._argued and arguments in ("", "{"):
+            arguments = "{" if cut else "{}"
+        self._give_arguments(arguments)
+
+    def _close_segment(self, cut: bool = False, called: bool = False) -> None:
+        """End the segment: by a role id, by an end id, or because the answer was ``cut``.
+
+        ``called``: the model waits for the result of a call.
+        """
         if self.reason is not None:
             return
         if self._in_header and self._header.strip():
-            line, newline, _ = self._header.partition("\n")
-            if self._held and newline and line.strip() in self._names:
+            line, newline, rest = self._header.partition("\n")
+            alone = bool(newline) and not rest.strip() and line.strip() in self._names
+            if alone and (self._held or called):
                 self._open_call(line.strip())
-                self._give_arguments("")
+                self._end_arguments("", cut)
             elif not (self._only_calls or (cut and not newline)):
                 self._begin_text()
         elif self._body is not None:
             arguments = self._body.close()
             if self._body.certain:
-                self._give_arguments(arguments)
+                self._end_arguments(arguments, cut)
             else:
                 self._header += self._body.source
                 self._begin_text()

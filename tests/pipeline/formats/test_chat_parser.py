@@ -262,6 +262,35 @@ def test_forced_arguments_that_do_not_parse_are_returned_unchanged(family: str) 
     assert text_of(events) == ""
 
 
+@both
+@pytest.mark.parametrize("written", ["get_weather\n", " get_weather \n\n"])
+def test_a_call_without_a_body_has_no_arguments(family: str, written: str) -> None:
+    answer = Answer(family, [*written, "<|observation|>"])
+    assert (answer.text, answer.calls, answer.reason) == ("", [("get_weather", {})], "tool_calls")
+    after_text = Answer(family, ["\n", "Let me see.", "<|assistant|>", *written, "<|observation|>"])
+    assert (after_text.text, after_text.calls) == ("Let me see.", [("get_weather", {})])
+    assert ids_of(after_text.events) == after_text.ids[:-1]
+    # Without the id that the model waits with, it is only the name of a tool.
+    assert Answer(family, [*written, "<|user|>"]).calls == []
+    assert Answer(family, ["get", "<|observation|>"]).text == "get"
+
+
+@both
+@pytest.mark.parametrize("end", ["<|observation|>", "<|user|>", "<|assistant|>"])
+def test_a_demanded_call_without_a_body_has_no_arguments(family: str, end: str) -> None:
+    answer = Answer(family, [end, "<|user|>"], OutputSpec(tools=("get",), forced="get"))
+    assert (answer.text, answer.calls, answer.reason) == ("", [("get", {})], "tool_calls")
+
+
+@both
+@pytest.mark.parametrize("written", ["", " "])
+def test_a_demanded_call_that_is_cut_before_its_arguments_begins_an_object(family: str, written: str) -> None:
+    answer = Answer(family, [*written], OutputSpec(tools=("get",), forced="get"))
+    assert calls_of(answer.events) == [("get", "{")]
+    held = Answer(family, [*f"get\n{written}"], OutputSpec(tools=("get",), required=True, grammar="start:"))
+    assert calls_of(held.events) == [("get", "{")]
+
+
 def test_glm4_arguments_stream_as_they_are_written() -> None:
     answer = Answer("glm4", ["get", "\n", '{"a"', ': "}', '\\"', '{"', ', "b": [{}]}\n', "<|observation|>"])
     streamed = [event.text for event in answer.events if isinstance(event, ToolArguments)]

@@ -121,6 +121,13 @@ def test_earlier_calls_are_written_as_the_model_writes_them() -> None:
     )
 
 
+def test_a_call_without_arguments_is_written_in_the_familys_syntax() -> None:
+    called = (HI, Message("assistant", "", (ToolCall("c", "clock", "{}"),)), Message("tool", "noon", tool_call_id="c"))
+    python, end = "clock\n```python\ntool_call()\n```", "<|observation|>\nnoon<|assistant|>"
+    assert Family("chatglm3").prompt(*called).endswith(f"<|assistant|>{python}{end}")
+    assert Family("glm4").prompt(*called).endswith(f"<|assistant|>clock\n{{}}{end}")
+
+
 def test_chatglm3_writes_the_interpreters_code_back_as_code() -> None:
     call = ToolCall("c", "interpreter", json.dumps({"code": "print(1)"}))
     prompt = Family("chatglm3").prompt(HI, Message("assistant", "", (call,)), Message("tool", "1", tool_call_id="c"))

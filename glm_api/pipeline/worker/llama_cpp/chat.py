@@ -90,6 +90,8 @@ class _State:
     told: int = 0
     timings: _Timings = field(default_factory=_Timings)
     text: list[str] = field(default_factory=list)
+    bare_call: int | None = None
+    """The index of the latest call, as long as it has no arguments."""
 
 
 class ChatAnswer(StreamedAnswer):
@@ -121,6 +123,7 @@ class ChatAnswer(StreamedAnswer):
         try:
             self._receive(state, self._body(index, limit), size)
             reason = state.reason or "length"
+            self._writer.put(self._end_call(state, cut=reason == "length"))
             if state.splitter is not None and (thought := state.splitter.flush()):
                 self._writer.put([Reasoning(thought, self._count(state))])
             self._writer.put(self._texts(state, state.text_filter.flush()))
@@ -213,13 +216,21 @@ class ChatAnswer(StreamedAnswer):
                 state.reason = "stop"
         for call in delta.tool_calls:
             if call.function.name is not None:
+                events += self._end_call(state)
+                state.bare_call = call.index
                 call_id = f"call_{secrets.token_hex(12)}"
                 events.append(ToolCallStarted(call.index, call_id, call.function.name, self._count(state)))
             if call.function.arguments:
+                state.bare_call = None
                 events.append(ToolArguments(call.index, call.function.arguments, self._count(state)))
         if choice.finish_reason is not None and state.reason is None:
             state.reason = _REASONS.get(choice.finish_reason, "stop")
         self._writer.put(events)
+
+    def _end_call(self, state: _State, *, cut: bool = False) -> list[Event]:
+        """Return the arguments of a call that ends without any: an empty object, of which a cut one begins."""
+        index, state.bare_call = state.bare_call, None
+        return [] if index is None else [ToolArguments(index, "{" if cut else "{}", self._count(state))]
 
     def _texts(self, state: _State, text: str, logprobs: _Logprobs | None = None) -> list[Event]:
         top = self._request.sampling.top_logprobs

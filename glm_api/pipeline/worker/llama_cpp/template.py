@@ -85,7 +85,8 @@ class TemplateFormat:
         self.thinks = self._find_thinking()
         # The syntax of calls is only tried: llama.cpp knows that of the model.
         self._tools = ToolGrammars(tokenizer, JsonSyntax())
-        self._call_fields = None if self.thinks else self._find_json_calls()
+        has_roles = {"<|assistant|>", "<|observation|>"} <= set(tokenizer.special_names)
+        self._call_fields = self._find_json_calls() if has_roles and not self.thinks else None
         # Where the template writes calls as GLM-4 does, we read them: llama.cpp fails at some such answers.
         self._answers = None if self._call_fields is None else HeldAnswers(tokenizer, JsonSyntax())
 
@@ -260,8 +261,6 @@ def _checked(arguments: str, position: int) -> str:
 
     ``position`` is that of the message.
     """
-    if not arguments.strip():
-        return "{}"
     try:
         found = json.loads(arguments)
     except (ValueError, RecursionError):

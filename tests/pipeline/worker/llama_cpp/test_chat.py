@@ -100,6 +100,19 @@ def test_thinking_text_and_calls_become_events(open_demo: OpenModel) -> None:
     assert (body["messages"], body["max_tokens"], body["stream"]) == (QUESTION["messages"], 50, True)
 
 
+def test_a_call_without_arguments_has_an_empty_object(open_demo: OpenModel) -> None:
+    calls = [
+        delta(index + 1, tool_calls=[{"index": index, "id": "x", "function": {"name": name, "arguments": ""}}])
+        for index, name in enumerate("fg")
+    ]
+    events = Bench(open_demo, [*calls, end("tool_calls", 3)]).run()
+    told = [(type(event), event.index) for event in events if isinstance(event, ToolCallStarted | ToolArguments)]
+    assert told == [(kind, index) for index in (0, 1) for kind in (ToolCallStarted, ToolArguments)]
+    assert [event.text for event in events if isinstance(event, ToolArguments)] == ["{}", "{}"]
+    cut = Bench(open_demo, [calls[0], end("length", 2)]).run()
+    assert [event.text for event in cut if isinstance(event, ToolArguments)] == ["{"]
+
+
 def test_thinking_that_llama_cpp_takes_for_text_is_told_apart(open_demo: OpenModel) -> None:
     script = [delta(1, content="Hm"), delta(2, content="m</th"), delta(3, content="ink>\nYes"), end("stop", 4)]
     events = Bench(open_demo, script).run(thinking=True)

@@ -1,0 +1,35 @@
+"""What clients send in a conversation, and what they get back, from the demo model on each engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.server import Server, chat
+
+QUESTION = {"role": "user", "content": "What is the weather in Paris?"}
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+def tool(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "description": "Get the weather.", "parameters": CITY}}
+
+
+def prompt(server: Server, *messages: dict[str, Any], **parameters: Any) -> str:
+    answer = server.http.post("/apply-template", json={"messages": messages, **parameters})
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["prompt"])
+
+
+def test_a_call_without_arguments_is_one_with_an_empty_object(demo: Server) -> None:
+    def called(**arguments: Any) -> str:
+        call = {"id": "c1", "type": "function", "function": {"name": "now", **arguments}}
+        result = {"role": "tool", "tool_call_id": "c1", "content": "noon"}
+        return prompt(demo, QUESTION, {"role": "assistant", "content": None, "tool_calls": [call]}, result)
+
+    expected = called(arguments="{}")
+    assert "tool_call()" in expected
+    assert [called(arguments=""), called(arguments="null"), called(arguments=None), called()] == [expected] * 4
+    now = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
+    answer = demo.http.post("/v1/chat/completions", json=chat("What time?", tools=[now], tool_choice="required"))
+    calls = answer.json()["choices"][0]["message"]["tool_calls"]
+    assert calls[0]["function"] == {"name": "now", "arguments": "{}"}
