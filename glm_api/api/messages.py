@@ -141,6 +141,16 @@ REFUSED_PARTS = {
 }
 
 
+def join_texts(texts: Iterable[str]) -> str:
+    """Return the text parts of a message as one text: a line break keeps words apart that no white space parts."""
+    joined: list[str] = []
+    for text in filter(None, texts):
+        if joined and not joined[-1][-1].isspace() and not text[0].isspace():
+            joined.append("\n")
+        joined.append(text)
+    return "".join(joined)
+
+
 class ContentField(Union):
     """The content of a message: a string, or an array of ``parts``; loaded into `MessageContent`."""
 
@@ -155,7 +165,7 @@ class ContentField(Union):
         images = [part.file for part in loaded if isinstance(part, (ImagePart, InputImage))]
         if len(images) > 1:
             raise ValidationError("must contain at most one image.")
-        text = "".join(part.text for part in loaded if isinstance(part, TextPart))
+        text = join_texts(part.text for part in loaded if isinstance(part, TextPart))
         return MessageContent(text, images[0] if images else None)
 
 

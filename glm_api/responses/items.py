@@ -24,6 +24,7 @@ from glm_api.api.messages import (
     RefusalPartSchema,
     TextPart,
     TextPartSchema,
+    join_texts,
 )
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Message, ToolCall
@@ -92,7 +93,7 @@ class ReasoningItem:
 
     @property
     def text(self) -> str:
-        return "".join(part.text for part in self.content)
+        return join_texts(part.text for part in self.content)
 
 
 Item = MessageItem | CallItem | ResultItem | ReasoningItem
@@ -176,7 +177,7 @@ def to_messages(items: Iterable[Item]) -> tuple[Message, ...]:
     if not messages:
         raise invalid("Invalid 'input': it must contain a message, not only reasoning.", "input")
     for index, pieces in reasoning.items():
-        messages[index] = replace(messages[index], reasoning="".join(pieces))
+        messages[index] = replace(messages[index], reasoning=join_texts(pieces))
     return tuple(messages)
 
 

@@ -64,12 +64,32 @@ def test_each_role_is_converted(client: FlaskClient, fake: FakePipeline) -> None
     assert [m.position for m in got] == list(range(7))
 
 
-def test_text_parts_are_joined(client: FlaskClient, fake: FakePipeline) -> None:
-    parts = [{"type": "text", "text": "你"}, {"type": "text", "text": "好"}]
-    for role in ("system", "user"):
-        assert messages(client, fake, {"role": role, "content": parts}, *HELLO)[0].content == "你好"
-    said = [{"type": "text", "text": "No."}, {"type": "refusal", "refusal": " Never."}]
-    assert messages(client, fake, {"role": "assistant", "content": said}, *HELLO)[0].content == "No. Never."
+@pytest.mark.parametrize(
+    ("parts", "joined"),
+    [
+        (["What is the capital", "of France?"], "What is the capital\nof France?"),
+        (["你", "好"], "你\n好"),
+        (["No.", " Never."], "No. Never."),
+        (["Read this:\n", "text"], "Read this:\ntext"),
+        (["a\u3000", "b"], "a\u3000b"),
+        (["", "a", "", "b", ""], "a\nb"),
+        (["", ""], ""),
+    ],
+)
+def test_words_of_two_text_parts_do_not_run_together(
+    client: FlaskClient, fake: FakePipeline, parts: list[str], joined: str
+) -> None:
+    content = [{"type": "text", "text": text} for text in parts]
+    called = {"role": "assistant", "content": content, "tool_calls": [CALL]}
+    legacy = [LEGACY_CALL, {**LEGACY_RESULT, "content": content}]
+    said = [{"role": role, "content": content} for role in ("system", "developer", "user", "assistant")]
+    got = messages(client, fake, *said, called, {"role": "tool", "tool_call_id": "c1", "content": content}, *legacy)
+    assert [message.content for message in got] == [joined] * 6 + ["", joined]
+
+
+def test_a_refusal_is_a_part_of_the_text(client: FlaskClient, fake: FakePipeline) -> None:
+    said = [{"type": "text", "text": "No."}, {"type": "refusal", "refusal": "Never."}]
+    assert messages(client, fake, {"role": "assistant", "content": said}, *HELLO)[0].content == "No.\nNever."
 
 
 def test_reasoning_of_earlier_answers_is_carried(client: FlaskClient, fake: FakePipeline) -> None:

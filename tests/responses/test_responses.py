@@ -70,6 +70,21 @@ class TestInput:
             ("user", "V", 3),
         ]
 
+    def test_words_of_two_text_parts_do_not_run_together(self, client: FlaskClient, fake: FakePipeline) -> None:
+        def parts(type: str) -> list[dict[str, str]]:
+            return [{"type": type, "text": text} for text in ("What is the capital", "of France?")]
+
+        items = [
+            {"role": "developer", "content": parts("input_text")},
+            {"role": "user", "content": parts("input_text")},
+            CALL,
+            {**RESULT, "output": parts("input_text")},
+            {"role": "assistant", "content": parts("output_text")},
+        ]
+        got = messages(client, fake, input=items)
+        assert {m.content for m in got if not m.tool_calls} == {"What is the capital\nof France?"}
+        assert len(got) == 5
+
     def test_calls_and_results(self, client: FlaskClient, fake: FakePipeline) -> None:
         said = {"role": "assistant", "content": "Let me see."}
         items = [said, CALL, {**CALL, "call_id": "c2"}, RESULT, {**RESULT, "call_id": "c2"}]
@@ -125,7 +140,7 @@ class TestInput:
             ("user", "", 0),
             ("assistant", "1", 2),
             ("user", "", 3),
-            ("assistant", "2345", 6),
+            ("assistant", "2\n3\n4\n5", 6),
             ("tool", "", 9),
             ("tool", "", 10),
             ("assistant", "6", 12),

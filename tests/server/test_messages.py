@@ -33,3 +33,12 @@ def test_a_call_without_arguments_is_one_with_an_empty_object(demo: Server) -> N
     answer = demo.http.post("/v1/chat/completions", json=chat("What time?", tools=[now], tool_choice="required"))
     calls = answer.json()["choices"][0]["message"]["tool_calls"]
     assert calls[0]["function"] == {"name": "now", "arguments": "{}"}
+
+
+def test_words_of_two_text_parts_do_not_run_together(demo: Server) -> None:
+    parts = [{"type": "text", "text": "What is the capital"}, {"type": "text", "text": "of France?"}]
+    whole = "What is the capital\nof France?"
+    for role in ("system", "user", "assistant"):
+        said = prompt(demo, {"role": role, "content": parts}, QUESTION)
+        assert whole in said
+        assert said == prompt(demo, {"role": role, "content": whole}, QUESTION)
