@@ -57,12 +57,11 @@ class ConversationParameters(StructuredParameters, ThinkingParameters):
     def to_conversation(self, model: ModelInfo) -> Conversation:
         """Return the conversation for ``model``.
 
-        Raises `ApiError` for a choice that the tools cannot meet, for tools in both forms, for two demands of the
-        answer's text, and for what `ThinkingParameters.template` refuses.
+        Raises `ApiError` for a choice that the tools cannot meet, for tools or their choice in both forms, for two
+        demands of the answer's text, and for what `ThinkingParameters.template` refuses.
         """
         messages, format = to_messages(self.messages), self.response_format
-        if self.functions and self.tools:
-            raise invalid("Invalid 'functions': it is the legacy form of tools; send one of them.", "functions")
+        self._check_forms()
         if self.functions or self.function_call is not None:
             conversation = with_tools(
                 messages, self.functions, self.function_call, False, "functions.{}", "function_call"
@@ -75,6 +74,23 @@ class ConversationParameters(StructuredParameters, ThinkingParameters):
         structured = self.structured(format.output("response_format", "response_format.json_schema.schema"))
         conversation = with_output(conversation, structured, format.description)
         return replace(conversation, template=self.template(model))
+
+    def _check_forms(self) -> None:
+        """Raise `ApiError` for the current form of tools beside the legacy one, of which one would be lost."""
+        if self.functions and self.tools:
+            raise invalid("Invalid 'functions': it is the legacy form of tools; send one of them.", "functions")
+        if self.tools and self.function_call is not None:
+            raise invalid(
+                "Invalid 'function_call': it is only allowed when functions are specified; the choice among tools is "
+                "tool_choice.",
+                "function_call",
+            )
+        if self.tool_choice is not None and (self.functions or self.function_call is not None):
+            raise invalid(
+                "Invalid 'tool_choice': it is only allowed when tools are specified; the choice among functions is "
+                "function_call.",
+                "tool_choice",
+            )
 
 
 class ConversationSchema(StructuredParametersSchema, ThinkingParametersSchema):

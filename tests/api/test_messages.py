@@ -81,7 +81,7 @@ def test_words_of_two_text_parts_do_not_run_together(
 ) -> None:
     content = [{"type": "text", "text": text} for text in parts]
     called = {"role": "assistant", "content": content, "tool_calls": [CALL]}
-    legacy = [LEGACY_CALL, {**LEGACY_RESULT, "content": content}]
+    legacy: list[dict[str, Any]] = [LEGACY_CALL, {**LEGACY_RESULT, "content": content}]
     said = [{"role": role, "content": content} for role in ("system", "developer", "user", "assistant")]
     got = messages(client, fake, *said, called, {"role": "tool", "tool_call_id": "c1", "content": content}, *legacy)
     assert [message.content for message in got] == [joined] * 6 + ["", joined]
@@ -118,7 +118,7 @@ def test_a_call_without_arguments_has_an_empty_object(client: FlaskClient, fake:
     function = {"name": "f", "arguments": written}
     called = {"role": "assistant", "tool_calls": [{**CALL, "function": function}]}
     result = {"role": "tool", "content": "T", "tool_call_id": "c1"}
-    legacy = [{"role": "assistant", "content": None, "function_call": function}, LEGACY_RESULT]
+    legacy: list[dict[str, Any]] = [{**LEGACY_CALL, "function_call": function}, LEGACY_RESULT]
     got = messages(client, fake, *HELLO, called, result, *legacy)
     assert [call.arguments for message in got for call in message.tool_calls] == ["{}", "{}"]
 

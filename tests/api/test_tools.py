@@ -136,6 +136,30 @@ def test_both_forms_in_one_request_are_refused(client: FlaskClient) -> None:
     refused(refusal(client, tools=[tool("f")], functions=[{"name": "f"}]), "functions")
 
 
+@pytest.mark.parametrize("choice", ["auto", "none", {"name": "f"}])
+@pytest.mark.parametrize("path", [CHAT, "/apply-template"])
+def test_the_choice_of_one_form_beside_the_other_is_refused(client: FlaskClient, path: str, choice: Any) -> None:
+    named = {"type": "function", "function": choice} if isinstance(choice, dict) else choice
+    mixed = client.post(path, json={"messages": HELLO, "tools": [tool("f")], "function_call": choice})
+    assert "only allowed when functions are specified" in refused(mixed, "function_call")
+    mixed = client.post(path, json={"messages": HELLO, "functions": [{"name": "f"}], "tool_choice": named})
+    assert "only allowed when tools are specified" in refused(mixed, "tool_choice")
+    refused(refusal(client, tool_choice="auto", function_call="auto"), "tool_choice")
+
+
+@pytest.mark.parametrize("parameters", [{"tool_choice": "auto"}, {"tool_choice": "none"}, {"function_call": "none"}])
+def test_a_choice_that_asks_for_nothing_needs_no_tools(
+    client: FlaskClient, fake: FakePipeline, parameters: dict[str, Any]
+) -> None:
+    empties: list[dict[str, Any]] = [{}, {"tools": []}, {"tools": None, "functions": None}, {"functions": []}]
+    for empty in empties:
+        assert conversation(client, fake, **parameters, **empty).tools == ()
+    neutral = {"tools": [tool("f")], "functions": [], "function_call": None}
+    assert conversation(client, fake, **neutral).tools == (Tool("f", param="tools.0.function.parameters"),)
+    legacy = {"tools": [], "tool_choice": None, "functions": [{"name": "f"}]}
+    assert conversation(client, fake, **legacy).tools == (Tool("f", param="functions.0.parameters"),)
+
+
 @pytest.mark.parametrize(
     ("parameters", "param"),
     [
