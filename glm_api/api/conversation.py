@@ -32,6 +32,7 @@ from glm_api.api.tools import (
     tool_choice_field,
     tools_field,
 )
+from glm_api.backend.errors import PromptError
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Conversation, JsonOutput, Message, StructuredOutput
 from glm_api.pipeline.model_info import ModelInfo
@@ -53,12 +54,15 @@ class ConversationParameters(StructuredParameters, ThinkingParameters):
     functions: tuple[FunctionEntry, ...] = ()
     function_call: str | NamedFunction | None = None
     response_format: ResponseFormat = ANY_TEXT
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
 
     def to_conversation(self, model: ModelInfo) -> Conversation:
         """Return the conversation for ``model``.
 
-        Raises `ApiError` for a choice that the tools cannot meet, for tools or their choice in both forms, for two
-        demands of the answer's text, and for what `ThinkingParameters.template` refuses.
+        Raises `ApiError` for a choice that the tools cannot meet, for tools or their choice in both forms, for a wish
+        about the last message that is not met, for two demands of the answer's text, and for what
+        `ThinkingParameters.template` refuses. Raises `PromptError` if there is nothing to answer.
         """
         messages, format = to_messages(self.messages), self.response_format
         self._check_forms()
@@ -71,9 +75,35 @@ class ConversationParameters(StructuredParameters, ThinkingParameters):
             conversation = with_tools(
                 messages, declared, self.tool_choice, self.parallel_tool_calls, "tools.{}.function", "tool_choice"
             )
+        self._check_continuation(conversation)
         structured = self.structured(format.output("response_format", "response_format.json_schema.schema"))
         conversation = with_output(conversation, structured, format.description)
         return replace(conversation, template=self.template(model))
+
+    def _check_continuation(self, conversation: Conversation) -> None:
+        """Raise `ApiError` if the answer shall continue the last message but will not, or the other way round."""
+        wishes = {
+            "continue_final_message": self.continue_final_message,
+            "add_generation_prompt": None if self.add_generation_prompt is None else not self.add_generation_prompt,
+        }
+        if wishes == {"continue_final_message": True, "add_generation_prompt": False}:
+            raise invalid(
+                "Invalid 'continue_final_message': it cannot be true together with add_generation_prompt.",
+                "continue_final_message",
+            )
+        for param, wish in wishes.items():
+            if wish and not conversation.continues:
+                reason = (
+                    "a demanded call begins a message of its own"
+                    if conversation.tool_choice.mode == "required"
+                    else "the last message must be an assistant message that is not empty"
+                )
+                raise invalid(f"Invalid '{param}': to be continued, {reason}.", param)
+            if wish is False and conversation.continues:
+                raise invalid(
+                    f"Invalid '{param}': this server always continues a last assistant message; end with another one.",
+                    param,
+                )
 
     def _check_forms(self) -> None:
         """Raise `ApiError` for the current form of tools beside the legacy one, of which one would be lost."""
@@ -106,6 +136,16 @@ class ConversationSchema(StructuredParametersSchema, ThinkingParametersSchema):
     functions = functions_field()
     function_call = function_call_field()
     response_format = response_format_field()
+    continue_final_message = Boolean(
+        load_default=None,
+        metadata={
+            "description": "A last assistant message is always continued. With true there must be one; with false "
+            "there must be none."
+        },
+    )
+    add_generation_prompt = Boolean(
+        load_default=None, metadata={"description": "The opposite of `continue_final_message`, as vLLM has both."}
+    )
 
 
 def with_tools(
@@ -119,10 +159,21 @@ def with_tools(
     """Return the conversation of ``messages``, with ``functions`` as its tools and ``chosen`` as its tool choice.
 
     ``parallel``: it may make more than one call. Raises `ApiError`; the last two are its paths of a function ({} is the
-    index) and of the choice.
+    index) and of the choice. Raises `PromptError` if there is nothing to answer.
     """
+    messages = _without_empty_end(messages)
     tools = to_tools(functions, function_param)
     return Conversation(messages, tools, to_choice(chosen, tools, parallel, choice_param))
+
+
+def _without_empty_end(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Return ``messages`` without empty assistant messages at the end: some clients put one there for the answer."""
+    end = len(messages)
+    while end and (last := messages[end - 1]).role == "assistant" and not last.content and not last.tool_calls:
+        end -= 1
+    if not end:
+        raise PromptError("There must be a message beside empty ones of the assistant.", "messages")
+    return messages[:end]
 
 
 def with_output(

@@ -115,6 +115,11 @@ class Conversation:
     structured: StructuredOutput | None = None
     template: TemplateOptions = TemplateOptions()
 
+    @property
+    def continues(self) -> bool:
+        """Whether the answer continues the last message. A call that the model must make begins a message."""
+        return self.messages[-1].role == "assistant" and self.tool_choice.mode != "required"
+
 
 def without_images(conversation: Conversation) -> Conversation:
     """Return ``conversation`` with an empty file for each image: the ids of a prompt do not depend on its pixels."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from flask.testing import FlaskClient
@@ -121,6 +121,70 @@ def test_a_call_without_arguments_has_an_empty_object(client: FlaskClient, fake:
     legacy: list[dict[str, Any]] = [{**LEGACY_CALL, "function_call": function}, LEGACY_RESULT]
     got = messages(client, fake, *HELLO, called, result, *legacy)
     assert [call.arguments for message in got for call in message.tool_calls] == ["{}", "{}"]
+
+
+class TestLastAssistantMessage:
+    BEGUN: ClassVar = {"role": "assistant", "content": "The answer is"}
+
+    @pytest.mark.parametrize("content", ["", [{"type": "text", "text": ""}]])
+    @pytest.mark.parametrize("number", [1, 3])
+    def test_an_empty_one_is_left_out(self, client: FlaskClient, fake: FakePipeline, content: Any, number: int) -> None:
+        empty = [{"role": "assistant", "content": content, "reasoning_content": "Hm"}] * number
+        assert messages(client, fake, *HELLO, *empty) == messages(client, fake, *HELLO)
+        assert fake.jobs[0].prompts == fake.jobs[1].prompts
+        assert messages(client, fake, *HELLO, self.BEGUN, *empty)[-1].content == "The answer is"
+        # Only at the end.
+        assert len(messages(client, fake, *HELLO, *empty, *HELLO)) == number + 2
+        refused(refusal(client, *empty), "messages")
+
+    @pytest.mark.parametrize(
+        "wish",
+        [
+            {},
+            {"continue_final_message": True},
+            {"add_generation_prompt": False},
+            {"continue_final_message": True, "add_generation_prompt": False},
+            {"continue_final_message": None, "add_generation_prompt": None},
+        ],
+    )
+    def test_it_is_continued(self, client: FlaskClient, fake: FakePipeline, wish: dict[str, Any]) -> None:
+        response = client.post(CHAT, json={"messages": [*HELLO, self.BEGUN], **wish})
+        assert response.status_code == 200, response.text
+        assert fake.conversations[-1].continues
+
+    @pytest.mark.parametrize("path", [CHAT, "/apply-template"])
+    @pytest.mark.parametrize(
+        ("wish", "last", "param"),
+        [
+            ({"continue_final_message": True, "add_generation_prompt": True}, [BEGUN], "continue_final_message"),
+            ({"continue_final_message": True, "add_generation_prompt": True}, [], "continue_final_message"),
+            ({"continue_final_message": True}, [], "continue_final_message"),
+            ({"continue_final_message": True}, [{**BEGUN, "content": ""}], "continue_final_message"),
+            ({"add_generation_prompt": False}, [], "add_generation_prompt"),
+            ({"continue_final_message": False}, [BEGUN], "continue_final_message"),
+            ({"add_generation_prompt": True}, [BEGUN], "add_generation_prompt"),
+            ({"continue_final_message": False, "add_generation_prompt": True}, [BEGUN], "continue_final_message"),
+            ({"continue_final_message": False, "add_generation_prompt": False}, [BEGUN], "continue_final_message"),
+        ],
+    )
+    def test_a_wish_that_is_not_met_is_refused(
+        self, client: FlaskClient, path: str, wish: dict[str, bool], last: list[Any], param: str
+    ) -> None:
+        refused(client.post(path, json={"messages": [*HELLO, *last], **wish}), param)
+
+    def test_neutral_wishes_change_nothing(self, client: FlaskClient, fake: FakePipeline) -> None:
+        for wish in ({"continue_final_message": False}, {"add_generation_prompt": True}):
+            response = client.post(CHAT, json={"messages": HELLO, **wish})
+            assert response.status_code == 200, response.text
+
+    def test_a_demanded_call_is_a_message_of_its_own(self, client: FlaskClient, fake: FakePipeline) -> None:
+        tools = [{"type": "function", "function": {"name": "f"}}]
+        body = {"messages": [*HELLO, self.BEGUN], "tools": tools, "tool_choice": "required"}
+        assert client.post(CHAT, json=body).status_code == 200
+        assert not fake.conversations[-1].continues
+        assert "a demanded call" in refused(
+            client.post(CHAT, json={**body, "continue_final_message": True}), "continue_final_message"
+        )
 
 
 LEGACY_CALL = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}

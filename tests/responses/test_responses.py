@@ -157,6 +157,11 @@ class TestInput:
         ]
         assert messages(client, fake, input=items) == (Message("assistant", "A", position=2),)
 
+    def test_an_empty_last_message_of_the_assistant_is_left_out(self, client: FlaskClient, fake: FakePipeline) -> None:
+        empty = {"role": "assistant", "content": ""}
+        assert messages(client, fake, input=[{"role": "user", "content": "U"}, empty]) == (Message("user", "U"),)
+        refused(refusal(client, input=[empty]), "input")
+
     def test_input_is_required(self, client: FlaskClient) -> None:
         refused(client.post(URL, json={"model": "x"}), "input", "missing_required_parameter")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tests.support.server import Server, chat
@@ -12,6 +13,11 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required"
 
 def tool(name: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "description": "Get the weather.", "parameters": CITY}}
+
+
+def calls_of(completion: dict[str, Any]) -> list[tuple[str, object]]:
+    calls = completion["choices"][0]["message"].get("tool_calls", [])
+    return [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls]
 
 
 def prompt(server: Server, *messages: dict[str, Any], **parameters: Any) -> str:
@@ -42,3 +48,12 @@ def test_words_of_two_text_parts_do_not_run_together(demo: Server) -> None:
         said = prompt(demo, {"role": role, "content": parts}, QUESTION)
         assert whole in said
         assert said == prompt(demo, {"role": role, "content": whole}, QUESTION)
+
+
+def test_an_empty_last_assistant_message_changes_nothing(demo: Server) -> None:
+    question, empty = chat("What is the weather in Paris?", tools=[tool("get_weather")]), {"role": "assistant"}
+    with_empty = {**question, "messages": [*question["messages"], {**empty, "content": ""}]}
+    first, second = (demo.http.post("/v1/chat/completions", json=body).json() for body in (question, with_empty))
+    assert second["choices"][0]["finish_reason"] == "tool_calls"
+    assert calls_of(second) == calls_of(first) == [("get_weather", {"city": "Paris"})]
+    assert second["usage"]["prompt_tokens"] == first["usage"]["prompt_tokens"]

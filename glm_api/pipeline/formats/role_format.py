@@ -100,13 +100,12 @@ class RoleFormat:
         if not self._style.writes_empty_system:
             turns = [turn for turn in turns if turn.content or turn.role != "system"]
         structured = conversation.structured
-        continued = messages[-1].role == "assistant" and conversation.tool_choice.mode != "required"
         if tools:
             turns = self._declare(tools, turns)
         ids = list(self._tokenizer.prefix)
         for turn in turns:
             ids += self._encode_turn(turn)
-        if continued:
+        if conversation.continues:
             return Prompt(ids, self.text_output(structured))
         ids.append(self._tokenizer.role("assistant"))
         return self._answers.prompt(ids, conversation)

@@ -107,6 +107,9 @@ class TemplateFormat:
         ids = self._tokenizer.encode_prompt(text, special=True)
         if self._answers is not None:
             if conversation.messages[-1].role == "assistant":
+                if not conversation.continues:
+                    reason = "This model cannot begin a call behind an assistant message. End with another message."
+                    raise PromptError(reason, "tool_choice")
                 return Prompt(ids, self.text_output(conversation.structured))
             return self._answers.prompt(ids, conversation)
         self._demand(body, conversation)
