@@ -104,6 +104,13 @@ class Choice(String):
         return str(value)
 
 
+def integer(value: object) -> int | None:
+    """Return a JSON value as an integer, None if it is none. 24.0 is one, as in JSON Schema; true is not."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
 class Integer(fields.Integer):
     """A JSON integer from ``min`` to ``max``."""
 
@@ -112,9 +119,32 @@ class Integer(fields.Integer):
         super().__init__(strict=True, validate=[validate.Range(min=min, max=max)], **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
-        if type(value) is not int or not self.min <= value <= self.max:
+        number = integer(value)
+        if number is None or not self.min <= number <= self.max:
             raise ValidationError(f"must be an integer from {self.min} to {self.max}, but is {shown(value)}.")
-        return value
+        return number
+
+
+class TokenLimit(Integer):
+    """The most new tokens of an answer, from ``min`` (0 or 1); -1 means that only the context limits it."""
+
+    NONE = 2**31 - 1
+
+    def __init__(self, *, min: int, metadata: Mapping[str, Any], **kwargs: Any) -> None:
+        self._least = min
+        described = {**metadata, "description": f"{metadata['description']} -1: as many as the context holds."}
+        gap = {"not": {"enum": [0]}} if min else {}
+        super().__init__(min=-1, max=self.NONE, metadata={**described, **gap}, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
+        number = integer(value)
+        if number == -1:
+            return self.NONE
+        if number is None or not self._least <= number <= self.max:
+            raise ValidationError(
+                f"must be an integer from {self._least} to {self.max}, or -1 for no limit, but is {shown(value)}."
+            )
+        return number
 
 
 class Number(fields.Float):
@@ -172,10 +202,13 @@ class TokenIds(Field[list[int]]):
             raise ValidationError(f"must be an array of token ids, but is {json_type(value)}.")
         if not self.min <= len(value) <= self.max:
             raise ValidationError(f"must have {self.min} to {self.max} token ids, but has {len(value)}.")
+        ids: list[int] = []
         for index, token in enumerate(value):
-            if type(token) is not int or not 0 <= token < 2**31:
+            id = integer(token)
+            if id is None or not 0 <= id < 2**31:
                 raise ValidationError({index: [f"must be a token id (an integer from 0), but is {shown(token)}."]})
-        return value
+            ids.append(id)
+        return ids
 
 
 class TokenBiases(Field[dict[int, float]]):

@@ -16,6 +16,7 @@ from glm_api.api.fields import (
     String,
     TokenBiases,
     TokenIds,
+    TokenLimit,
     Union,
 )
 from glm_api.api.parameter_table import COMPLETION, GENERATION, refused
@@ -301,10 +302,10 @@ class CompletionParametersSchema(ParametersSchema):
     class Meta(RequestSchema.Meta):
         include = refused(COMPLETION)
 
-    max_completion_tokens = Integer(
+    max_completion_tokens = TokenLimit(
         min=1, load_default=None, metadata={"description": "Current name of `max_tokens`; it takes precedence."}
     )
-    n_predict = Integer(
+    n_predict = TokenLimit(
         min=1,
         load_default=None,
         metadata={"description": "llama-server's name of `max_tokens`, which takes precedence."},

@@ -43,7 +43,7 @@ class PromptsField(Field[tuple[PromptInput, ...]]):
             raise ValidationError(f"must be a string or an array, but is {json_type(value)}.")
         if not value:
             raise ValidationError("must not be empty.")
-        if isinstance(value[0], int):
+        if isinstance(value[0], (int, float)):
             return (_IDS.deserialize(value),)
         if len(value) > self._most:
             raise ValidationError(f"must have at most {self._most} prompts, but has {len(value)}.")

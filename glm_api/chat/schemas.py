@@ -8,7 +8,7 @@ from marshmallow import Schema, fields, validate
 
 from glm_api.api.completion import BodySchema, ChunkSchema
 from glm_api.api.conversation import ConversationParameters, ConversationSchema
-from glm_api.api.fields import Boolean, Integer, RequestSchema
+from glm_api.api.fields import Boolean, Integer, RequestSchema, TokenLimit
 from glm_api.api.logprobs import MAX_TOP_LOGPROBS, TokenLogprobSchema
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.api.parameter_table import CHAT, refused
@@ -47,7 +47,7 @@ class ChatRequestSchema(ConversationSchema, CompletionParametersSchema):
     class Meta(RequestSchema.Meta):
         include = refused(CHAT)
 
-    max_tokens = Integer(
+    max_tokens = TokenLimit(
         min=1,
         load_default=None,
         metadata={"description": f"Maximum number of new tokens in each choice; {DEFAULT_MAX_TOKENS} by default."},

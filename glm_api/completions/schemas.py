@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from marshmallow import Schema, fields, validate
 
 from glm_api.api.completion import BodySchema, ChunkSchema
-from glm_api.api.fields import Boolean, Integer, RequestSchema
+from glm_api.api.fields import Boolean, Integer, RequestSchema, TokenLimit
 from glm_api.api.openapi import ErrorSchema, EventData, EventSchema
 from glm_api.api.parameter_table import COMPLETIONS, refused
 from glm_api.api.parameters import CompletionParameters, CompletionParametersSchema
@@ -56,7 +56,7 @@ class CompletionRequestSchema(CompletionParametersSchema):
         include = refused(COMPLETIONS)
 
     prompt = PromptsField(most=MAX_PROMPTS, required=True)
-    max_tokens = Integer(
+    max_tokens = TokenLimit(
         min=0,
         load_default=None,
         metadata={

@@ -21,6 +21,7 @@ from glm_api.api.fields import (
     Object,
     RequestSchema,
     String,
+    TokenLimit,
     Union,
     Unsupported,
 )
@@ -188,7 +189,7 @@ class ResponseRequestSchema(ParametersSchema):
 
     input = input_field()
     instructions = String(load_default=None, metadata={"description": "System message, placed before the input."})
-    max_output_tokens = Integer(
+    max_output_tokens = TokenLimit(
         min=1,
         load_default=None,
         metadata={"description": f"Maximum number of new tokens; {DEFAULT_MAX_TOKENS} by default."},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any, ClassVar
 
 import pytest
@@ -283,6 +284,32 @@ class TestImages:
         assert (got[0].content, got[0].image) == ("What is it?", file)
         assert seeing.jobs[0].image == file
 
+    @pytest.mark.parametrize(
+        "url",
+        [
+            data_uri(PNG, "jpeg"),
+            data_uri(PNG, "jpg"),
+            data_uri(PNG).rstrip("="),
+            re.sub("(.{7})", r"\1\n", data_uri(PNG).partition(",")[2]).join(["data:image/png;base64,", ""]),
+            data_uri(PNG).replace("base64,", "base64,\r\n ").replace("=", "\n="),
+        ],
+    )
+    def test_a_wrong_label_and_careless_base64_are_taken(
+        self, client: FlaskClient, seeing: FakePipeline, url: str
+    ) -> None:
+        for part in (image(url), {"type": "image_url", "image_url": url}):
+            assert messages(client, seeing, {"role": "user", "content": [part]})[0].image == PNG
+        items = [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]
+        assert client.post("/v1/responses", json={"input": items}).status_code == 200
+        assert seeing.jobs[-1].image == PNG
+        labelled = image(data_uri(JPEG, "png"))
+        assert messages(client, seeing, {"role": "user", "content": [labelled]})[0].image == JPEG
+
+    def test_a_plain_string_must_be_an_image_too(self, client: FlaskClient, seeing: FakePipeline) -> None:
+        part = {"type": "image_url", "image_url": "https://example.org/cat.png"}
+        response = refusal(client, {"role": "user", "content": [part]})
+        assert "fetches nothing" in refused(response, "messages.0.content.0.image_url")
+
     def test_a_model_without_vision_refuses_images(self, client: FlaskClient) -> None:
         response = refusal(client, {"role": "user", "content": [image(data_uri(PNG))]})
         assert "does not accept images" in refused(response, "messages.0.content")
@@ -298,10 +325,11 @@ class TestImages:
             ("data:image/svg+xml;base64,PHN2Zz4=", "data: URI"),
             ("data:image/png,plain", "data: URI"),
             ("data:image/png;base64,@@@@", "base64"),
-            ("data:image/png;base64,iVBO Rw0K", "base64"),
-            ("data:image/png;base64,iVBORw0", "base64"),
-            ("data:image/png;base64,", "PNG file"),
-            (data_uri(JPEG, "png"), "PNG file"),
+            ("data:image/png;base64,iVBOR", "base64"),
+            ("data:image/png;base64,iV=BORw0KGgo=", "base64"),
+            ("data:image/png;base64,iVBO Rw0K", "JPEG file"),
+            ("data:image/png;base64,iVBORw0", "JPEG file"),
+            ("data:image/png;base64,", "JPEG file"),
             (data_uri(b"GIF89a", "jpeg"), "JPEG file"),
         ],
     )

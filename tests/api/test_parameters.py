@@ -160,6 +160,43 @@ def test_stop(client: FlaskClient, fake: FakePipeline, stop: Any, strings: tuple
     assert job(client, fake, stop=stop).stop == strings
 
 
+ASKED: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": HELLO},
+    "/v1/completions": {"prompt": [[72.0, 105]]},
+    "/v1/responses": {"input": "Hi"},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (CHAT, "max_tokens"),
+        (CHAT, "max_completion_tokens"),
+        ("/v1/completions", "max_tokens"),
+        ("/v1/responses", "max_output_tokens"),
+    ],
+)
+def test_a_limit_of_minus_one_is_no_limit(client: FlaskClient, fake: FakePipeline, path: str, name: str) -> None:
+    for none in (-1, -1.0):
+        response = client.post(path, json={**ASKED[path], name: none})
+        assert response.status_code == 200, response.text
+        assert fake.jobs[-1].max_tokens >= 2**31 - 1
+    assert "or -1 for no limit" in refused(client.post(path, json={**ASKED[path], name: -2}), name)
+
+
+@pytest.mark.parametrize("path", ASKED)
+def test_a_number_without_decimals_is_an_integer(client: FlaskClient, fake: FakePipeline, path: str) -> None:
+    numbers = {"max_tokens": 24.0, "top_k": 4e1, "seed": -3.0, "min_tokens": 2.0}
+    ids = {"stop_token_ids": [5.0], "allowed_token_ids": [6.0, 7]}
+    response = client.post(path, json={**ASKED[path], **named(path, numbers), **ids})
+    assert response.status_code == 200, response.text
+    made = fake.jobs[-1]
+    got = (made.max_tokens, made.sampling.top_k, made.sampling.seed, made.sampling.min_tokens)
+    assert got == (24, 40, -3, 2)
+    assert (made.sampling.stop_token_ids, made.sampling.allowed_token_ids) == ((5,), (6, 7))
+    assert {type(number) for number in (*got, *made.sampling.stop_token_ids, *made.prompts[0])} == {int}
+
+
 def test_n_repeats_the_prompt(client: FlaskClient, fake: FakePipeline) -> None:
     made = job(client, fake, n=3)
     assert len(made.prompts) == 3
@@ -195,11 +232,11 @@ def test_null_means_the_same_as_absent(client: FlaskClient, fake: FakePipeline) 
 OUT_OF_RANGE: list[tuple[str, tuple[Any, ...]]] = [
     ("temperature", ("1", True, -0.1, 2.1, [], {})),
     ("top_p", ("1", -0.1, 1.1)),
-    ("top_k", ("5", 5.7, 5.0, True, -2, 10**30)),
+    ("top_k", ("5", 5.7, True, -2, -2.0, 10**30, 1e300)),
     ("repetition_penalty", (0, 5e-324, -1, 2.5, "1", 10**400)),
-    ("max_tokens", ("5", 5.7, True, 0, -1, 2**31, [])),
-    ("max_completion_tokens", (0, 1.5, "9")),
-    ("n", (0, 5, 1.0, "1", True)),
+    ("max_tokens", ("5", 5.7, True, 0, -2, 2**31, 2.0**31, [])),
+    ("max_completion_tokens", (0, 0.0, 1.5, -2, "9")),
+    ("n", (0, 5, 5.0, 1.5, "1", True)),
     ("stream", ("true", 1, 0, "yes")),
     ("stop", ("", [""], ["a"] * 5, 5, [5], ["x" * 257], {}, [None])),
     ("model", (5, [], "x" * 257)),
@@ -209,12 +246,12 @@ OUT_OF_RANGE: list[tuple[str, tuple[Any, ...]]] = [
     ("frequency_penalty", (-2.1, 2.1, "0", True)),
     ("logit_bias", (5, [[5, 1]], {"a": 1}, {"-1": 1}, {"05": 1}, {"5.0": 1}, {"": 1}, {"٥": 1})),
     ("logit_bias", ({"5": 101}, {"5": -100.5}, {"5": "1"}, {"5": True}, {"5": None}, {"9" * 11: 1})),
-    ("allowed_token_ids", ([], 5, "5", ["5"], [1.0], [-1], [True], [2**31])),
-    ("stop_token_ids", (5, "5", ["5"], [1.0], [-1], [2**31], [1] * 1025)),
+    ("allowed_token_ids", ([], 5, "5", ["5"], [1.5], [-1], [-1.0], [True], [2**31], [2.0**31])),
+    ("stop_token_ids", (5, "5", ["5"], [1.5], [-1], [2**31], [1] * 1025)),
     ("min_tokens", (-1, 1.5, "1", True)),
     ("ignore_eos", (1, "true")),
     ("logprobs", (1, "true", 5)),
-    ("top_logprobs", (-1, 21, 1.0, "1", True)),
+    ("top_logprobs", (-1, 21, 21.0, "1", True)),
     ("stream_options", (True, "x", [])),
     ("response_format", ("json_object", {"type": "yaml"}, {}, {"type": "json_schema"})),
     ("messages", ([], {}, "Hello", HELLO * 2049)),

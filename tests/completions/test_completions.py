@@ -151,7 +151,7 @@ class TestLogprobs:
         assert fake.jobs[0].sampling.top_logprobs is None
         assert not fake.jobs[0].sampling.prompt_logprobs
 
-    @pytest.mark.parametrize("value", [-1, 6, 1.0, True, "1"])
+    @pytest.mark.parametrize("value", [-1, 6, 1.5, True, "1"])
     def test_a_wrong_type_or_range_is_refused(self, client: FlaskClient, value: Any) -> None:
         refused(client.post(URL, json={"prompt": "a", "logprobs": value}), "logprobs")
 
@@ -205,7 +205,7 @@ class TestLogprobs:
 
     def test_a_request_for_no_text_at_all_is_refused(self, client: FlaskClient) -> None:
         refused(client.post(URL, json={"prompt": "a", "max_tokens": 0}), "max_tokens")
-        refused(client.post(URL, json={"prompt": "a", "max_tokens": -1, "echo": True}), "max_tokens")
+        refused(client.post(URL, json={"prompt": "a", "max_tokens": -2, "echo": True}), "max_tokens")
 
     def test_more_of_prompts_than_one_answer_may_hold_are_refused(self, client: FlaskClient) -> None:
         parameters = {"prompt": [[97] * 4096] * 16, "n": 2, "echo": True}
