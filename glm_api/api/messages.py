@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError
 
+from glm_api.api.call_ids import with_call_ids
 from glm_api.api.fields import Array, Choice, DiscriminatedUnion, Matching, NestedObject, RequestSchema, String, Union
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Message, ToolCall
@@ -190,8 +191,8 @@ class FunctionCall:
 class CallEntry:
     """An entry of ``tool_calls``."""
 
-    id: str
     function: FunctionCall
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ class IncomingMessage:
     role: str
     content: MessageContent | None = None
     reasoning_content: str = ""
-    tool_calls: tuple[CallEntry, ...] = ()
+    tool_calls: tuple[CallEntry, ...] | None = None
     function_call: FunctionCall | None = None
     tool_call_id: str | None = None
     name: str | None = None
@@ -231,7 +232,11 @@ class ToolCallSchema(RequestSchema):
     """A tool call by the assistant."""
 
     loads = CallEntry
-    id = String(required=True, min=1, max=256)
+    id = String(
+        max=256,
+        load_default="",
+        metadata={"description": "Calls without an id get their results in the order of the calls."},
+    )
     type = Choice("function", load_default="function")
     function = NestedObject(FunctionCallSchema, required=True)
 
@@ -268,7 +273,7 @@ class AssistantMessageSchema(MessageSchema):
             "description": "What the model thought before this message. Only some templates show it to the model."
         },
     )
-    tool_calls = Array(NestedObject(ToolCallSchema), max=MAX_CALLS, load_default=())
+    tool_calls = Array(NestedObject(ToolCallSchema), max=MAX_CALLS, load_default=None)
     function_call = NestedObject(
         FunctionCallSchema, load_default=None, metadata={"description": "Legacy form of tool_calls."}
     )
@@ -278,8 +283,10 @@ class ToolMessageSchema(MessageSchema):
     """The result of a tool call."""
 
     role = Choice("tool", required=True)
-    content = ContentField(TEXT_PARTS, required=True)
-    tool_call_id = String(required=True, min=1, max=256)
+    content = ContentField(TEXT_PARTS, load_default=None)
+    tool_call_id = String(
+        max=256, load_default=None, metadata={"description": "May be left out when one call waits for its result."}
+    )
 
 
 class FunctionMessageSchema(MessageSchema):
@@ -308,9 +315,12 @@ def messages_field(*, required: bool = True) -> Array:
 
 
 def to_messages(incoming: Iterable[IncomingMessage]) -> tuple[Message, ...]:
-    """Return the pipeline's messages. Raises `ApiError` for faults that the schema of a single message cannot find."""
+    """Return the pipeline's messages.
+
+    Raises `ApiError` and `PromptError` for faults that the schema of a single message cannot find.
+    """
     unanswered: dict[str, str] = {}
-    return tuple(_to_message(message, position, unanswered) for position, message in enumerate(incoming))
+    return with_call_ids([_to_message(message, position, unanswered) for position, message in enumerate(incoming)])
 
 
 def _to_message(message: IncomingMessage, position: int, unanswered: dict[str, str]) -> Message:
@@ -328,7 +338,7 @@ def _to_message(message: IncomingMessage, position: int, unanswered: dict[str, s
 
 
 def _assistant(message: IncomingMessage, position: int, unanswered: dict[str, str]) -> Message:
-    calls = [ToolCall(entry.id, entry.function.name, entry.function.arguments) for entry in message.tool_calls]
+    calls = [ToolCall(entry.id, entry.function.name, entry.function.arguments) for entry in message.tool_calls or ()]
     if message.function_call is not None:
         if calls:
             raise invalid(
@@ -338,7 +348,7 @@ def _assistant(message: IncomingMessage, position: int, unanswered: dict[str, st
         call = message.function_call
         unanswered[call.name] = f"call_legacy_{position}"
         calls = [ToolCall(unanswered[call.name], call.name, call.arguments)]
-    if message.content is None and not calls:
+    if message.content is None and not calls and message.tool_calls is None:
         raise invalid(
             f"Invalid 'messages.{position}.content': only an assistant message with tool_calls may leave it out.",
             f"messages.{position}.content",

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from glm_api.api.call_ids import with_call_ids
 from glm_api.api.fields import Array, Choice, DiscriminatedUnion, Matching, RequestSchema, String, Union
 from glm_api.api.messages import (
     MAX_MESSAGES,
@@ -72,17 +73,17 @@ class MessageItem:
 class CallItem:
     """A function call by the model."""
 
-    call_id: str
     name: str
     arguments: str = "{}"
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultItem:
     """The result of a function call."""
 
-    call_id: str
     output: MessageContent
+    call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class CallItemSchema(RequestSchema):
 
     loads = CallItem
     type = Choice("function_call", required=True)
-    call_id = String(required=True, min=1, max=256)
+    call_id = String(max=256, load_default="")
     name = Matching(NAME_PATTERN, NAME_RULE, required=True)
     arguments = Arguments()
 
@@ -123,8 +124,8 @@ class ResultItemSchema(RequestSchema):
 
     loads = ResultItem
     type = Choice("function_call_output", required=True)
-    call_id = String(required=True, min=1, max=256)
-    output = ContentField(RESULT_PARTS, required=True)
+    call_id = String(max=256, load_default=None)
+    output = ContentField(RESULT_PARTS, load_default=MessageContent())
 
 
 class ReasoningItemSchema(RequestSchema):
@@ -151,7 +152,10 @@ def input_field() -> Union:
 
 
 def to_messages(items: Iterable[Item]) -> tuple[Message, ...]:
-    """Return the pipeline's messages; the position of a message is that of its first item. Raises `ApiError`."""
+    """Return the pipeline's messages; the position of a message is that of its first item.
+
+    Raises `ApiError` and `PromptError`.
+    """
     messages: list[Message] = []
     # What the model thought before the item that comes next, and before each of its messages, by index.
     thought: list[str] = []
@@ -178,7 +182,7 @@ def to_messages(items: Iterable[Item]) -> tuple[Message, ...]:
         raise invalid("Invalid 'input': it must contain a message, not only reasoning.", "input")
     for index, pieces in reasoning.items():
         messages[index] = replace(messages[index], reasoning=join_texts(pieces))
-    return tuple(messages)
+    return with_call_ids(messages)
 
 
 def _said(item: MessageItem, position: int) -> Message:

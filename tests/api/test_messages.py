@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -122,6 +123,65 @@ def test_a_call_without_arguments_has_an_empty_object(client: FlaskClient, fake:
     legacy: list[dict[str, Any]] = [{**LEGACY_CALL, "function_call": function}, LEGACY_RESULT]
     got = messages(client, fake, *HELLO, called, result, *legacy)
     assert [call.arguments for message in got for call in message.tool_calls] == ["{}", "{}"]
+
+
+@pytest.mark.parametrize("content", [{"content": None}, {}, {"content": ""}])
+def test_a_result_may_be_empty(client: FlaskClient, fake: FakePipeline, content: dict[str, Any]) -> None:
+    called = {"role": "assistant", "tool_calls": [CALL]}
+    assert messages(client, fake, *HELLO, called, {"role": "tool", "tool_call_id": "c1", **content})[-1].content == ""
+
+
+@pytest.mark.parametrize("content", [{"content": None}, {}, {"content": ""}])
+def test_an_empty_list_of_calls_makes_an_empty_message(
+    client: FlaskClient, fake: FakePipeline, content: dict[str, Any]
+) -> None:
+    got = messages(client, fake, *HELLO, {"role": "assistant", "tool_calls": [], **content}, *HELLO)
+    assert (got[1].content, got[1].tool_calls) == ("", ())
+
+
+class TestCallIds:
+    @staticmethod
+    def call(name: str, **id: Any) -> dict[str, Any]:
+        return {"type": "function", "function": {"name": name}, **id}
+
+    @staticmethod
+    def answered(got: Sequence[Message]) -> list[tuple[str, str]]:
+        """The name of the call that each result answers, with the result."""
+        names = {call.id: call.name for message in got for call in message.tool_calls}
+        assert all(names)
+        return [(names[message.tool_call_id or ""], message.content) for message in got if message.role == "tool"]
+
+    @pytest.mark.parametrize("given", [{}, {"tool_call_id": ""}, {"tool_call_id": None}])
+    def test_the_only_call_that_waits_gets_a_result_without_an_id(
+        self, client: FlaskClient, fake: FakePipeline, given: dict[str, Any]
+    ) -> None:
+        result = {"role": "tool", "content": "1", **given}
+        for id in ({"id": "c1"}, {"id": ""}, {"id": None}, {}):
+            called = {"role": "assistant", "tool_calls": [self.call("f", **id)]}
+            got = messages(client, fake, *HELLO, called, result, *HELLO, called, result)
+            assert self.answered(got) == [("f", "1")] * 2
+        both = {"role": "assistant", "tool_calls": [self.call("f", id="a"), self.call("g", id="b")]}
+        named = {"role": "tool", "content": "2", "tool_call_id": "b"}
+        assert self.answered(messages(client, fake, *HELLO, both, named, result)) == [("g", "2"), ("f", "1")]
+
+    @pytest.mark.parametrize("id", [{"id": ""}, {}])
+    def test_calls_without_ids_get_their_results_in_order(
+        self, client: FlaskClient, fake: FakePipeline, id: dict[str, Any]
+    ) -> None:
+        # A client may use any id, also those that are given here.
+        taken = {"role": "assistant", "tool_calls": [self.call("h", id="call_2_0")]}
+        called = {"role": "assistant", "tool_calls": [self.call("f", **id), self.call("g", **id)]}
+        results = [{"role": "tool", "content": number, "tool_call_id": ""} for number in "12"]
+        got = messages(client, fake, *HELLO, taken, called, *results)
+        assert self.answered(got) == [("f", "1"), ("g", "2")]
+        assert len({call.id for message in got for call in message.tool_calls}) == 3
+
+    def test_a_result_of_one_of_several_calls_needs_its_id(self, client: FlaskClient) -> None:
+        called = {"role": "assistant", "tool_calls": [self.call("f", id="a"), self.call("g")]}
+        result = {"role": "tool", "content": "1"}
+        assert "several wait" in refused(refusal(client, *HELLO, called, result), "messages.2.tool_call_id")
+        alone = {"role": "assistant", "tool_calls": [self.call("f")]}
+        refused(refusal(client, *HELLO, alone, result, result), "messages.3.tool_call_id")
 
 
 class TestLastAssistantMessage:
@@ -257,7 +317,9 @@ class TestLegacyFunctions:
             "messages.0.tool_calls.0.function.arguments",
             "invalid_value",
         ),
-        ({"role": "tool", "content": "x"}, "messages.0.tool_call_id", "missing_required_parameter"),
+        ({"role": "tool", "content": "x"}, "messages.0.tool_call_id", "invalid_value"),
+        ({"role": "tool", "content": "x", "tool_call_id": 5}, "messages.0.tool_call_id", "invalid_value"),
+        ({"role": "assistant", "tool_calls": None}, "messages.0.content", "invalid_value"),
         ({"role": "tool", "content": "x", "tool_call_id": ""}, "messages.0.tool_call_id", "invalid_value"),
         ({"role": "tool", "content": "x", "tool_call_id": "c9"}, "messages.0.tool_call_id", "invalid_value"),
         ({"role": "function", "content": "x"}, "messages.0.name", "missing_required_parameter"),

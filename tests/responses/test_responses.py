@@ -157,6 +157,15 @@ class TestInput:
         ]
         assert messages(client, fake, input=items) == (Message("assistant", "A", position=2),)
 
+    def test_a_result_may_be_empty_and_without_an_id(self, client: FlaskClient, fake: FakePipeline) -> None:
+        for result in ({}, {"output": None, "call_id": ""}):
+            for called in (CALL, {**CALL, "call_id": ""}):
+                got = messages(client, fake, input=[called, {"type": "function_call_output", **result}])
+                assert (got[1].content, got[1].tool_call_id) == ("", got[0].tool_calls[0].id)
+                assert got[1].tool_call_id
+        calls = [{**CALL, "call_id": id} for id in "ab"]
+        refused(refusal(client, input=[*calls, {"type": "function_call_output", "output": "1"}]), "input.2.call_id")
+
     def test_an_empty_last_message_of_the_assistant_is_left_out(self, client: FlaskClient, fake: FakePipeline) -> None:
         empty = {"role": "assistant", "content": ""}
         assert messages(client, fake, input=[{"role": "user", "content": "U"}, empty]) == (Message("user", "U"),)
