@@ -18,6 +18,8 @@ from urllib.parse import unquote
 import jsonschema_rs
 from marshmallow import ValidationError
 
+from glm_api.pipeline.formats.schemas import DRAFT_4, DRAFT_6, DRAFT_7, DRAFT_2019, LATEST, draft_of
+
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
 # Maximum number of schemas that apply to the same value, by references and by allOf and the like.
@@ -28,12 +30,6 @@ MAX_PATTERN_CHARACTERS = 16 * 1024
 PATTERN_CHARACTERS = 64
 # The same for the patterns that are not ECMA-262: they are checked in Python, which is much slower.
 MAX_FOREIGN_CHARACTERS = 2 * 1024
-
-LATEST = "https://json-schema.org/draft/2020-12/schema"
-DRAFT_4 = "http://json-schema.org/draft-04/schema"
-_DRAFT_6 = "http://json-schema.org/draft-06/schema"
-_DRAFT_7 = "http://json-schema.org/draft-07/schema"
-_DRAFT_2019 = "https://json-schema.org/draft/2019-09/schema"
 
 Node: TypeAlias = dict[str, Any]
 
@@ -46,9 +42,9 @@ _SCHEMAS_2019 = _SCHEMAS_7 | {"unevaluatedItems", "unevaluatedProperties", "cont
 _NAMED_2019 = _NAMED | {"$defs", "dependentSchemas"}
 KEYWORDS: dict[str, tuple[set[str], set[str]]] = {
     LATEST: (_SCHEMAS_2019 - {"additionalItems"} | {"prefixItems"}, _NAMED_2019),
-    _DRAFT_2019: (_SCHEMAS_2019, _NAMED_2019),
-    _DRAFT_7: (_SCHEMAS_7, _NAMED | {"dependencies"}),
-    _DRAFT_6: (_SCHEMAS_6, _NAMED | {"dependencies"}),
+    DRAFT_2019: (_SCHEMAS_2019, _NAMED_2019),
+    DRAFT_7: (_SCHEMAS_7, _NAMED | {"dependencies"}),
+    DRAFT_6: (_SCHEMAS_6, _NAMED | {"dependencies"}),
     DRAFT_4: (_SCHEMAS, _NAMED | {"dependencies"}),
 }
 # The schemas in these keywords apply to the same value as the schema that has the keyword.
@@ -71,7 +67,7 @@ _KINDS = {
         **dict.fromkeys(schemas, _Kind.SCHEMAS),
         **dict.fromkeys(named, _Kind.NAMED),
         **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef"), _Kind.REFERENCE),
-        **dict.fromkeys(("$anchor", "$dynamicAnchor") if draft in (LATEST, _DRAFT_2019) else (), _Kind.ANCHOR),
+        **dict.fromkeys(("$anchor", "$dynamicAnchor") if draft in (LATEST, DRAFT_2019) else (), _Kind.ANCHOR),
         "pattern": _Kind.PATTERN,
     }
     for draft, (schemas, named) in KEYWORDS.items()
@@ -126,8 +122,6 @@ def check_size(value: Node, what: str) -> None:
 
 def _checked(schema: Node) -> _Document:
     check_size(schema, "a JSON schema")
-    if _draft(schema) not in KEYWORDS:
-        raise ValidationError(f"must be a JSON schema of a published draft ($schema), such as {LATEST}.")
     _check_meta(schema, schema)
     document = _Document(schema)
     for target in document.targets:
@@ -153,9 +147,8 @@ def _check_depth(value: Node, what: str) -> None:
 
 
 def _draft(schema: Node) -> str:
-    """Return the draft that ``schema`` declares, without the final #; empty if that is not a string."""
-    name = schema.get("$schema", LATEST)
-    return name.removesuffix("#") if isinstance(name, str) else ""
+    """Return the draft as which ``schema`` is read: the one that it declares, the latest for any other dialect."""
+    return draft_of(schema) or LATEST
 
 
 def _check_meta(node: Node, schema: Node) -> None:
@@ -181,7 +174,7 @@ def _id_keyword(root: Node) -> str:
 
 
 def _is_anchor(id: str, root: Node) -> bool:
-    return id.startswith("#") and _draft(root) in (DRAFT_4, _DRAFT_6, _DRAFT_7)
+    return id.startswith("#") and _draft(root) in (DRAFT_4, DRAFT_6, DRAFT_7)
 
 
 class _Document:

@@ -62,7 +62,20 @@ LEAD_ELSEWHERE: list[dict[str, Any]] = [
     {"allOf": [{"$id": "http://127.0.0.1:{port}/x", "$ref": "#"}]},
     {"allOf": [{"$id": "x:y", "$ref": "#/y"}]},
     {"allOf": [{"id": "http://127.0.0.1:{port}/x", "properties": {"a": {"$ref": "#/y"}}}], "$schema": DRAFT_4},
-    {"$schema": "http://127.0.0.1:{port}/meta"},
+]
+# The last one must not be retrieved.
+DIALECTS = [
+    "https://json-schema.org/draft-07/schema",
+    "http://json-schema.org/draft-07/schema",
+    "https://json-schema.org/draft-04/schema#",
+    "http://json-schema.org/draft/2020-12/schema#",
+    "http://json-schema.org/schema#",
+    "https://json-schema.org/schema",
+    "https://spec.openapis.org/oas/3.1/dialect/base",
+    "https://spec.openapis.org/oas/3.0/schema/2021-09-28",
+    "",
+    "x",
+    "http://127.0.0.1:{port}/meta",
 ]
 CIRCLES: list[dict[str, Any]] = [
     {"$ref": "#"},
@@ -156,6 +169,7 @@ WORK: list[dict[str, Any]] = [
     {"not": {"$ref": "#a"}, "definitions": {"a": {"id": "#a", "type": "string"}}, "$schema": DRAFT_4},
     {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object"}}, "$schema": DRAFT_7},
     {"patternProperties": {"^a": {}, "b(?=c)": {}}, "additionalProperties": False},
+    *({"$schema": name, "properties": {"a": {"pattern": "a+"}}} for name in DIALECTS),
     doubling(10),
     chain(MAX_DEPTH - 2),
     *map(with_pattern, PATTERNS),
@@ -193,6 +207,49 @@ def test_an_accepted_schema_is_enforced_or_refused_with_the_reason(
     demanded = fake.conversations[-1].structured
     assert isinstance(demanded, JsonOutput)
     is_judged(demanded, open_demo)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_schema_of_any_dialect_is_taken_and_enforced(
+    client: FlaskClient, fake: FakePipeline, open_demo: OpenModel, listener: Listener, name: str
+) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^a+$"}}, "required": ["a"]}
+    declared = listener.at_port({"$schema": name, **schema})
+    format = {"type": "json_schema", "json_schema": {"name": "f", "schema": declared}}
+    function = {"type": "function", "function": {"name": "f", "parameters": declared, "strict": True}}
+    response = client.post(CHAT, json={"messages": HELLO, "response_format": format, "tools": [function]})
+    assert response.status_code == 200, response.text
+    conversation = fake.conversations[-1]
+    assert isinstance(conversation.structured, JsonOutput)
+    grammar = structured_grammar(open_demo.tokenizer, conversation.structured)
+    assert open_demo.tokenizer.constraints.fits(grammar, '{"a": "aa"}')
+    assert not open_demo.tokenizer.constraints.fits(grammar, '{"a": "b"}')
+    # A strict tool that no grammar can hold would be refused.
+    assert open_demo.format.render(conversation).output.grammar
+    assert not listener.heard()
+
+
+@pytest.mark.parametrize(
+    ("schema", "fit", "unfit"),
+    [
+        ({"type": "string", "minLength": 2.0, "maxLength": 3.0}, '"ab"', '"a"'),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 1.0, "maxItems": 2.0}, "[1]", "[]"),
+    ],
+)
+def test_a_count_may_have_decimals_of_zero(open_demo: OpenModel, schema: Any, fit: str, unfit: str) -> None:
+    properties = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    check_schema(properties)
+    grammar = structured_grammar(open_demo.tokenizer, JsonOutput(json.dumps(properties), "p"))
+    assert open_demo.tokenizer.constraints.fits(grammar, f'{{"a": {fit}}}')
+    assert not open_demo.tokenizer.constraints.fits(grammar, f'{{"a": {unfit}}}')
+    strict = Tool("f", parameters=json.dumps(properties), strict=True)
+    assert open_demo.format.render(Conversation((Message("user", "x"),), (strict,))).output.grammar
+
+
+@pytest.mark.parametrize("schema", [{"$schema": 5}, {"$schema": None}])
+def test_a_dialect_must_be_a_text(client: FlaskClient, schema: dict[str, Any]) -> None:
+    function = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    refused(client.post(CHAT, json={"messages": HELLO, "tools": [function]}), "tools.0.function.parameters")
 
 
 def is_judged(demanded: JsonOutput, model: OpenModel) -> None:

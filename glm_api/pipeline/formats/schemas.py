@@ -12,6 +12,14 @@ from typing import Any
 
 Schema = dict[str, Any]
 
+LATEST = "https://json-schema.org/draft/2020-12/schema"
+DRAFT_2019 = "https://json-schema.org/draft/2019-09/schema"
+DRAFT_7 = "http://json-schema.org/draft-07/schema"
+DRAFT_6 = "http://json-schema.org/draft-06/schema"
+DRAFT_4 = "http://json-schema.org/draft-04/schema"
+_DRAFTS = {name.partition("://")[2]: name for name in (LATEST, DRAFT_2019, DRAFT_7, DRAFT_6, DRAFT_4)}
+_DRAFT_NAME = re.compile(r"https?://(.*?)#?\Z", re.DOTALL)
+
 # Keywords that say nothing of the value.
 ANNOTATIONS = {"title", "description", "default", "examples", "example", "deprecated", "$comment", "$schema", "$defs"}
 ANNOTATIONS |= {"definitions", "readOnly", "writeOnly"}
@@ -27,6 +35,8 @@ _KEYWORDS = ANNOTATIONS | _SCHEMAS | _NAMED | _PLAIN
 _KEYWORDS |= {"$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveAnchor", "$recursiveRef", "pattern", "format"}
 _KEYWORDS |= {"exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems", "minContains", "maxContains"}
 _KEYWORDS |= {"minProperties", "maxProperties", "dependencies", "dependentRequired"}
+# To JSON Schema 24.0 is an integer too.
+_COUNTS = {f"{bound}{what}" for bound in ("min", "max") for what in ("Length", "Items", "Properties", "Contains")}
 # The drafts say that an unknown format is to be ignored. llguidance refuses one.
 _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
 # No answer reaches a bound beyond this.
@@ -42,6 +52,16 @@ _APPLICATORS = {"$ref", "anyOf", "oneOf"}
 _OF_OBJECTS = {"properties", "required", "additionalProperties", "patternProperties"}
 
 
+def draft_of(schema: Schema) -> str | None:
+    """Return the draft that ``schema`` declares, by its name without the final #; None for any other dialect, or none.
+
+    Programs spell the names with https for http and without the #. Nothing is ever retrieved.
+    """
+    name = schema.get("$schema")
+    found = _DRAFT_NAME.match(name) if isinstance(name, str) else None
+    return _DRAFTS.get(found[1]) if found else None
+
+
 class Unenforceable(Exception):
     """No grammar can enforce the schema; the message tells why."""
 
@@ -52,6 +72,12 @@ def prepared(schema: Schema) -> Schema:
     An object without ``additionalProperties`` gets none: a model would go on inventing them. Raises `Unenforceable`.
     """
     entangled = False
+    if "$schema" in schema:
+        # llguidance refuses a name that it does not know.
+        draft = draft_of(schema)
+        schema = {key: value for key, value in schema.items() if key != "$schema"}
+        if draft is not None:
+            schema["$schema"] = draft
 
     def look(node: Schema) -> Schema:
         nonlocal entangled
@@ -84,6 +110,7 @@ def relaxed(schema: Schema) -> Schema:
 
 
 def _simplified(node: Schema) -> Schema:
+    node = {key: int(value) if key in _COUNTS and _is_whole(value) else value for key, value in node.items()}
     least = node.get("minProperties")
     if isinstance(least, int) and least > max(1, len(node.get("required", []))):
         # A grammar cannot tell whether the keys of an object differ.
@@ -97,6 +124,10 @@ def _simplified(node: Schema) -> Schema:
     if isinstance(named := kept.get("patternProperties"), dict):
         kept["patternProperties"] = {with_ascii_classes(pattern): value for pattern, value in named.items()}
     return kept
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer()
 
 
 def _digits(number: float) -> int:
