@@ -21,13 +21,15 @@ from glm_api.api.response_format import (
 )
 from glm_api.api.thinking import ThinkingParameters, ThinkingParametersSchema
 from glm_api.api.tools import (
+    AllowedToolsChoice,
+    ChosenTools,
     FunctionEntry,
     NamedFunction,
     NamedTool,
     ToolEntry,
+    choose,
     function_call_field,
     functions_field,
-    to_choice,
     to_tools,
     tool_choice_field,
     tools_field,
@@ -49,7 +51,7 @@ class ConversationParameters(StructuredParameters, ThinkingParameters):
 
     messages: tuple[IncomingMessage, ...]
     tools: tuple[ToolEntry, ...] = ()
-    tool_choice: str | NamedTool | None = None
+    tool_choice: str | NamedTool | AllowedToolsChoice | None = None
     parallel_tool_calls: bool = True
     functions: tuple[FunctionEntry, ...] = ()
     function_call: str | NamedFunction | None = None
@@ -151,7 +153,7 @@ class ConversationSchema(StructuredParametersSchema, ThinkingParametersSchema):
 def with_tools(
     messages: tuple[Message, ...],
     functions: Iterable[FunctionEntry],
-    chosen: str | NamedTool | NamedFunction | None,
+    chosen: ChosenTools | None,
     parallel: bool,
     function_param: str,
     choice_param: str,
@@ -162,8 +164,8 @@ def with_tools(
     index) and of the choice. Raises `PromptError` if there is nothing to answer.
     """
     messages = _without_empty_end(messages)
-    tools = to_tools(functions, function_param)
-    return Conversation(messages, tools, to_choice(chosen, tools, parallel, choice_param))
+    tools, choice = choose(chosen, to_tools(functions, function_param), parallel, choice_param)
+    return Conversation(messages, tools, choice)
 
 
 def _without_empty_end(messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -6,11 +6,22 @@ The legacy ``functions`` and ``function_call`` are converted into the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from glm_api.api.fields import Array, Boolean, Choice, Matching, NestedObject, Object, RequestSchema, String, Union
+from glm_api.api.fields import (
+    Array,
+    Boolean,
+    Choice,
+    DiscriminatedUnion,
+    Matching,
+    NestedObject,
+    Object,
+    RequestSchema,
+    String,
+    Union,
+)
 from glm_api.api.json_schema import check_parameters
 from glm_api.api.messages import NAME_PATTERN, NAME_RULE
 from glm_api.errors import invalid
@@ -101,6 +112,77 @@ class NamedToolSchema(RequestSchema):
     function = NestedObject(NamedFunctionSchema, required=True)
 
 
+class FlatNamedToolSchema(NamedFunctionSchema):
+    """The function that must be called, in the form of the Responses API."""
+
+    type = Choice("function", required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedTools:
+    """The model may call (``mode`` is ``auto``) or must call (``required``) one of these ``tools``, and no others."""
+
+    mode: str
+    tools: tuple[NamedTool | NamedFunction, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the tools."""
+        return [tool.function.name if isinstance(tool, NamedTool) else tool.name for tool in self.tools]
+
+    def to_flat_json(self) -> dict[str, Any]:
+        """Return this in the form of the Responses API."""
+        tools = [{"type": "function", "name": name} for name in self.names]
+        return {"type": "allowed_tools", "mode": self.mode, "tools": tools}
+
+
+class AllowedToolsSchema(RequestSchema):
+    """The tools that may be called."""
+
+    loads: ClassVar[type[Any]] = AllowedTools
+    mode = Choice("auto", "required", required=True)
+    tools = Array(NestedObject(NamedToolSchema), min=1, max=MAX_TOOLS, required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedToolsChoice:
+    """``{"type": "allowed_tools", "allowed_tools": {...}}``."""
+
+    allowed_tools: AllowedTools
+
+
+class AllowedToolsChoiceSchema(RequestSchema):
+    """A choice among some of the tools."""
+
+    loads = AllowedToolsChoice
+    type = Choice("allowed_tools", required=True)
+    allowed_tools = NestedObject(AllowedToolsSchema, required=True)
+
+
+class FlatAllowedToolsSchema(RequestSchema):
+    """A choice among some of the tools, in the form of the Responses API."""
+
+    loads = AllowedTools
+    type = Choice("allowed_tools", required=True)
+    mode = Choice("auto", "required", required=True)
+    tools = Array(NestedObject(FlatNamedToolSchema), min=1, max=MAX_TOOLS, required=True)
+
+
+ChosenTools = str | NamedTool | NamedFunction | AllowedTools | AllowedToolsChoice
+"""What a request says of the tools to call, in any of its forms."""
+
+
+class _ChoiceWord(Choice):
+    """A choice that names no tool. ``any``, as Mistral and Anthropic say, means ``required``."""
+
+    def __init__(self) -> None:
+        super().__init__("none", "auto", "required", "any")
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        word = super()._deserialize(value, *args, **kwargs)
+        return "required" if word == "any" else word
+
+
 def tools_field() -> Array:
     """Return the field ``tools``."""
     return Array(NestedObject(ToolSchema), max=MAX_TOOLS, load_default=())
@@ -118,11 +200,20 @@ def functions_field() -> Array:
 
 def tool_choice_field() -> Union:
     """Return the field ``tool_choice``."""
+    return _choice_field({"function": NamedToolSchema, "allowed_tools": AllowedToolsChoiceSchema})
+
+
+def flat_tool_choice_field() -> Union:
+    """Return the field ``tool_choice`` in the form of the Responses API."""
+    return _choice_field({"function": FlatNamedToolSchema, "allowed_tools": FlatAllowedToolsSchema})
+
+
+def _choice_field(objects: Mapping[str, type[RequestSchema]]) -> Union:
     return Union(
-        string=Choice("none", "auto", "required"),
-        object=NestedObject(NamedToolSchema),
+        string=_ChoiceWord(),
+        object=DiscriminatedUnion("type", objects),
         load_default=None,
-        metadata={"description": "`auto` by default."},
+        metadata={"description": "`auto` by default; `any` means `required`."},
     )
 
 
@@ -151,23 +242,33 @@ def to_tools(entries: Iterable[FunctionEntry], param: str) -> tuple[Tool, ...]:
     return tools
 
 
-def to_choice(
-    chosen: str | NamedTool | NamedFunction | None, tools: tuple[Tool, ...], parallel: bool, param: str
-) -> ToolChoice:
-    """Return the pipeline's tool choice. Raises `ApiError` for a choice that is not possible with ``tools``."""
+def choose(
+    chosen: ChosenTools | None, tools: tuple[Tool, ...], parallel: bool, param: str
+) -> tuple[tuple[Tool, ...], ToolChoice]:
+    """Return those of ``tools`` that the model is shown, and the pipeline's tool choice.
+
+    Raises `ApiError` for a choice that is not possible with ``tools``.
+    """
     match chosen:
         case None | "auto":
-            return ToolChoice(parallel=parallel)
+            return tools, ToolChoice(parallel=parallel)
         case "none":
-            return ToolChoice("none")
+            return tools, ToolChoice("none")
         case "required":
             if not tools:
                 raise invalid(f"Invalid '{param}': 'required' needs tools.", param)
-            return ToolChoice("required", parallel=parallel)
+            return tools, ToolChoice("required", parallel=parallel)
         case NamedTool():
-            return _named(chosen.function.name, tools, param)
+            return tools, _named(chosen.function.name, tools, param)
         case NamedFunction():
-            return _named(chosen.name, tools, param)
+            return tools, _named(chosen.name, tools, param)
+        case AllowedToolsChoice():
+            return choose(chosen.allowed_tools, tools, parallel, param)
+        case AllowedTools():
+            for name in chosen.names:
+                _named(name, tools, param)
+            allowed = tuple(tool for tool in tools if tool.name in chosen.names)
+            return choose(chosen.mode, allowed, parallel, param)
         case _:
             raise AssertionError(chosen)
 

@@ -16,7 +16,7 @@ from typing import Any
 from glm_api.api.chunks import joined, json_string
 from glm_api.api.generate import Answer
 from glm_api.api.logprobs import token_logprobs
-from glm_api.api.tools import NamedFunction
+from glm_api.api.tools import AllowedTools, NamedFunction
 from glm_api.context import pipeline
 from glm_api.errors import ApiError
 from glm_api.models.catalog import served_model
@@ -87,7 +87,9 @@ def _format(request: ResponseRequest) -> dict[str, Any]:
     return {key: value for key, value in asdict(request.text.format).items() if value is not None}
 
 
-def _tool_choice(request: ResponseRequest) -> str | dict[str, str]:
+def _tool_choice(request: ResponseRequest) -> str | dict[str, Any]:
+    if isinstance(request.tool_choice, AllowedTools):
+        return request.tool_choice.to_flat_json()
     if isinstance(request.tool_choice, NamedFunction):
         return {"type": "function", "name": request.tool_choice.name}
     return request.tool_choice or "auto"

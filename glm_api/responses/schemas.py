@@ -22,7 +22,6 @@ from glm_api.api.fields import (
     RequestSchema,
     String,
     TokenLimit,
-    Union,
     Unsupported,
 )
 from glm_api.api.logprobs import MAX_TOP_LOGPROBS, TokenLogprobSchema
@@ -31,7 +30,14 @@ from glm_api.api.parameter_table import RESPONSES, refused
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, Parameters, ParametersSchema
 from glm_api.api.response_format import JsonSchemaSchema, to_json_output
 from glm_api.api.thinking import effort_field
-from glm_api.api.tools import MAX_TOOLS, FunctionEntry, FunctionSchema, NamedFunction, NamedFunctionSchema
+from glm_api.api.tools import (
+    MAX_TOOLS,
+    AllowedTools,
+    FunctionEntry,
+    FunctionSchema,
+    NamedFunction,
+    flat_tool_choice_field,
+)
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import JsonOutput
 from glm_api.responses.items import Item, input_field
@@ -80,7 +86,7 @@ class ResponseRequest(Parameters):
     instructions: str | None = None
     max_output_tokens: int | None = None
     tools: tuple[FunctionEntry, ...] = ()
-    tool_choice: str | NamedFunction | None = None
+    tool_choice: str | NamedFunction | AllowedTools | None = None
     parallel_tool_calls: bool = True
     text: TextOptions = TextOptions()
     reasoning: ReasoningOptions = ReasoningOptions()
@@ -105,12 +111,6 @@ class ResponseRequest(Parameters):
 
 class FlatToolSchema(FunctionSchema):
     """A function tool."""
-
-    type = Choice("function", required=True)
-
-
-class FlatNamedToolSchema(NamedFunctionSchema):
-    """The function that must be called."""
 
     type = Choice("function", required=True)
 
@@ -195,11 +195,7 @@ class ResponseRequestSchema(ParametersSchema):
         metadata={"description": f"Maximum number of new tokens; {DEFAULT_MAX_TOKENS} by default."},
     )
     tools = Array(DiscriminatedUnion("type", {"function": FlatToolSchema}), max=MAX_TOOLS, load_default=())
-    tool_choice = Union(
-        string=Choice("none", "auto", "required"),
-        object=DiscriminatedUnion("type", {"function": FlatNamedToolSchema}),
-        load_default=None,
-    )
+    tool_choice = flat_tool_choice_field()
     parallel_tool_calls = Boolean(
         load_default=True, metadata={"description": "With false, an answer makes one call at most."}
     )

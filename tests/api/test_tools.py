@@ -19,6 +19,11 @@ def tool(name: str = "get_weather", **function: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, **function}}
 
 
+def allowed(*names: str, mode: str = "auto") -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 def conversation(client: FlaskClient, fake: FakePipeline, **parameters: Any) -> Conversation:
     response = client.post(CHAT, json={"messages": HELLO, **parameters})
     assert response.status_code == 200, response.text
@@ -46,6 +51,7 @@ def test_declared_tools_reach_the_model(client: FlaskClient, fake: FakePipeline)
         ("auto", ToolChoice("auto")),
         ("none", ToolChoice("none")),
         ("required", ToolChoice("required")),
+        ("any", ToolChoice("required")),
         ({"type": "function", "function": {"name": "g"}}, ToolChoice("required", "g")),
     ],
 )
@@ -54,6 +60,20 @@ def test_the_tool_choice_reaches_the_model(
 ) -> None:
     got = conversation(client, fake, tools=[tool("f"), tool("g")], tool_choice=choice)
     assert got.tool_choice == expected
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_only_the_allowed_tools_are_shown(client: FlaskClient, fake: FakePipeline, mode: Any, parallel: bool) -> None:
+    tools = [tool(name) for name in "fgh"]
+    chosen = allowed("h", "f", "h", mode=mode)
+    got = conversation(client, fake, tools=tools, tool_choice=chosen, parallel_tool_calls=parallel)
+    assert [tool.name for tool in got.tools] == ["f", "h"]
+    assert got.tool_choice == ToolChoice(mode, parallel=parallel)
+    # An earlier call of another tool is no call of now.
+    called = {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "g"}}]}
+    messages = [*HELLO, called, {"role": "tool", "tool_call_id": "c", "content": "1"}]
+    assert len(conversation(client, fake, messages=messages, tools=tools, tool_choice=chosen).tools) == 2
 
 
 @pytest.mark.parametrize("choice", ["auto", "required"])
@@ -168,7 +188,13 @@ def test_a_choice_that_asks_for_nothing_needs_no_tools(
         ({"tool_choice": 5}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "g"}}, "tools": [tool("f")]}, "tool_choice"),
         ({"tool_choice": {"type": "function"}, "tools": [tool("f")]}, "tool_choice.function"),
-        ({"tool_choice": {"type": "allowed_tools"}, "tools": [tool("f")]}, "tool_choice.type"),
+        ({"tool_choice": {"type": "custom"}, "tools": [tool("f")]}, "tool_choice.type"),
+        ({"tool_choice": {"type": "allowed_tools"}, "tools": [tool("f")]}, "tool_choice.allowed_tools"),
+        ({"tool_choice": allowed("f", "g"), "tools": [tool("f")]}, "tool_choice"),
+        ({"tool_choice": allowed(), "tools": [tool("f")]}, "tool_choice.allowed_tools.tools"),
+        ({"tool_choice": allowed("f")}, "tool_choice"),
+        ({"tool_choice": allowed("f", mode="none"), "tools": [tool("f")]}, "tool_choice.allowed_tools.mode"),
+        ({"tool_choice": "any"}, "tool_choice"),
         ({"function_call": {"name": "g"}, "functions": [{"name": "f"}]}, "function_call"),
         ({"function_call": "required", "functions": [{"name": "f"}]}, "function_call"),
         ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),

@@ -186,6 +186,18 @@ class TestParameters:
     def test_a_named_tool(self, client: FlaskClient, fake: FakePipeline) -> None:
         assert refusal(client, tools=[TOOL], tool_choice={"type": "function", "name": "f"}).status_code == 200
         assert fake.conversations[0].tool_choice == ToolChoice("required", "f")
+        assert refusal(client, tools=[TOOL], tool_choice="any").get_json()["tool_choice"] == "required"
+        assert fake.conversations[1].tool_choice == ToolChoice("required")
+
+    def test_only_the_allowed_tools_are_shown(self, client: FlaskClient, fake: FakePipeline) -> None:
+        allowed = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]}
+        tools = [TOOL, {**TOOL, "name": "g"}]
+        body = refusal(client, tools=tools, tool_choice=allowed).get_json()
+        assert (body["tool_choice"], len(body["tools"])) == (allowed, 2)
+        assert [tool.name for tool in fake.conversations[0].tools] == ["f"]
+        assert fake.conversations[0].tool_choice == ToolChoice("required")
+        unknown = {**allowed, "tools": [{"type": "function", "name": "h"}]}
+        refused(refusal(client, tools=tools, tool_choice=unknown), "tool_choice")
 
     def test_a_json_schema(self, client: FlaskClient, fake: FakePipeline) -> None:
         schema = {"type": "object", "required": ["a"]}

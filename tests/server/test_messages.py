@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.support.server import Server, chat
 
 QUESTION = {"role": "user", "content": "What is the weather in Paris?"}
@@ -57,3 +59,14 @@ def test_an_empty_last_assistant_message_changes_nothing(demo: Server) -> None:
     assert second["choices"][0]["finish_reason"] == "tool_calls"
     assert calls_of(second) == calls_of(first) == [("get_weather", {"city": "Paris"})]
     assert second["usage"]["prompt_tokens"] == first["usage"]["prompt_tokens"]
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_only_an_allowed_tool_is_called(demo: Server, mode: str) -> None:
+    named = [{"type": "function", "function": {"name": "get_weather"}}]
+    chosen = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": named}}
+    asked = chat("What is the weather in Paris?", tools=[tool("look_up"), tool("get_weather")], tool_choice=chosen)
+    completion = demo.http.post("/v1/chat/completions", json=asked).json()
+    assert calls_of(completion)[0] == ("get_weather", {"city": "Paris"})
+    shown = prompt(demo, QUESTION, tools=asked["tools"], tool_choice=chosen)
+    assert "look_up" not in shown
