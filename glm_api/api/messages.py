@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError
 
 from glm_api.api.call_ids import with_call_ids
-from glm_api.api.fields import Array, Choice, DiscriminatedUnion, Matching, NestedObject, RequestSchema, String, Union
+from glm_api.api.fields import Array, Choice, DiscriminatedUnion, NestedObject, RequestSchema, String, Union
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Message, ToolCall
 
@@ -24,9 +24,7 @@ MAX_MESSAGES = 2048
 MAX_PARTS = 256
 MAX_CALLS = 128
 MAX_IMAGE_BYTES = 10 * 2**20
-
-NAME_PATTERN = "[a-zA-Z0-9_-]{1,64}"
-NAME_RULE = "be 1 to 64 letters, digits, underscores or hyphens"
+MAX_TOOL_NAME = 128
 
 _DATA_URI = re.compile(r"data:image/(?:png|jpe?g);base64,", re.IGNORECASE)
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
@@ -220,11 +218,24 @@ class Arguments(String):
         return "{}" if arguments.strip() in ("", "null") else arguments
 
 
+class ToolName(String):
+    """The name of a tool, in any language; the model is told another one if it cannot say this."""
+
+    def __init__(self) -> None:
+        super().__init__(required=True, min=1, max=MAX_TOOL_NAME)
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        name = super()._deserialize(value, *args, **kwargs)
+        if not name.isprintable() or name.isspace():
+            raise ValidationError("must have visible characters and spaces only.")
+        return name
+
+
 class FunctionCallSchema(RequestSchema):
     """A function call."""
 
     loads = FunctionCall
-    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
+    name = ToolName()
     arguments = Arguments()
 
 
@@ -294,7 +305,7 @@ class FunctionMessageSchema(MessageSchema):
 
     role = Choice("function", required=True)
     content = ContentField(TEXT_PARTS, load_default=None)
-    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
+    name = ToolName()
 
 
 MESSAGE_SCHEMAS: dict[str, type[MessageSchema]] = {

@@ -23,12 +23,14 @@ from glm_api.api.fields import (
     Unsupported,
 )
 from glm_api.api.json_schema import check_schema, standalone
-from glm_api.api.messages import NAME_PATTERN, NAME_RULE
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import ChoiceOutput, JsonOutput, RegexOutput, StructuredOutput
 
 # The JSON schema that any object matches.
 ANY_OBJECT = '{"type": "object"}'
+
+NAME_PATTERN = "[a-zA-Z0-9_-]{1,64}"
+NAME_RULE = "be 1 to 64 letters, digits, underscores or hyphens"
 
 MAX_REGEX_LENGTH = 4096
 MAX_ALTERNATIVES = 1000

@@ -15,7 +15,6 @@ from glm_api.api.fields import (
     Boolean,
     Choice,
     DiscriminatedUnion,
-    Matching,
     NestedObject,
     Object,
     RequestSchema,
@@ -23,7 +22,7 @@ from glm_api.api.fields import (
     Union,
 )
 from glm_api.api.json_schema import check_parameters
-from glm_api.api.messages import NAME_PATTERN, NAME_RULE
+from glm_api.api.messages import ToolName
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Tool, ToolChoice
 
@@ -49,7 +48,7 @@ class FunctionSchema(RequestSchema):
     """A function that the model may call."""
 
     loads = FunctionEntry
-    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
+    name = ToolName()
     description = String(max=16_384, load_default=None)
     parameters = Object(
         load_default=dict,
@@ -94,7 +93,7 @@ class NamedFunctionSchema(RequestSchema):
     """The function that must be called."""
 
     loads = NamedFunction
-    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
+    name = ToolName()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ class OutputSpec:
 
     - ``mode``: ``chat`` (a message, perhaps with calls), ``text`` (a raw completion), or ``embedding``: no answer, but
       the embedding of the prompt, which only llama.cpp gives.
-    - ``tools``: the names of the tools that the model may call.
+    - ``tools``: the names of the tools that the model may call. ``names``: pairs of such a name and the client's, where
+      these differ.
     - ``forced``: the tool whose call the prompt has already begun.
     - ``required``: the answer is nothing but calls.
     - ``chat``: the body of a request for llama.cpp's chat API, as JSON, where that reads the answer; None: we do.
@@ -54,6 +55,7 @@ class OutputSpec:
 
     mode: Literal["chat", "text", "embedding"] = "chat"
     tools: tuple[str, ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
     forced: str | None = None
     required: bool = False
     chat: str | None = None

@@ -11,12 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from glm_api.api.call_ids import with_call_ids
-from glm_api.api.fields import Array, Choice, DiscriminatedUnion, Matching, RequestSchema, String, Union
+from glm_api.api.fields import Array, Choice, DiscriminatedUnion, RequestSchema, String, Union
 from glm_api.api.messages import (
     MAX_MESSAGES,
     MAX_PARTS,
-    NAME_PATTERN,
-    NAME_RULE,
     Arguments,
     ContentField,
     DataUri,
@@ -25,6 +23,7 @@ from glm_api.api.messages import (
     RefusalPartSchema,
     TextPart,
     TextPartSchema,
+    ToolName,
     join_texts,
 )
 from glm_api.errors import invalid
@@ -115,7 +114,7 @@ class CallItemSchema(RequestSchema):
     loads = CallItem
     type = Choice("function_call", required=True)
     call_id = String(max=256, load_default="")
-    name = Matching(NAME_PATTERN, NAME_RULE, required=True)
+    name = ToolName()
     arguments = Arguments()
 
 

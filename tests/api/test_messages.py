@@ -308,7 +308,7 @@ class TestLegacyFunctions:
             "invalid_value",
         ),
         (
-            {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "a b"}}]},
+            {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "a\nb"}}]},
             "messages.0.tool_calls.0.function.name",
             "invalid_value",
         ),

@@ -192,6 +192,15 @@ def test_a_call_is_told_with_its_arguments(open_kind: Open, kind: Kind, choice: 
 
 
 @EACH_CALLING
+def test_a_call_carries_the_clients_name(open_kind: Open, kind: Kind) -> None:
+    weather = replace(WEATHER, name="get.weather")
+    pipeline = open_kind(kind)
+    for tools in ((weather,), (weather, replace(OTHER, name="查天气"))):
+        events = chat(pipeline, Conversation(QUESTION, tools, ToolChoice("required", "get.weather")), limit=200)
+        assert calls_of(events)[0] == ("get.weather", {"city": "Paris"})
+
+
+@EACH_CALLING
 def test_a_model_that_must_not_call_is_shown_no_tools(open_kind: Open, kind: Kind) -> None:
     pipeline = open_kind(kind)
     conversation = Conversation(QUESTION, (WEATHER,), ToolChoice("none"))

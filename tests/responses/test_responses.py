@@ -109,7 +109,7 @@ class TestInput:
             ([{"role": "user", "content": [{"type": "input_file"}]}], "input.0.content.0.type"),
             ([{"role": "user", "content": "x"}, RESULT], "input.1.call_id"),
             ([CALL, RESULT, RESULT], "input.2.call_id"),
-            ([{**CALL, "name": "a b"}], "input.0.name"),
+            ([{**CALL, "name": "a\nb"}], "input.0.name"),
             ([{**CALL, "arguments": {}}], "input.0.arguments"),
             (
                 [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/"}]}],

@@ -70,3 +70,40 @@ def test_only_an_allowed_tool_is_called(demo: Server, mode: str) -> None:
     assert calls_of(completion)[0] == ("get_weather", {"city": "Paris"})
     shown = prompt(demo, QUESTION, tools=asked["tools"], tool_choice=chosen)
     assert "look_up" not in shown
+
+
+NAMES = ["weather.get", "mcp://weather/get", "查天气", "Get weather", "get_weather", "weather_get"]
+
+
+def test_calls_carry_the_names_of_the_client(demo: Server) -> None:
+    tools = [tool(name) for name in NAMES]
+    for name in NAMES:
+        chosen = {"type": "function", "function": {"name": name}}
+        asked = chat("What is the weather in Paris?", tools=tools, tool_choice=chosen)
+        completion = demo.http.post("/v1/chat/completions", json=asked).json()
+        assert calls_of(completion) == [(name, {"city": "Paris"})]
+        streamed = demo.http.post("/v1/chat/completions", json={**asked, "stream": True}).text
+        chunks = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
+        deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+        told = [call["function"].get("name") for delta in deltas for call in delta.get("tool_calls", [])]
+        assert [said for said in told if said] == [name]
+        # The history of the next turn has it too.
+        message = completion["choices"][0]["message"]
+        result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "rain"}
+        said = {**asked, "messages": [*asked["messages"], message, result], "tool_choice": "auto"}
+        assert demo.http.post("/v1/chat/completions", json=said).status_code == 200
+    flat = [{"type": "function", **entry["function"]} for entry in tools]
+    asked = {"input": "What is the weather in Paris?", "tools": flat, "temperature": 0}
+    chosen = {"type": "function", "name": "查天气"}
+    (called,) = demo.http.post("/v1/responses", json={**asked, "tool_choice": chosen}).json()["output"]
+    assert (called["type"], called["name"]) == ("function_call", "查天气")
+    legacy = {"functions": [entry["function"] for entry in tools], "function_call": {"name": "weather.get"}}
+    answer = demo.http.post("/v1/chat/completions", json=chat("What is the weather in Paris?", **legacy)).json()
+    assert answer["choices"][0]["message"]["function_call"]["name"] == "weather.get"
+
+
+def test_the_model_is_told_names_that_it_can_say(demo: Server) -> None:
+    shown = prompt(demo, QUESTION, tools=[tool("weather.get"), tool("get_weather")])
+    assert '"name": "weather_get"' in shown
+    assert '"name": "get_weather"' in shown
+    assert "weather.get: Get the weather." in shown

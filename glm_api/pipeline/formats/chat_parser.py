@@ -38,6 +38,7 @@ class ChatParser:
         self._detokenizer = Detokenizer(tokenizer)
         self._syntax = syntax
         self._names = output.tools
+        self._names_of_client = dict(output.names)
         # A grammar holds the answer, so a line that is a tool's name heads a call; only its end may be missing.
         self._held = output.grammar is not None
         self._only_calls = output.required or output.forced is not None
@@ -162,7 +163,8 @@ class ChatParser:
                 return
             self._started = True
             call_id = f"call_{secrets.token_hex(12)}"
-            self._events.append(ToolCallStarted(self._calls, call_id, self._name, self._take_ids()))
+            name = self._names_of_client.get(self._name, self._name)
+            self._events.append(ToolCallStarted(self._calls, call_id, name, self._take_ids()))
             self._calls += 1
         if arguments:
             self._argued = True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 
 from glm_api.backend.errors import PromptError
 from glm_api.log.faults import describe
 from glm_api.pipeline.formats.base import Format
+from glm_api.pipeline.formats.tool_names import with_speakable_names
 from glm_api.pipeline.frames import (
     Decoded,
     DecodeIds,
@@ -56,10 +58,11 @@ class TokenizerService:
         try:
             match frame:
                 case EncodeChat():
+                    conversation, names = with_speakable_names(frame.conversation)
                     with tokenizer.limit(frame.most):
-                        prompt = self._format.render(frame.conversation)
+                        prompt = self._format.render(conversation)
                     tokenizer.check(prompt.ids, frame.most)
-                    return Encoded(frame.id, prompt.ids, prompt.output)
+                    return Encoded(frame.id, prompt.ids, replace(prompt.output, names=names))
                 case EncodeText():
                     encode = self._format.render_text if frame.prefix else tokenizer.encode
                     with tokenizer.limit(frame.most):

@@ -263,6 +263,13 @@ def test_forced_arguments_that_do_not_parse_are_returned_unchanged(family: str) 
 
 
 @both
+def test_a_call_carries_the_clients_name(family: str) -> None:
+    output = OutputSpec(tools=("get_weather", "get"), names=(("get_weather", "weather.get"),))
+    assert Answer(family, call_pieces(family), output).calls == [("weather.get", {"city": "北京"})]
+    assert Answer(family, call_pieces(family, "get"), output).calls == [("get", {"city": "北京"})]
+
+
+@both
 @pytest.mark.parametrize("written", ["get_weather\n", " get_weather \n\n"])
 def test_a_call_without_a_body_has_no_arguments(family: str, written: str) -> None:
     answer = Answer(family, [*written, "<|observation|>"])

@@ -219,7 +219,8 @@ class ChatAnswer(StreamedAnswer):
                 events += self._end_call(state)
                 state.bare_call = call.index
                 call_id = f"call_{secrets.token_hex(12)}"
-                events.append(ToolCallStarted(call.index, call_id, call.function.name, self._count(state)))
+                name = dict(self._request.output.names).get(call.function.name, call.function.name)
+                events.append(ToolCallStarted(call.index, call_id, name, self._count(state)))
             if call.function.arguments:
                 state.bare_call = None
                 events.append(ToolArguments(call.index, call.function.arguments, self._count(state)))

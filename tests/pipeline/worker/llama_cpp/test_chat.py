@@ -100,6 +100,13 @@ def test_thinking_text_and_calls_become_events(open_demo: OpenModel) -> None:
     assert (body["messages"], body["max_tokens"], body["stream"]) == (QUESTION["messages"], 50, True)
 
 
+def test_a_call_carries_the_clients_name(open_demo: OpenModel) -> None:
+    called = delta(1, tool_calls=[{"index": 0, "id": "x", "function": {"name": "weather_get", "arguments": "{}"}}])
+    output = OutputSpec(chat=json.dumps(QUESTION), names=(("weather_get", "weather.get"),))
+    events = Bench(open_demo, [called, end("tool_calls", 2)]).run(output=output)
+    assert [event.name for event in events if isinstance(event, ToolCallStarted)] == ["weather.get"]
+
+
 def test_a_call_without_arguments_has_an_empty_object(open_demo: OpenModel) -> None:
     calls = [
         delta(index + 1, tool_calls=[{"index": index, "id": "x", "function": {"name": name, "arguments": ""}}])
