@@ -94,7 +94,7 @@ def test_a_generating_endpoint_has_both_media_types(document: dict[str, Any], pa
 
 
 def test_patterns_are_anchored(document: dict[str, Any]) -> None:
-    name = document["components"]["schemas"]["Function"]["properties"]["name"]
+    name = document["components"]["schemas"]["JsonSchema"]["properties"]["name"]
     assert validator(document, name).is_valid("get_weather")
     assert not validator(document, name).is_valid("get weather")
 

@@ -222,6 +222,25 @@ def test_a_result_is_shown_to_the_model(open_kind: Open, kind: Kind) -> None:
     assert text_of(chat(pipeline, Conversation(history, (WEATHER,)))) == "It rains there!"
 
 
+@EACH_CALLING
+def test_the_results_of_two_calls_are_shown_in_the_order_of_the_calls(open_kind: Open, kind: Kind) -> None:
+    calls = tuple(ToolCall(city, "get_weather", json.dumps({"city": city})) for city in ("Paris", "Rome"))
+    results = [Message("tool", f"seen {call.id}", tool_call_id=call.id, position=2) for call in calls]
+    pipeline = open_kind(kind)
+
+    def prompt(*results: Message) -> str:
+        history = (*QUESTION, Message("assistant", "Let me see.", calls, position=1), *results)
+        return pipeline.decode(pipeline.encode_chat(Conversation(history, (WEATHER,))).ids)
+
+    text = prompt(*results)
+    assert prompt(*results[::-1]) == text
+    in_turns = kind in (models.GLM_4_0414, WITH_METADATA)
+    order = ["Paris", "seen Paris", "Rome", "seen Rome"] if in_turns else ["Paris", "Rome", "seen Paris", "seen Rome"]
+    place = text.index("Hello")
+    for word in ["Let me see.", *order]:
+        place = text.index(word, place) + len(word)
+
+
 @EACH
 @pytest.mark.parametrize("temperature", [0.0, 2.0])
 def test_structured_answers_are_held_to_their_grammar(open_kind: Open, kind: Kind, temperature: float) -> None:

@@ -107,3 +107,27 @@ def test_the_model_is_told_names_that_it_can_say(demo: Server) -> None:
     assert '"name": "weather_get"' in shown
     assert '"name": "get_weather"' in shown
     assert "weather.get: Get the weather." in shown
+
+
+def assistant_id(server: Server) -> int:
+    """The id that begins a further message of the model in one answer."""
+    ids = server.http.post("/apply-template", json={"messages": [QUESTION]}).json()["tokens"]
+    return int(ids[-1])
+
+
+def test_an_answer_makes_two_calls_unless_it_must_not(demo: Server) -> None:
+    # The demo model makes one call at a time, so it is made to go on behind each.
+    asked = chat(
+        "What is the weather in Paris?",
+        tools=[tool("get_weather")],
+        tool_choice="required",
+        logit_bias={str(assistant_id(demo)): 100},
+        max_tokens=60,
+    )
+    completion = demo.http.post("/v1/chat/completions", json=asked).json()
+    calls = completion["choices"][0]["message"]["tool_calls"]
+    assert len(calls) >= 2
+    assert len({call["id"] for call in calls}) == len(calls)
+    alone = demo.http.post("/v1/chat/completions", json={**asked, "parallel_tool_calls": False}).json()
+    assert calls_of(alone) == [("get_weather", {"city": "Paris"})]
+    assert alone["choices"][0]["finish_reason"] == "tool_calls"

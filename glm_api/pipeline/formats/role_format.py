@@ -133,11 +133,6 @@ class RoleFormat:
     def _check(self, messages: Sequence[Message]) -> None:
         if not messages:
             raise PromptError("There must be at least one message.", "messages")
-        if messages[-1].tool_calls:
-            raise PromptError(
-                "An assistant message with tool_calls must be followed by tool messages with their results.",
-                f"messages.{messages[-1].position}.tool_calls",
-            )
 
     def _declare(self, tools: Sequence[Tool], turns: list[Turn]) -> list[Turn]:
         try:

@@ -6,7 +6,7 @@ puts all calls of a turn into one message; the results follow in any order and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,10 +27,28 @@ class Turn:
 def to_turns(messages: Sequence[Message], write_body: Callable[[str, str], str]) -> list[Turn]:
     """Return the turns of ``messages``; ``write_body`` writes the body of a call from the tool's name and arguments.
 
-    A call without a result is written alone. Raises `PromptError` for a result without a call, a second result of one
-    call, and two calls of one message with one id.
+    A call without a result is written alone. Raises what `matched` raises.
     """
     turns: list[Turn] = []
+    for message, results in matched(messages):
+        if message.role == "tool":
+            turns.append(Turn("observation", message.content))
+            continue
+        if message.content or not message.tool_calls:
+            turns.append(Turn(message.role, message.content, image=message.image is not None))
+        for call in message.tool_calls:
+            turns.append(Turn("assistant", write_body(call.name, call.arguments), call.name))
+            if call.id in results:
+                turns.append(Turn("observation", results[call.id].content))
+    return turns
+
+
+def matched(messages: Sequence[Message]) -> Iterator[tuple[Message, dict[str, Message]]]:
+    """Yield each message with the results of its calls that follow it, by the id of the call.
+
+    A result that stands elsewhere is a message of its own. Raises `PromptError` for a result without a call, a second
+    result of one call, two calls of one message with one id, and calls at the end of the messages.
+    """
     open_calls = _OpenCalls()
     index = 0
     while index < len(messages):
@@ -38,24 +56,23 @@ def to_turns(messages: Sequence[Message], write_body: Callable[[str, str], str])
         index += 1
         if message.role == "tool":
             open_calls.answer(message)
-            turns.append(Turn("observation", message.content))
-            continue
-        if message.content or not message.tool_calls:
-            turns.append(Turn(message.role, message.content, image=message.image is not None))
-        if not message.tool_calls:
+            yield message, {}
             continue
         open_calls.add(message)
         results: dict[str, Message] = {}
-        while index < len(messages) and messages[index].role == "tool":
+        while message.tool_calls and index < len(messages) and messages[index].role == "tool":
             results[open_calls.answer(messages[index], message.tool_calls)] = messages[index]
             index += 1
-        for call in message.tool_calls:
-            turns.append(Turn("assistant", write_body(call.name, call.arguments), call.name))
-            if call.id in results:
-                turns.append(Turn("observation", results.pop(call.id).content))
+        own = {call.id: results.pop(call.id) for call in message.tool_calls if call.id in results}
+        yield message, own
         # These results belong to calls of an earlier message.
-        turns.extend(Turn("observation", result.content) for result in results.values())
-    return turns
+        for result in results.values():
+            yield result, {}
+    if messages and messages[-1].tool_calls:
+        raise PromptError(
+            "An assistant message with tool_calls must be followed by tool messages with their results.",
+            f"messages.{messages[-1].position}.tool_calls",
+        )
 
 
 @dataclass(slots=True)

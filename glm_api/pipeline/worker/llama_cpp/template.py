@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from glm_api.pipeline.formats.text_filter import TextFilter
 from glm_api.pipeline.formats.text_reader import TextReader
 from glm_api.pipeline.formats.tool_choice import refuse_tools
 from glm_api.pipeline.formats.tool_json import tool_to_json
+from glm_api.pipeline.formats.turns import matched
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.llama_cpp import thinking
 from glm_api.pipeline.worker.llama_cpp.client import LlamaError
@@ -177,7 +178,7 @@ class TemplateFormat:
         return None
 
     def _body(self, conversation: Conversation) -> dict[str, Any]:
-        messages = [written for message in conversation.messages for written in self._messages(message)]
+        messages = [written for message in self._ordered(conversation.messages) for written in self._messages(message)]
         body: dict[str, Any] = {"messages": messages}
         variables = json.loads(conversation.template.kwargs)
         effort = conversation.template.reasoning_effort
@@ -209,6 +210,23 @@ class TemplateFormat:
                 )
             body["response_format"] = {"type": "json_schema", "json_schema": {"schema": schema}}
 
+    def _ordered(self, messages: Sequence[Message]) -> Iterator[Message]:
+        """Yield the messages with results in the order of their calls: templates of GLM show no ids.
+
+        Where calls are written as GLM-4 does, each is a message, and its result stands behind it.
+        """
+        for message, results in matched(messages):
+            if self._call_fields is None or not message.tool_calls:
+                yield message
+                yield from results.values()
+                continue
+            if message.content:
+                yield replace(message, tool_calls=())
+            for call in message.tool_calls:
+                yield replace(message, content="", tool_calls=(call,))
+                if call.id in results:
+                    yield results[call.id]
+
     def _messages(self, message: Message) -> list[dict[str, Any]]:
         content = self._plain(message.content)
         role = message.role if message.role != "tool" else _RESULT_ROLES[self._call_fields or _calls_as_openai]
@@ -229,10 +247,9 @@ class TemplateFormat:
             replace(call, arguments=self._plain(_checked(call.arguments, message.position)))
             for call in message.tool_calls
         ]
-        calls = (self._call_fields or _calls_as_openai)(made)
-        if len(calls) == 1 and "tool_calls" in calls[0]:
-            return [{**written, **calls[0], "content": content}]
-        return [*([written] if content else []), *calls]
+        if self._call_fields is _calls_as_texts:
+            return _calls_as_texts(made)
+        return [{**written, **_calls_as_openai(made)[0], "content": content}]
 
     def _plain(self, text: str) -> str:
         """Return ``text`` without special tokens: llama.cpp finds their names in texts of a template too."""
