@@ -180,8 +180,8 @@ GENERATION = (
 )
 
 COMPLETION = (
-    Row("max_completion_tokens", "current name of `max_tokens`, which wins over it", vllm="yes, in chats"),
-    Row("n_predict", "llama-server's name of `max_tokens`, which wins over it", "yes"),
+    Row("max_completion_tokens", "current name of `max_tokens`, which wins over it; -1 too", vllm="yes, in chats"),
+    Row("n_predict", "llama-server's name of `max_tokens`, which wins over it; -1 too", "yes"),
     Row("n", "up to 4, one after the other", vllm="yes", ollama="no"),
     Row(
         "stream_options",
@@ -202,20 +202,38 @@ COMPLETION = (
     Row("best_of", Refused(1)),
 )
 
+_TOOL_CHOICE = (
+    "`none`, `auto`, `required` (or `any`), a named function, `allowed_tools`: the model is shown only those tools"
+)
+_PARALLEL = (
+    "yes; with `false` an answer makes one call at most. ChatGLM3, GLM-4 and GLM-4-0414 make several calls one after "
+    "the other, and are shown the result of each right behind it; later models make them in one message, and are shown "
+    "the results in the order of the calls"
+)
+
 CHAT = (
     Row("messages", "yes", "yes", "yes", "yes"),
-    Row("max_tokens", "new tokens only", "yes", "yes, deprecated", "yes"),
+    Row("max_tokens", "new tokens only; -1: as many as the context holds", "yes", "yes, deprecated", "yes"),
     Row(
         "tools",
-        "yes, models with a trained format or with a template that knows tools; others `400`. A call names a declared "
-        "tool, and its arguments always fit; with `strict` a schema that cannot be enforced in full is `400`",
+        "yes, models with a trained format or with a template that knows tools; others `400`. A name has up to 128 "
+        "printable characters; one with others than ASCII letters, digits, `_` and `-` is told to the model in these, "
+        "and calls carry yours. A call names a declared tool, and its arguments always fit; with `strict` a schema "
+        "that cannot be enforced in full is `400`",
         "with `--jinja`",
         "yes",
         "yes",
     ),
-    Row("tool_choice", "`none`, `auto`, `required`, a named function", "yes", "the same four", "no"),
-    Row("parallel_tool_calls", "yes; with `false` an answer makes one call at most", "yes, some models", "yes"),
-    Row("functions, function_call", "yes, legacy"),
+    Row("tool_choice", _TOOL_CHOICE, "yes", "the first four", "no"),
+    Row("parallel_tool_calls", _PARALLEL, "yes, some models", "yes"),
+    Row("functions, function_call", "yes, legacy; beside `tools` or `tool_choice` it is `400`"),
+    Row(
+        "continue_final_message, add_generation_prompt",
+        "yes, but a last assistant message is continued without them too. `400` for both `true`; for "
+        "`continue_final_message: false` or `add_generation_prompt: true` beside such a message; for the opposites "
+        "without one",
+        vllm="yes",
+    ),
     Row(
         "logprobs, top_logprobs",
         "0 to 20; `400` for `top_logprobs` without `logprobs`",
@@ -272,7 +290,7 @@ CHAT = (
 
 COMPLETIONS = (
     Row("prompt", "text, token ids, or up to 16 of either", "text, token ids, or several", ollama="text"),
-    Row("max_tokens", "16 by default, as in OpenAI's API; 0 only with `echo`"),
+    Row("max_tokens", "16 by default, as in OpenAI's API; 0 only with `echo`; -1: as many as the context holds"),
     Row(
         "echo",
         "yes; with `logprobs` the prompt's tokens are told too, as lm-evaluation-harness needs it",
@@ -294,10 +312,10 @@ _WHOLE_CONVERSATION = "a conversation that is too long is refused, not cut"
 RESPONSES = (
     Row("input", "text, messages, function calls and their results, reasoning", "text, items", ollama="yes"),
     Row("instructions", "yes", "yes", ollama="yes"),
-    Row("max_output_tokens", "yes", ollama="yes"),
+    Row("max_output_tokens", "yes; -1: as many as the context holds", ollama="yes"),
     Row("tools", "functions, as in chat completions", "functions", "yes", "yes"),
-    Row("tool_choice", "`none`, `auto`, `required`, a named function", vllm="yes"),
-    Row("parallel_tool_calls", "yes; with `false` an answer makes one call at most", vllm="yes"),
+    Row("tool_choice", _TOOL_CHOICE, vllm="yes"),
+    Row("parallel_tool_calls", _PARALLEL, vllm="yes"),
     Row("text", "`format` as `response_format`; `verbosity` is refused, except `medium`"),
     Row("metadata", "given back"),
     Row(

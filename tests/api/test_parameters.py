@@ -172,6 +172,7 @@ ASKED: dict[str, dict[str, Any]] = {
     [
         (CHAT, "max_tokens"),
         (CHAT, "max_completion_tokens"),
+        (CHAT, "n_predict"),
         ("/v1/completions", "max_tokens"),
         ("/v1/responses", "max_output_tokens"),
     ],
