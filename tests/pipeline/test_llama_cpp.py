@@ -129,7 +129,7 @@ def test_the_beginning_of_a_prompt_is_taken_from_the_cache(pipeline: Pipeline) -
     prompt = PARITY[0]["prompt_ids"]
     events = collect(ask(pipeline, prompt, 5))
     again = collect(ask(pipeline, [*prompt, *ids_of(events)], 5))
-    assert events[0] == Started(len(prompt), 0)
+    assert events[0] == Started(len(prompt), 0, 0)
     assert isinstance(again[0], Started)
     assert again[0].cached_tokens >= len(prompt)
 
