@@ -124,7 +124,7 @@ class ResultItemSchema(RequestSchema):
     loads = ResultItem
     type = Choice("function_call_output", required=True)
     call_id = String(max=256, load_default=None)
-    output = ContentField(RESULT_PARTS, load_default=MessageContent())
+    output = ContentField(RESULT_PARTS, load_default=MessageContent(), metadata={"default": ""})
 
 
 class ReasoningItemSchema(RequestSchema):
