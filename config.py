@@ -224,6 +224,29 @@ def _bind(text: str) -> str:
     raise ValidationError(f"must be HOST:PORT or unix:/PATH, not {text!r}")
 
 
+def _response_store(text: str) -> str | Path:
+    if text in ("memory", "off"):
+        return text
+    if "/" not in text:
+        raise ValidationError(f"must be memory, off or a path such as /var/lib/glm-api/responses.db, not {text!r}")
+    path = Path(text).expanduser().absolute()
+    if path.is_dir():
+        raise ValidationError(f"must name a file, but {str(path)!r} is a directory")
+    if not path.parent.is_dir():
+        raise ValidationError(f"names {str(path)!r}, and there is no folder {str(path.parent)!r}")
+    # SQLite writes other files beside it.
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.R_OK | os.W_OK)):
+        raise ValidationError(f"names {str(path)!r}, where this user may not write")
+    if path.exists() and not _is_database(path):
+        raise ValidationError(f"names {str(path)!r}, which is not an SQLite file")
+    return path
+
+
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(16) in (b"", b"SQLite format 3\0")
+
+
 def _entries(text: str) -> tuple[str, ...]:
     entries = tuple(entry for entry in (part.strip() for part in text.split(",")) if entry)
     if not entries:
@@ -332,6 +355,14 @@ class Settings:
     upstream_concurrency: int = _integer(
         8, "Maximum number of requests at the engine at a time; the others wait in the queue.", least=1, most=1000
     )
+    response_store: str | Path = _parsed(
+        "memory, off or a path",
+        "memory",
+        "Where `/v1/responses` keeps responses: in memory, in an SQLite file, or nowhere "
+        "([docs/operations.md](docs/operations.md#stored-responses)).",
+        _response_store,
+        shown="memory",
+    )
     max_body_bytes: int = _integer(8 * 2**20, "Maximum size of a request body, in bytes.", least=1024, most=32 * 2**20)
     body_timeout: float = _seconds(
         60,
@@ -424,7 +455,8 @@ VARIABLES: Final[dict[str, Variable]] = {
 # The variables that are for some engines only.
 _ENGINES: Final = {
     **dict.fromkeys(
-        ("GLM_MODEL", "GLM_MAX_LENGTH", "GLM_NUM_THREADS", "GLM_CACHE_SLOTS"), ("chatglm-cpp", "llama-cpp")
+        ("GLM_MODEL", "GLM_MAX_LENGTH", "GLM_NUM_THREADS", "GLM_CACHE_SLOTS", "GLM_RESPONSE_STORE"),
+        ("chatglm-cpp", "llama-cpp"),
     ),
     "GLM_PREFILL": ("chatglm-cpp",),
     **dict.fromkeys(("GLM_MMPROJ", "GLM_GPU_LAYERS"), ("llama-cpp",)),

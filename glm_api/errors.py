@@ -54,8 +54,8 @@ ABSENT_ENDPOINTS = {
     "/v1/threads": "threads: send the whole conversation to /v1/chat/completions",
     "/v1/vector_stores": "vector stores",
     "/v1/realtime": "realtime sessions",
-    "/v1/conversations": "stored conversations: send the whole conversation to /v1/chat/completions",
-    "/v1/responses/": "stored responses: answers are given once and not kept",
+    "/v1/conversations": "stored conversations: /v1/responses continues a response with previous_response_id",
+    "/v1/responses/": "that part of the Responses API; with GLM_BACKEND=openai it stores no responses",
     "/v1/chat/completions/": "stored completions: answers are given once and not kept",
     "/v1/engines": "engines: see /v1/models",
     "/v1/edits": "edits: use /v1/chat/completions",
@@ -161,6 +161,8 @@ def from_http(error: HTTPException) -> ApiError:
     match error:
         case NotFound():
             message = _absence()
+        case MethodNotAllowed() if (hint := _right_base()) is not None:
+            status, message = 404, hint
         case MethodNotAllowed():
             allowed = ", ".join(sorted(error.valid_methods or ()))
             headers["Allow"] = allowed
@@ -182,14 +184,21 @@ def unforeseen(status: int = 500) -> ApiError:
     )
 
 
+def _right_base() -> str | None:
+    """Return what a client is told whose base URL is wrong; None if that is not to be seen from the path."""
+    found = _WRONG_BASE.fullmatch(request.path)
+    path = request.path if found is None else f"/v1{found[1] or found[2]}"
+    if path == request.path:
+        return None
+    return (
+        f"There is no {request.method} {request.path} here. The base URL of a client must end in one /v1, such "
+        f"as http://127.0.0.1:8000/v1; then the path is {path}."
+    )
+
+
 def _absence() -> str:
-    if (found := _WRONG_BASE.fullmatch(request.path)) is not None:
-        path = f"/v1{found[1] or found[2]}"
-        if path != request.path:
-            return (
-                f"There is no {request.method} {request.path} here. The base URL of a client must end in one /v1, such "
-                f"as http://127.0.0.1:8000/v1; then the path is {path}."
-            )
+    if (hint := _right_base()) is not None:
+        return hint
     for beginning, what in ABSENT_ENDPOINTS.items():
         if request.path.startswith(beginning):
             return f"This server does not offer {what}."

@@ -40,7 +40,9 @@ def test_an_unknown_path_is_404(client: FlaskClient, method: str) -> None:
         ("/v1/batches", "batches"),
         ("/v1/fine_tuning/jobs", "fine-tuning"),
         ("/v1/assistants", "assistants"),
-        ("/v1/responses/resp_1", "not kept"),
+        ("/v1/responses/compact", "compaction"),
+        ("/v1/responses/resp_1/nothing", "part of the Responses API"),
+        ("/v1/conversations", "previous_response_id"),
         ("/v1/chat/completions/chatcmpl-1", "not kept"),
     ],
 )

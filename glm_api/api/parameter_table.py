@@ -174,8 +174,8 @@ GENERATION = (
     Row("vllm_xargs", Refused({}, reason="this server has no extensions"), vllm="yes"),
     Row("logits_processors", Refused([], reason="this server has no extensions"), vllm="older versions"),
     Row("return_token_offsets, return_mm_kwargs", Accepted("another endpoint of vLLM uses them"), vllm="no effect"),
-    Row("user, safety_identifier", Accepted("this server keeps no accounts"), vllm="no effect"),
-    Row("prompt_cache_key, prompt_cache_retention", Accepted("the cache finds a conversation by its text")),
+    Row("user", Accepted("this server keeps no accounts"), vllm="no effect"),
+    Row("prompt_cache_retention", Accepted("the cache finds a conversation by its text")),
     Row("service_tier", Accepted("there is one tier"), vllm="no effect"),
 )
 
@@ -200,6 +200,8 @@ COMPLETION = (
         "yes",
     ),
     Row("best_of", Refused(1)),
+    Row("safety_identifier", Accepted("this server keeps no accounts"), vllm="no effect"),
+    Row("prompt_cache_key", Accepted("the cache finds a conversation by its text")),
 )
 
 _TOOL_CHOICE = (
@@ -306,17 +308,23 @@ COMPLETIONS = (
     Row("verbosity", Refused("medium")),
 )
 
-_UNSTORED = "this server stores nothing; send the whole conversation as input"
 _WHOLE_CONVERSATION = "a conversation that is too long is refused, not cut"
 
 RESPONSES = (
-    Row("input", "text, messages, function calls and their results, reasoning", "text, items", ollama="yes"),
+    Row(
+        "input",
+        "text, messages, function calls and their results, reasoning, and references to items of stored responses",
+        "text, items",
+        ollama="yes",
+    ),
     Row("instructions", "yes", "yes", ollama="yes"),
     Row("max_output_tokens", "yes; -1: as many as the context holds", ollama="yes"),
     Row("tools", "functions, as in chat completions", "functions", "yes", "yes"),
     Row("tool_choice", _TOOL_CHOICE, vllm="yes"),
     Row("parallel_tool_calls", _PARALLEL, vllm="yes"),
-    Row("text", "`format` as `response_format`; `verbosity` is refused, except `medium`"),
+    Row(
+        "text", "`format` as `response_format`, `json_schema` with its schema; `verbosity` is refused, except `medium`"
+    ),
     Row("metadata", "given back"),
     Row(
         "include",
@@ -336,12 +344,29 @@ RESPONSES = (
             "for more of them",
         ),
     ),
-    Row("previous_response_id", Refused(reason=_UNSTORED), "refused", ollama="no"),
-    Row("conversation", Refused(reason=_UNSTORED), ollama="no"),
-    Row("store, background", Refused(False, reason=_UNSTORED)),
+    Row(
+        "previous_response_id",
+        "yes, a [stored response](operations.md#stored-responses) of the same API key; `400` "
+        "`previous_response_not_found` without it, or without one that it continues. `instructions` are not inherited",
+        "refused",
+        ollama="no",
+    ),
+    Row(
+        "store",
+        "`true` by default, and then the response is kept for a while; the answer tells whether it is. `true` is "
+        "refused with `GLM_RESPONSE_STORE=off`",
+    ),
+    Row(
+        "conversation",
+        Refused(reason="this server has no such objects; `previous_response_id` continues a response"),
+        ollama="no",
+    ),
+    Row("background", Refused(False, reason="this server answers each request at once")),
     Row("prompt", Refused(reason="this server has no stored prompts")),
     Row("truncation", Refused("disabled", reason=_WHOLE_CONVERSATION), ollama="no"),
-    Row("max_tool_calls", Refused(reason="this server calls no tools")),
+    Row("max_tool_calls", "given back; it limits built-in tools, of which this server has none"),
+    Row("safety_identifier", "given back; this server keeps no accounts"),
+    Row("prompt_cache_key", "given back; the cache finds a conversation by its text"),
     Row("n", Refused(1, reason="a response has one answer")),
     Row("max_tokens, max_completion_tokens", Refused(reason="its name is `max_output_tokens` here")),
     Row("messages", Refused(reason="its name is `input` here")),

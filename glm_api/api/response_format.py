@@ -42,12 +42,9 @@ def schema_field(**kwargs: Any) -> Object:
     described = "JSON schema: at most 64 KiB and 32 levels; only internal references."
     if "description" in kwargs:
         described = f"{kwargs.pop('description')} {described}"
-    return Object(
-        load_default=None,
-        validate=check_schema,
-        metadata={"description": described, "additionalProperties": True},
-        **kwargs,
-    )
+    if not kwargs.get("required"):
+        kwargs["load_default"] = None
+    return Object(validate=check_schema, metadata={"description": described, "additionalProperties": True}, **kwargs)
 
 
 def _regex_field(description: str) -> String:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from flask import Flask, request
+from flask import Flask, g, request
 
 from config import Settings, read_key_file
 from glm_api.errors import ApiError
@@ -97,6 +97,13 @@ def register(app: Flask, settings: Settings) -> None:
             raise _refused("This server asks for an API key. Send it as `Authorization: Bearer KEY`.")
         if not keys.accept(key):
             raise _refused("The API key is not valid here.")
+        g.caller = _digest(key)
+
+
+def caller() -> bytes:
+    """Return the digest of the API key that the request came with; empty bytes if the server has no keys."""
+    digest: bytes = g.get("caller", b"")
+    return digest
 
 
 def _given_key() -> str | None:

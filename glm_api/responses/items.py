@@ -7,8 +7,9 @@ consecutive calls, the calls that follow an assistant's message, and the reasoni
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from glm_api.api.call_ids import with_call_ids
 from glm_api.api.fields import Array, Choice, DiscriminatedUnion, RequestSchema, String, Union
@@ -99,6 +100,21 @@ class ReasoningItem:
 Item = MessageItem | CallItem | ResultItem | ReasoningItem
 
 
+@dataclass(frozen=True, slots=True)
+class ReferenceItem:
+    """An item of a stored response, by its id."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """The field ``input``: its items as they were loaded, and as they were sent."""
+
+    items: tuple[Item | ReferenceItem, ...]
+    sent: tuple[dict[str, Any], ...]
+
+
 class MessageItemSchema(RequestSchema):
     """A message from the caller or from an earlier response."""
 
@@ -135,31 +151,100 @@ class ReasoningItemSchema(RequestSchema):
     content = Array(DiscriminatedUnion("type", {"reasoning_text": ReasoningTextSchema}), max=MAX_PARTS, load_default=())
 
 
-ITEMS = {
+class ReferenceItemSchema(RequestSchema):
+    """An item of a stored response."""
+
+    loads = ReferenceItem
+    type = Choice("item_reference", required=True)
+    id = String(required=True, min=1, max=128)
+
+
+STORED_ITEMS = {
     "message": MessageItemSchema,
     "function_call": CallItemSchema,
     "function_call_output": ResultItemSchema,
     "reasoning": ReasoningItemSchema,
 }
-REFUSED_ITEMS = {"item_reference": "must not be a reference: this server stores no items; send the item itself."}
+ITEMS = {**STORED_ITEMS, "item_reference": ReferenceItemSchema}
 
 
-def input_field() -> Union:
-    """Return the field ``input``."""
-    item = DiscriminatedUnion("type", ITEMS, default="message", refusals=REFUSED_ITEMS)
-    return Union(string=String(), array=Array(item, min=1, max=MAX_MESSAGES), required=True)
+class InputField(Union):
+    """The field ``input``: a text, which is a user's message, or an array of items; loaded into `Input`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        item = DiscriminatedUnion("type", ITEMS, default="message")
+        super().__init__(string=String(), array=Array(item, min=1, max=MAX_MESSAGES), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Input:
+        loaded = super()._deserialize(value, attr, data, **kwargs)
+        if isinstance(loaded, str):
+            message = {"type": "message", "role": "user", "content": loaded}
+            return Input((MessageItem("user", MessageContent(loaded)),), (message,))
+        return Input(tuple(loaded), tuple(value))
 
 
-def to_messages(items: Iterable[Item]) -> tuple[Message, ...]:
+_STORED_ITEM = DiscriminatedUnion("type", STORED_ITEMS)
+
+
+def load_item(stored: Mapping[str, Any]) -> Item:
+    """Return the item that was stored as ``stored``."""
+    item: Item = _STORED_ITEM.deserialize(stored)
+    return item
+
+
+def to_stored(item: Mapping[str, Any], id: str) -> dict[str, Any]:
+    """Return the valid ``item`` of an input in the one form in which items are stored and listed.
+
+    It keeps the id that it has, and gets ``id`` otherwise. What nothing reads is left out.
+    """
+    type = item.get("type") or "message"
+    given = item.get("id")
+    id = given if isinstance(given, str) and 0 < len(given) <= 128 else id
+    match type:
+        case "message":
+            role = item["role"]
+            parts = _stored_parts(item["content"], "output_text" if role == "assistant" else "input_text")
+            told: dict[str, Any] = {"role": role, "content": parts}
+        case "function_call":
+            told = {
+                "call_id": item.get("call_id") or "",
+                "name": item["name"],
+                "arguments": item.get("arguments") or "{}",
+            }
+        case "function_call_output":
+            output = item.get("output") or ""
+            told = {
+                "call_id": item.get("call_id") or "",
+                "output": output if isinstance(output, str) else _stored_parts(output, "input_text"),
+            }
+        case _:
+            told = {"summary": [], "content": _stored_parts(item.get("content") or [], "reasoning_text")}
+    return {"type": type, "id": id, "status": "completed", **told}
+
+
+def _stored_parts(content: str | list[dict[str, Any]], type: str) -> list[dict[str, Any]]:
+    """Return the parts of ``content``; text parts get this ``type``."""
+    parts: list[dict[str, Any]] = [{"text": content}] if isinstance(content, str) else content
+    more: dict[str, Any] = {"annotations": []} if type == "output_text" else {}
+    return [
+        {"type": "input_image", "image_url": part["image_url"], "detail": "auto"}
+        if "image_url" in part
+        else {"type": type, "text": part.get("text", part.get("refusal")), **more}
+        for part in parts
+    ]
+
+
+def to_messages(items: Iterable[Item], earlier: int = 0) -> tuple[Message, ...]:
     """Return the pipeline's messages; the position of a message is that of its first item.
 
-    Raises `ApiError` and `PromptError`.
+    So many ``earlier`` items are not part of the request's input; their positions are negative. Raises `ApiError` and
+    `PromptError`.
     """
     messages: list[Message] = []
     # What the model thought before the item that comes next, and before each of its messages, by index.
     thought: list[str] = []
     reasoning: dict[int, list[str]] = defaultdict(list)
-    for position, item in enumerate(items):
+    for position, item in enumerate(items, start=-earlier):
         match item:
             case ReasoningItem():
                 thought.append(item.text)

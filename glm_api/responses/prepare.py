@@ -14,15 +14,17 @@ from glm_api.context import pipeline
 from glm_api.pipeline.conversation import Conversation, Message
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import ModelInfo
+from glm_api.responses.history import History
 from glm_api.responses.items import to_messages
 from glm_api.responses.schemas import ResponseRequest
 
 _CALL_ID = re.compile(r"\.(tool_call_id|tool_calls\.\d+\.id)$")
+_EARLIER = re.compile(r"messages\.-\d+(\..*)?")
 
 
-def to_conversation(request: ResponseRequest, model: ModelInfo) -> Conversation:
+def to_conversation(request: ResponseRequest, history: History, model: ModelInfo) -> Conversation:
     """Return what ``model`` is asked. Raises `ApiError`."""
-    said = (Message("user", request.input),) if isinstance(request.input, str) else to_messages(request.input)
+    said = to_messages((*history.earlier, *history.own), earlier=len(history.earlier))
     before = (Message("system", request.instructions),) if request.instructions else ()
     conversation = with_tools(
         (*before, *said), request.tools, request.tool_choice, request.parallel_tool_calls, "tools.{}", "tool_choice"
@@ -35,12 +37,15 @@ def to_conversation(request: ResponseRequest, model: ModelInfo) -> Conversation:
     )
 
 
-def prepare_job(request: ResponseRequest) -> Job:
-    """Return the job that ``request`` asks for. Raises `ApiError`, and `BackendError` from the tokenizer."""
+def prepare_job(request: ResponseRequest, history: History) -> Job:
+    """Return the job that ``request`` asks for with this ``history``.
+
+    Raises `ApiError`, and `BackendError` from the tokenizer.
+    """
     request.check_logprobs()
     model = pipeline.model
     request.check_sampling(model.vocabulary_size, request.limit)
-    conversation = to_conversation(request, model)
+    conversation = to_conversation(request, history, model)
     prompt = pipeline.encode_chat(conversation)
     return Job(
         prompts=[prompt.ids],
@@ -50,6 +55,11 @@ def prepare_job(request: ResponseRequest) -> Job:
         output=prompt.output,
         image=shown_image(conversation),
     )
+
+
+def count_tokens(request: ResponseRequest, history: History) -> int:
+    """Return the length of the prompt in tokens. Raises `ApiError`, and `BackendError` from the tokenizer."""
+    return len(pipeline.encode_chat(to_conversation(request, history, pipeline.model)).ids)
 
 
 @contextmanager
@@ -62,7 +72,12 @@ def faults_in_input() -> Iterator[None]:
 
 
 def as_input_path(param: str | None) -> str | None:
-    """Return the path of a fault in ``messages`` as the path of its item in ``input``."""
+    """Return the path of a fault in ``messages`` as the path of its item in ``input``.
+
+    An item that the input does not have is one of the previous response's conversation.
+    """
+    if param is not None and _EARLIER.fullmatch(param):
+        return "previous_response_id"
     if param is None or not param.startswith("messages"):
         return param
     return _CALL_ID.sub(".call_id", param.replace("messages", "input", 1))

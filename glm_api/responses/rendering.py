@@ -17,7 +17,6 @@ from glm_api.api.chunks import joined, json_string
 from glm_api.api.generate import Answer
 from glm_api.api.logprobs import token_logprobs
 from glm_api.api.tools import AllowedTools, NamedFunction
-from glm_api.context import pipeline
 from glm_api.errors import ApiError
 from glm_api.models.catalog import served_model
 from glm_api.pipeline.frames import (
@@ -30,6 +29,7 @@ from glm_api.pipeline.frames import (
     ToolArguments,
     ToolCallStarted,
 )
+from glm_api.responses.history import Keeper, item_id
 from glm_api.responses.schemas import ResponseRequest
 
 
@@ -37,19 +37,18 @@ from glm_api.responses.schemas import ResponseRequest
 class ResponseObject:
     """A response that is being answered: what does not change between its first event and its last.
 
-    ``thinks``: the model is one that thinks before it answers.
+    ``keeper`` stores the object when it is complete; None: it is not to be stored.
     """
 
     model: str
     request: ResponseRequest
-    thinks: bool = False
+    keeper: Keeper | None = None
     id: str = field(default_factory=lambda: f"resp_{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
     def to_json(self, status: str, output: list[dict[str, Any]], answer: Answer | None = None) -> dict[str, Any]:
         """Return the response object; its token counts are null without an ``answer``."""
         request = self.request
-        reasoning = {"reasoning": {"effort": request.reasoning.effort, "summary": None}} if self.thinks else {}
         return {
             "id": self.id,
             "object": "response",
@@ -63,24 +62,40 @@ class ResponseObject:
             "model": self.model,
             "output": output,
             "parallel_tool_calls": request.parallel_tool_calls,
-            "previous_response_id": None,
-            **reasoning,
-            "store": False,
+            "previous_response_id": request.previous_response_id,
+            "reasoning": {"effort": request.reasoning.effort, "summary": None},
+            "store": self.keeper is not None,
+            "background": False,
+            "service_tier": "default",
             "temperature": request.temperature,
+            "presence_penalty": request.presence_penalty,
+            "frequency_penalty": request.frequency_penalty,
             "top_logprobs": request.top_logprobs,
             "top_p": request.top_p,
             "text": {"format": _format(request)},
             "tool_choice": _tool_choice(request),
             "tools": [{"type": "function", **asdict(tool)} for tool in request.tools],
             "truncation": "disabled",
+            "max_tool_calls": request.max_tool_calls,
+            "safety_identifier": request.safety_identifier,
+            "prompt_cache_key": request.prompt_cache_key,
             "metadata": request.metadata or {},
             "usage": None if answer is None else _usage(answer),
         }
 
+    def complete(self, status: str, output: list[dict[str, Any]], answer: Answer) -> dict[str, Any]:
+        """Return the response object that has ended, and store it if it is to be."""
+        body = self.to_json(status, output, answer)
+        return {**body, "store": self.keeper.keep(body)} if self.keeper is not None else body
 
-def to_response(request: ResponseRequest) -> ResponseObject:
-    """Return the response that answers ``request``. Raises `ApiError` for an unknown model, and `ModelLoading`."""
-    return ResponseObject(served_model(request.model), request, pipeline.model.thinks)
+    def item_id(self, type: str, number: int) -> str:
+        """Return the id of an item of the output, by its place."""
+        return item_id(self.id, type, number)
+
+
+def to_response(request: ResponseRequest, keeper: Keeper | None) -> ResponseObject:
+    """Return the response that answers ``request``. Raises `ApiError` for an unknown model."""
+    return ResponseObject(served_model(request.model), request, keeper)
 
 
 def _format(request: ResponseRequest) -> dict[str, Any]:
@@ -122,9 +137,8 @@ def _without_bytes(entry: dict[str, Any]) -> dict[str, Any]:
     return {"token": entry["token"], "logprob": entry["logprob"]}
 
 
-def message_item(status: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
+def message_item(id: str, status: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a message item."""
-    id = f"msg_{uuid.uuid4().hex}"
     return {"type": "message", "id": id, "status": status, "role": "assistant", "content": parts}
 
 
@@ -133,16 +147,16 @@ def reasoning_part(text: str) -> dict[str, Any]:
     return {"type": "reasoning_text", "text": text}
 
 
-def reasoning_item(status: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
+def reasoning_item(id: str, status: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a reasoning item."""
-    return {"type": "reasoning", "id": f"rs_{uuid.uuid4().hex}", "summary": [], "content": parts, "status": status}
+    return {"type": "reasoning", "id": id, "summary": [], "content": parts, "status": status}
 
 
-def call_item(status: str, call_id: str, name: str, arguments: str) -> dict[str, Any]:
+def call_item(id: str, status: str, call_id: str, name: str, arguments: str) -> dict[str, Any]:
     """Return a function call item."""
     return {
         "type": "function_call",
-        "id": f"fc_{uuid.uuid4().hex}",
+        "id": id,
         "call_id": call_id,
         "name": name,
         "arguments": arguments,
@@ -166,15 +180,19 @@ def lacks_message(output: list[dict[str, Any]], status: str) -> bool:
 def to_json(response: ResponseObject, answer: Answer) -> dict[str, Any]:
     """Return the body of a response that is not streamed."""
     status = final_status(answer)
-    calls = [call_item("completed", call.id, call.name, call.arguments) for call in answer.calls]
-    part = text_part(answer.text, answer.logprobs)
-    reasoning = [reasoning_item("completed", [reasoning_part(answer.reasoning)])] if answer.reasoning else []
-    empty = lacks_message([*reasoning, *calls], status)
-    message = [message_item("completed", [part])] if answer.text or empty else []
-    output = [*reasoning, *message, *calls]
+    output: list[dict[str, Any]] = []
+    if answer.reasoning:
+        id = response.item_id("reasoning", 0)
+        output.append(reasoning_item(id, "completed", [reasoning_part(answer.reasoning)]))
+    if answer.text or (not answer.calls and lacks_message(output, status)):
+        id = response.item_id("message", len(output))
+        output.append(message_item(id, "completed", [text_part(answer.text, answer.logprobs)]))
+    for call in answer.calls:
+        id = response.item_id("function_call", len(output))
+        output.append(call_item(id, "completed", call.id, call.name, call.arguments))
     # Only the last item can be cut.
     output[-1]["status"] = status
-    return response.to_json(status, output, answer)
+    return response.complete(status, output, answer)
 
 
 class ResponseStream:
@@ -255,6 +273,9 @@ class ResponseStream:
     def _index(self) -> int:
         return len(self._output) - 1
 
+    def _new_id(self, type: str) -> str:
+        return self._response.item_id(type, len(self._output))
+
     def _place(self, item: dict[str, Any]) -> dict[str, Any]:
         place = {"item_id": item["id"], "output_index": self._index}
         return place if item["type"] == "function_call" else {**place, "content_index": 0}
@@ -265,13 +286,13 @@ class ResponseStream:
     def _open_text(self) -> str:
         if self._is_open("message"):
             return ""
-        item = message_item("in_progress", [])
+        item = message_item(self._new_id("message"), "in_progress", [])
         return self._open_part(item, text_part(""), "response.output_text.delta", logprobs=[])
 
     def _open_reasoning(self) -> str:
         if self._is_open("reasoning"):
             return ""
-        item = reasoning_item("in_progress", [])
+        item = reasoning_item(self._new_id("reasoning"), "in_progress", [])
         return self._open_part(item, reasoning_part(""), "response.reasoning_text.delta")
 
     def _open_part(self, item: dict[str, Any], part: dict[str, Any], delta: str, **fixed: Any) -> str:
@@ -282,7 +303,7 @@ class ResponseStream:
         return closed + begun + self._event("response.content_part.added", **place, part=part)
 
     def _open_call(self, event: ToolCallStarted) -> str:
-        item = call_item("in_progress", event.call_id, event.name, "")
+        item = call_item(self._new_id("function_call"), "in_progress", event.call_id, event.name, "")
         place = {"item_id": item["id"], "output_index": len(self._output)}
         return self._begin(item, "response.function_call_arguments.delta", place)
 
@@ -317,11 +338,12 @@ class ResponseStream:
         status = final_status(self._answer)
         empty = self._open_text() if lacks_message(self._output, status) else ""
         closed = self._close(status)
-        whole = self._response.to_json(status, self._output, self._answer)
+        whole = self._response.complete(status, self._output, self._answer)
         return (empty + closed + self._event(f"response.{status}", response=whole)).encode()
 
     def fail(self, error: ApiError) -> bytes:
         """Return the event for a failure."""
         failed = self._response.to_json("failed", self._output)
+        failed["store"] = False
         failed["error"] = {"code": "server_error", "message": error.message}
         return self._event("response.failed", response=failed).encode()

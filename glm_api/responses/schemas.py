@@ -28,7 +28,7 @@ from glm_api.api.logprobs import MAX_TOP_LOGPROBS, TokenLogprobSchema
 from glm_api.api.openapi import AnyOf, EventData, EventSchema
 from glm_api.api.parameter_table import RESPONSES, refused
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, Parameters, ParametersSchema
-from glm_api.api.response_format import JsonSchemaSchema, to_json_output
+from glm_api.api.response_format import JsonSchemaSchema, schema_field, to_json_output
 from glm_api.api.thinking import effort_field
 from glm_api.api.tools import (
     MAX_TOOLS,
@@ -40,11 +40,13 @@ from glm_api.api.tools import (
 )
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import JsonOutput
-from glm_api.responses.items import Item, input_field
+from glm_api.responses.items import Input, InputField
 
 LOGPROBS = "message.output_text.logprobs"
 # Some clients always request the encrypted reasoning. It is never encrypted here, so nothing is missing.
 REASONING = "reasoning.encrypted_content"
+# What a client calls things is given back in each event of a stream.
+MAX_KEY_LENGTH = 512
 WHOLE = "what the model thinks is told as it is, without a summary"
 
 
@@ -82,7 +84,9 @@ class ReasoningOptions:
 class ResponseRequest(Parameters):
     """A request for a response."""
 
-    input: str | tuple[Item, ...]
+    input: Input
+    previous_response_id: str | None = None
+    store: bool | None = None
     instructions: str | None = None
     max_output_tokens: int | None = None
     tools: tuple[FunctionEntry, ...] = ()
@@ -93,6 +97,9 @@ class ResponseRequest(Parameters):
     metadata: dict[str, Any] | None = None
     include: tuple[str, ...] = ()
     top_logprobs: int = 0
+    max_tool_calls: int | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
 
     @property
     def told_logprobs(self) -> int | None:
@@ -127,6 +134,7 @@ class FlatJsonSchemaSchema(JsonSchemaSchema):
 
     loads = FormatEntry
     type = Choice("json_schema", required=True)
+    schema = schema_field(required=True)
 
 
 FORMATS: dict[str, type[RequestSchema]] = {
@@ -179,6 +187,11 @@ class IncludeField(Field[tuple[str, ...]]):
         return tuple(name for name in value if name in self.NAMES)
 
 
+def _given_back() -> String:
+    description = "Has no effect; returned unchanged in the response."
+    return String(max=MAX_KEY_LENGTH, load_default=None, metadata={"description": description})
+
+
 class ResponseRequestSchema(ParametersSchema):
     """A request for a response. Unknown parameters are ignored."""
 
@@ -187,7 +200,23 @@ class ResponseRequestSchema(ParametersSchema):
     class Meta(RequestSchema.Meta):
         include = refused(RESPONSES)
 
-    input = input_field()
+    input = InputField(required=True)
+    previous_response_id = String(
+        min=1,
+        max=MAX_KEY_LENGTH,
+        load_default=None,
+        metadata={
+            "description": "The id of a stored response: the input continues its conversation. Its `instructions` are "
+            "not inherited."
+        },
+    )
+    store = Boolean(
+        load_default=None,
+        metadata={
+            "default": True,
+            "description": "Keep the response, so that it can be continued and retrieved; with false nothing is kept.",
+        },
+    )
     instructions = String(load_default=None, metadata={"description": "System message, placed before the input."})
     max_output_tokens = TokenLimit(
         min=1,
@@ -216,6 +245,13 @@ class ResponseRequestSchema(ParametersSchema):
         load_default=0,
         metadata={"description": f"So many of the likeliest tokens in the place of each; with `{LOGPROBS}`."},
     )
+    max_tool_calls = Integer(
+        min=1,
+        load_default=None,
+        metadata={"description": "Returned unchanged: it limits built-in tools, and this server has none."},
+    )
+    safety_identifier = _given_back()
+    prompt_cache_key = _given_back()
 
 
 # --- responses ----------------------------------------------------------------------------------------------------
@@ -317,7 +353,7 @@ class ResponseUsageSchema(Schema):
 
 
 class EffectiveReasoningSchema(Schema):
-    """How much the model was asked to think."""
+    """How much the model was asked to think; there is never a summary."""
 
     effort = fields.String(required=True, allow_none=True)
     summary = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
@@ -351,18 +387,50 @@ class ResponseSchema(Schema):
     model = fields.String(required=True)
     output = fields.List(AnyOf(*OUTPUT_ITEMS), required=True)
     parallel_tool_calls = fields.Boolean(required=True)
-    previous_response_id = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
-    reasoning = fields.Nested(EffectiveReasoningSchema, metadata={"description": "If the model thinks."})
-    store = fields.Boolean(required=True, validate=validate.Equal(False))
+    previous_response_id = fields.String(required=True, allow_none=True)
+    reasoning = fields.Nested(EffectiveReasoningSchema, required=True)
+    store = fields.Boolean(required=True)
+    background = fields.Boolean(required=True, validate=validate.Equal(False))
     temperature = fields.Float(required=True)
+    presence_penalty = fields.Float(required=True)
+    frequency_penalty = fields.Float(required=True)
     top_logprobs = fields.Integer(required=True)
     top_p = fields.Float(required=True)
     text = fields.Dict(required=True)
     tool_choice = fields.Raw(required=True)
     tools = fields.List(fields.Dict(), required=True)
     truncation = fields.String(required=True, validate=validate.Equal("disabled"))
+    max_tool_calls = fields.Integer(required=True, allow_none=True)
+    service_tier = fields.String(required=True, validate=validate.Equal("default"))
+    safety_identifier = fields.String(required=True, allow_none=True)
+    prompt_cache_key = fields.String(required=True, allow_none=True)
     metadata = fields.Dict(required=True)
     usage = fields.Nested(ResponseUsageSchema, required=True, allow_none=True)
+
+
+class DeletedResponseSchema(Schema):
+    """A response that is no longer stored."""
+
+    id = fields.String(required=True)
+    object = fields.String(required=True, validate=validate.Equal("response"))
+    deleted = fields.Boolean(required=True, validate=validate.Equal(True))
+
+
+class ItemListSchema(Schema):
+    """A part of the items that a response was generated from."""
+
+    object = fields.String(required=True, validate=validate.Equal("list"))
+    data = fields.List(fields.Dict(), required=True)
+    first_id = fields.String(required=True, allow_none=True)
+    last_id = fields.String(required=True, allow_none=True)
+    has_more = fields.Boolean(required=True)
+
+
+class InputTokensSchema(Schema):
+    """The length of a prompt."""
+
+    object = fields.String(required=True, validate=validate.Equal("response.input_tokens"))
+    input_tokens = fields.Integer(required=True)
 
 
 class EventTopLogprobSchema(Schema):

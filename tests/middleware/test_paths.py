@@ -174,7 +174,7 @@ def test_another_spelling_is_relayed() -> None:
         ("/v1/responses/responses", "/v1/responses"),
         ("/v1/embeddings", None),
         ("/v1/chat/completions/chatcmpl-1", None),
-        ("/v1/responses/resp_1", None),
+        ("/v1/responses/resp_1/nothing", None),
         ("/nothing", None),
     ],
 )

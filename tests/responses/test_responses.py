@@ -101,7 +101,7 @@ class TestInput:
             ([], "input"),
             (["Hi"], "input.0"),
             ([{"role": "king", "content": "x"}], "input.0.role"),
-            ([{"type": "item_reference", "id": "x"}], "input.0.type"),
+            ([{"type": "item_reference", "id": ""}], "input.0.id"),
             ([{"type": "reasoning", "content": []}], "input"),
             ([{"type": "reasoning", "content": "Hm"}], "input.0.content"),
             ([{"type": "reasoning", "content": [{"type": "output_text", "text": "x"}]}], "input.0.content.0.type"),
@@ -210,8 +210,6 @@ class TestParameters:
     @pytest.mark.parametrize(
         ("parameter", "value"),
         [
-            ("store", True),
-            ("previous_response_id", "resp_1"),
             ("conversation", "conv_1"),
             ("background", True),
             ("prompt", {"id": "x"}),
@@ -227,6 +225,11 @@ class TestParameters:
         message = refused(refusal(client, **{parameter: value}), parameter, "unsupported_parameter")
         assert message.count(":") == 1
 
+    @pytest.mark.parametrize("schema", [{}, {"schema": None}])
+    def test_a_json_schema_without_its_schema_is_refused(self, client: FlaskClient, schema: dict[str, Any]) -> None:
+        format = {"type": "json_schema", "name": "x", **schema}
+        refused(refusal(client, text={"format": format}), "text.format.schema", "missing_required_parameter")
+
     def test_the_refusal_of_logprobs_tells_the_right_way(self, client: FlaskClient) -> None:
         message = refused(refusal(client, logprobs=True), "logprobs", "unsupported_parameter")
         assert LOGPROBS in message
@@ -234,7 +237,7 @@ class TestParameters:
         assert refusal(client, logprobs=False).status_code == 200
 
     def test_neutral_values_are_accepted(self, client: FlaskClient) -> None:
-        neutral = {"store": False, "include": [], "reasoning": {}, "truncation": "disabled", "background": False}
+        neutral = {"include": [], "reasoning": {}, "truncation": "disabled", "background": False}
         assert refusal(client, **neutral, previous_response_id=None).status_code == 200
 
     def test_encrypted_reasoning_may_be_requested(self, client: FlaskClient) -> None:
@@ -252,6 +255,11 @@ class TestParameters:
             ({"tools": [TOOL, TOOL]}, "tools.1.name"),
             ({"tool_choice": {"type": "function", "name": "g"}, "tools": [TOOL]}, "tool_choice"),
             ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": 5}}}}, "text.format.schema"),
+            ({"max_tool_calls": 0}, "max_tool_calls"),
+            ({"safety_identifier": "x" * 513}, "safety_identifier"),
+            ({"prompt_cache_key": 5}, "prompt_cache_key"),
+            ({"store": "yes"}, "store"),
+            ({"previous_response_id": ""}, "previous_response_id"),
             ({"text": {"format": {"type": "json_object"}}, "json_schema": {}}, "json_schema"),
             ({"text": {"format": {"type": "json_object"}}, "guided_regex": "a"}, "guided_regex"),
             ({"max_output_tokens": 0}, "max_output_tokens"),
@@ -268,6 +276,50 @@ class TestParameters:
         self, client: FlaskClient, parameters: dict[str, Any], path: str
     ) -> None:
         refused(refusal(client, **parameters), path)
+
+
+# What Open Responses requires of a response object, and OpenAI's documents do not.
+GIVEN: dict[str, Any] = {
+    "presence_penalty": 0.5,
+    "frequency_penalty": -0.5,
+    "top_logprobs": 2,
+    "reasoning": {"effort": "minimal", "summary": None},
+    "max_tool_calls": 3,
+    "background": False,
+    "safety_identifier": "user-1",
+    "prompt_cache_key": "chat-1",
+}
+DEFAULTS: dict[str, Any] = {
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "top_logprobs": 0,
+    "reasoning": {"effort": None, "summary": None},
+    "max_tool_calls": None,
+    "background": False,
+    "safety_identifier": None,
+    "prompt_cache_key": None,
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({**GIVEN, "include": [LOGPROBS]}, GIVEN),
+        ({}, DEFAULTS),
+        (dict.fromkeys(DEFAULTS), DEFAULTS),
+        ({"reasoning": {"effort": None, "summary": None}}, DEFAULTS),
+    ],
+)
+def test_a_response_gives_back_what_the_request_had(
+    client: FlaskClient, given: dict[str, Any], told: dict[str, Any], stream: bool
+) -> None:
+    response = refusal(client, **given, stream=stream, service_tier="flex")
+    assert response.status_code == 200, response.text
+    bodies = [json.loads(data).get("response") for data in events(response)] if stream else [response.get_json()]
+    for body in filter(None, bodies):
+        assert {name: body[name] for name in told} == told
+        assert body["service_tier"] == "default"
 
 
 SCRIPTS: list[Script] = [
