@@ -334,6 +334,7 @@ def test_the_needs_of_a_model_are_found_in_its_first_bytes_and_in_a_file_of_sett
         ({"GLM_GPU_LAYERS": "3"}, "chatglm-cpp"),
         ({"GLM_MMPROJ": "{gguf}"}, "chatglm-cpp"),
         ({"GLM_UPSTREAM_KEY": "k"}, "chatglm-cpp"),
+        ({"GLM_BACKEND": "openai", "GLM_UPSTREAM_URL": "http://127.0.0.1:9/v1", "GLM_RESPONSE_STORE": "off"}, "openai"),
         ({"GLM_MODEL": "{gguf}", "GLM_PREFILL": "step"}, "llama-cpp"),
         ({"GLM_BACKEND": "openai", "GLM_UPSTREAM_URL": "http://127.0.0.1:9/v1", "MAX_LENGTH": "99"}, "openai"),
     ],
@@ -503,3 +504,44 @@ def test_a_file_in_the_home_directory_is_read(tmp_path: Path, monkeypatch: pytes
 
 def test_a_missing_file_is_an_error() -> None:
     assert error_lines(GLM_ENV_FILE="/nowhere/env") == ["GLM_ENV_FILE names '/nowhere/env', which does not exist."]
+
+
+@pytest.mark.parametrize("text", ["memory", "off"])
+def test_responses_are_stored_in_memory_or_not_at_all(text: str) -> None:
+    assert load_settings({"GLM_RESPONSE_STORE": text}).response_store == text
+
+
+@pytest.mark.parametrize("content", [None, b"", b"SQLite format 3\0 and more"])
+def test_responses_are_stored_in_a_file(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "responses.db"
+    if content is not None:
+        path.write_bytes(content)
+    assert load_settings({"GLM_RESPONSE_STORE": str(path)}).response_store == path
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("memroy", "must be memory, off or a path such as"),
+        ("{folder}", "is a directory"),
+        ("{folder}/none/responses.db", "there is no folder"),
+        ("{folder}/model.bin", "is not an SQLite file"),
+    ],
+)
+def test_a_place_that_cannot_store_responses_is_an_error(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "model.bin").write_bytes(b"ggml")
+    [line] = error_lines(GLM_RESPONSE_STORE=text.format(folder=tmp_path))
+    assert line.startswith("GLM_RESPONSE_STORE ")
+    assert complaint in line
+
+
+@pytest.mark.parametrize("locked", ["responses.db", "."])
+def test_a_place_that_this_user_may_not_write_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: str
+) -> None:
+    file = tmp_path / "responses.db"
+    file.touch()
+    # Root may write everywhere, and the tests may run as root.
+    monkeypatch.setattr(os, "access", lambda path, mode: not (path == tmp_path / locked and mode & os.W_OK))
+    [line] = error_lines(GLM_RESPONSE_STORE=str(file))
+    assert line == f"GLM_RESPONSE_STORE names {str(file)!r}, where this user may not write."

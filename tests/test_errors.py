@@ -52,6 +52,13 @@ def test_an_openai_endpoint_that_is_not_offered_is_named(client: FlaskClient, pa
     assert word in error(response)["message"]
 
 
+def test_in_front_of_an_engine_no_responses_are_stored(make_app: MakeApp) -> None:
+    client = make_app(backend="openai", upstream_url="http://127.0.0.1:9/v1").test_client()
+    response = client.get("/v1/responses/resp_1")
+    assert response.status_code == 404
+    assert "with GLM_BACKEND=openai it stores no responses" in error(response)["message"]
+
+
 @pytest.mark.parametrize(("method", "path", "allowed"), [("GET", CHAT, "POST"), ("POST", "/v1/models", "GET")])
 def test_another_method_is_405_with_the_allowed_methods(
     client: FlaskClient, method: str, path: str, allowed: str

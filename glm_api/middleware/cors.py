@@ -18,7 +18,7 @@ def register(app: Flask, settings: Settings) -> None:
         CORS(
             app,
             origins=list(settings.cors_origins),
-            methods=["GET", "POST"],
+            methods=["GET", "POST", "DELETE"],
             expose_headers=EXPOSED,
             supports_credentials=False,
             send_wildcard=True,

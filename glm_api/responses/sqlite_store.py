@@ -53,6 +53,8 @@ class SqliteStore(ResponseStore):
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._fault: str | None = None
+        # So many erased responses may still be in the write-ahead log.
+        self._in_log = 0
 
     def open(self) -> None:
         """Open the file now. A fault is logged, not raised."""
@@ -72,13 +74,15 @@ class SqliteStore(ResponseStore):
         turn = response.turn
         row = (turn.id, response.owner, turn.previous, self._clock(), response.size, turn.items, response.body)
 
-        def write(connection: sqlite3.Connection) -> None:
-            self._expire(connection)
+        def write(connection: sqlite3.Connection) -> int:
+            erased = self._expire(connection)
             connection.execute("INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            connection.execute(_EVICT, (self.limits.responses, self.limits.bytes))
+            return erased + connection.execute(_EVICT, (self.limits.responses, self.limits.bytes)).rowcount
 
-        self._run(write)
+        erased = self._run(write)
         with self._lock:
+            # The next sweep takes it out of the log, which would take too long here.
+            self._in_log += erased
             self._schedule()
 
     def turn(self, owner: bytes, id: str) -> Turn | None:
@@ -113,7 +117,7 @@ class SqliteStore(ResponseStore):
             return erased, connection.execute("SELECT count(*) FROM responses").fetchone()[0]
 
         erased, left = self._run(erase)
-        self._truncate_log(erased)
+        self._truncate_log(erased + self._in_log)
         return left > 0
 
     @property
@@ -137,6 +141,7 @@ class SqliteStore(ResponseStore):
         """Take what was ``erased`` out of the write-ahead log, too, unless another process reads from that just now."""
         if erased:
             self._run(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
+            self._in_log = 0
 
     def _run(self, action: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run ``action``; all that it writes is one transaction. Raises `StoreError`."""

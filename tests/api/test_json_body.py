@@ -14,7 +14,15 @@ from glm_api.api.json_body import MAX_CONTAINERS
 from tests.support.client import CHAT, HELLO, MakeApp, error, refused
 from tests.support.fake_pipeline import FakePipeline
 
-ENDPOINTS = [CHAT, "/v1/completions", "/v1/responses", "/tokenize", "/detokenize", "/apply-template"]
+ENDPOINTS = [
+    CHAT,
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/responses/input_tokens",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+]
 JSON = "application/json"
 
 

@@ -187,10 +187,10 @@ class TestAModelThatDoesNotThink:
             for value, _ in others:
                 assert template(client, fake, **{parameter: value}) == ({}, None)
 
-    def test_a_response_neither(self, client: FlaskClient, fake: FakePipeline) -> None:
+    def test_a_response_gives_the_effort_back(self, client: FlaskClient, fake: FakePipeline) -> None:
         for effort in (None, "none", "minimal"):
             body = client.post(RESPONSES, json={"input": "Hi", "reasoning": {"effort": effort}}).get_json()
-            assert "reasoning" not in body
+            assert body["reasoning"] == {"effort": effort, "summary": None}
             assert fake.conversations[-1].template == TemplateOptions()
         response = client.post(RESPONSES, json={"input": "Hi", "reasoning": {"effort": "low"}})
         refused(response, "reasoning.effort", UNSUPPORTED)

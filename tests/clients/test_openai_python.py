@@ -438,8 +438,24 @@ def test_the_tool_runner_gets_an_answer(client: OpenAI, stream: bool) -> None:
     assert "17" in final.output_text
 
 
-def test_requests_to_store_are_refused(client: OpenAI) -> None:
-    for stored in ({"previous_response_id": "resp_1"}, {"store": True}, {"background": True}):
-        with pytest.raises(openai.BadRequestError) as refused:
-            client.responses.create(model=MODEL, input="Hello!", **stored)
-        assert (refused.value.param, refused.value.code) == (next(iter(stored)), "unsupported_parameter")
+def test_a_response_goes_on_by_its_id(client: OpenAI) -> None:
+    request: dict[str, Any] = {"model": MODEL, "temperature": 0, "tools": [{"type": "function", **WEATHER}]}
+    first = client.responses.create(**request, input=PARIS)
+    [call] = first.output
+    assert call.type == "function_call"
+    result: Any = {
+        "type": "function_call_output",
+        "call_id": call.call_id,
+        "output": '{"temperature": 17, "condition": "cloudy"}',
+    }
+    final = client.responses.create(**request, input=[result], previous_response_id=first.id)
+    assert "17" in final.output_text
+
+
+def test_what_needs_background_responses_is_refused(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model=MODEL, input="Hello!", background=True)
+    assert (refused.value.param, refused.value.code) == ("background", "unsupported_parameter")
+    stored = client.responses.create(model=MODEL, input="Hello!")
+    with pytest.raises(openai.BadRequestError, match="Cannot cancel a synchronous response"):
+        client.responses.cancel(stored.id)

@@ -62,3 +62,10 @@ def test_a_page_can_read_errors_and_retry_after() -> None:
     assert response.status_code == 401
     assert response.headers[ALLOW_ORIGIN] == OURS
     assert "Retry-After" in response.headers["Access-Control-Expose-Headers"]
+
+
+def test_a_page_may_delete_a_stored_response() -> None:
+    response = client(OURS).options(
+        "/v1/responses/resp_1", headers={"Origin": OURS, "Access-Control-Request-Method": "DELETE"}
+    )
+    assert "DELETE" in response.headers["Access-Control-Allow-Methods"]

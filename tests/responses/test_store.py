@@ -74,12 +74,12 @@ def test_a_response_comes_back_as_it_was(store: ResponseStore) -> None:
     store.put(second)
     assert (store.get(ALICE, "a"), store.get(ALICE, "b")) == (first, second)
     assert store.turn(ALICE, "b") == second.turn
-    assert store.get(ALICE, "c") is store.turn(ALICE, "c") is None
+    assert (store.get(ALICE, "c"), store.turn(ALICE, "c")) == (None, None)
 
 
 def test_nobody_sees_or_erases_what_another_owner_has(store: ResponseStore) -> None:
     store.put(response("a"))
-    assert store.get(BOB, "a") is store.turn(BOB, "a") is None
+    assert (store.get(BOB, "a"), store.turn(BOB, "a")) == (None, None)
     assert not store.delete(BOB, "a")
     assert kept(store, "a") == ["a"]
 
@@ -245,9 +245,9 @@ class TestFile:
         assert len(files) == 3
         assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
 
-    @pytest.mark.parametrize("deleted", [True, False])
+    @pytest.mark.parametrize("how", ["deleted", "swept", "expired", "displaced"])
     def test_nothing_of_what_is_erased_stays_on_the_disk(
-        self, path: Path, clock: Clock, file_store: SqliteStore, deleted: bool
+        self, path: Path, clock: Clock, file_store: SqliteStore, how: str
     ) -> None:
         secret = b"a secret that nobody may find" * 500
         file_store.put(response("a"))
@@ -257,11 +257,18 @@ class TestFile:
             return b"".join(file.read_bytes() for file in path.parent.iterdir())
 
         assert secret[:29] in on_disk()
-        if deleted:
-            file_store.delete(ALICE, "b")
-        else:
-            clock.now += 3600
-            file_store.sweep()
+        match how:
+            case "deleted":
+                file_store.delete(ALICE, "b")
+            case "displaced":
+                for number in range(LIMITS.responses):
+                    file_store.put(response(str(number)))
+                file_store.sweep()
+            case _:
+                clock.now += 3600
+                if how == "expired":
+                    file_store.put(response("c"))
+                file_store.sweep()
         assert secret[:29] not in on_disk()
 
     def test_a_clock_that_was_wrong_keeps_nothing_longer(self, clock: Clock, file_store: SqliteStore) -> None:
