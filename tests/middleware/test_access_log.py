@@ -109,7 +109,7 @@ def test_a_refused_request_has_its_error(
         ({"messages": []}, "messages"),
         ({**BODY, "top_p": 7}, "top_p"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
-        ({**BODY, "tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function"),
+        ({**BODY, "tools": [{"type": "function", "function": {"name": "a\u0000b"}}]}, "tools.0.function"),
         ({**BODY, "x": {"the secret": "\0"}}, "x"),
         ({**BODY, "the secret": "\0"}, None),
         ({**BODY, "TheSecret": "\0"}, None),
