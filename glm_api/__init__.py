@@ -24,6 +24,8 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
 
     from glm_api import errors, pages
     from glm_api.api.openapi import create_api, describe_metrics
+    from glm_api.messages.errors import PATH as MESSAGES
+    from glm_api.messages.errors import envelope
     from glm_api.middleware import access_log, auth, content_encoding, cors, hosts, metrics, paths, request_record, room
     from glm_api.ops.probes import blueprint as probes_blueprint
 
@@ -43,7 +45,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     room.register(app)
     access_log.register(app, settings)
     metrics.register(app, backend)
-    errors.register(app)
+    errors.register(app, {MESSAGES: envelope})
     cors.register(app, settings)
     hosts.register(app, settings)
     auth.register(app, settings)
@@ -98,12 +100,13 @@ def _blueprints_of(settings: Settings) -> list[Blueprint]:
         return [blueprint]
     from glm_api.chat.routes import blueprint as chat
     from glm_api.completions.routes import blueprint as completions
+    from glm_api.messages.routes import blueprint as messages
     from glm_api.models.routes import blueprint as models
     from glm_api.native_completion.routes import blueprint as native_completion
     from glm_api.ops.routes import blueprint as ops
     from glm_api.responses.routes import blueprint as responses
 
-    found = [chat, completions, responses, native_completion, models, ops]
+    found = [chat, completions, responses, messages, native_completion, models, ops]
     if settings.gguf is not None:
         # Only llama.cpp gives them.
         from glm_api.embeddings.routes import blueprint as embeddings

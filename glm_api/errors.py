@@ -1,14 +1,16 @@
-"""Errors: every error answer has the OpenAI error envelope as its body.
+"""Errors: every error answer has an error envelope as its body: OpenAI's, or another one for paths of another API.
 
-``{"error": {"message", "type", "param", "code"}}`` always has these four keys; a few errors have more. To refuse a
-request, raise `ApiError`. The backend raises `BackendError`, and werkzeug has errors of its own (404, 405, 413 ...).
+OpenAI's ``{"error": {"message", "type", "param", "code"}}`` always has these four keys; a few errors have more.
+
+To refuse a request, raise `ApiError`. The backend raises `BackendError`, and werkzeug has errors of its own (404, 405, 413 ...).
 The handlers here convert both, and any unforeseen exception.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from flask import Flask, Response, current_app, g, jsonify, request
@@ -59,7 +61,7 @@ ABSENT_ENDPOINTS = {
     "/v1/chat/completions/": "stored completions: answers are given once and not kept",
     "/v1/engines": "engines: see /v1/models",
     "/v1/edits": "edits: use /v1/chat/completions",
-    "/v1/messages": "Anthropic's messages: use /v1/chat/completions",
+    "/v1/messages/batches": "batches: send each message by itself to /v1/messages",
 }
 
 
@@ -96,6 +98,10 @@ class ApiError(Exception):
         """Return the envelope."""
         known = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return {"error": {**known, **self.details}}
+
+
+Envelope = Callable[[ApiError], dict[str, Any]]
+"""Returns the body that tells an error."""
 
 
 def invalid(message: str, param: str | None = None, code: str | None = "invalid_value") -> ApiError:
@@ -206,17 +212,26 @@ def _absence() -> str:
     return f"There is no {request.method} {request.path} here. {listed}"
 
 
+def _body(error: ApiError) -> dict[str, Any]:
+    envelopes: Mapping[str, Envelope] = current_app.extensions["glm_envelopes"]
+    for path, envelope in envelopes.items():
+        if request.path == path or request.path.startswith(f"{path}/"):
+            return envelope(error)
+    return error.body()
+
+
 def respond(error: ApiError) -> Response:
     """Return the response for ``error``, and keep the error in ``g.error`` for logs and metrics."""
     g.error = error
-    response = jsonify(error.body())
+    response = jsonify(_body(error))
     response.status_code = error.status
     response.headers.update(error.headers)
     return response
 
 
-def register(app: Flask) -> None:
-    """Make every error of ``app`` end in the envelope."""
+def register(app: Flask, envelopes: Mapping[str, Envelope] = MappingProxyType({})) -> None:
+    """Make every error of ``app`` end in an envelope: that of ``envelopes`` for its path or one above, or OpenAI's."""
+    app.extensions["glm_envelopes"] = envelopes
 
     @app.errorhandler(ApiError)
     def api_error(error: ApiError) -> Response:

@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "glm_api.chat",
         "glm_api.completions",
         "glm_api.responses",
+        "glm_api.messages",
         "glm_api.embeddings",
         "glm_api.native_completion",
         "glm_api.models",
@@ -55,6 +56,7 @@ NEIGHBOURS = {
     ("glm_api.completions", "glm_api.models.catalog"),
     ("glm_api.native_completion", "glm_api.models.catalog"),
     ("glm_api.responses", "glm_api.models.catalog"),
+    ("glm_api.messages", "glm_api.models.catalog"),
 }
 # What the children may load, with what is inside; and the packages that these are in.
 CHILDREN_SHARE = (

@@ -13,7 +13,7 @@ from itertools import chain
 
 from flask import Response, g
 
-from glm_api.api.sse import Stream, send
+from glm_api.api.sse import PING, Stream, send
 from glm_api.context import pipeline, settings
 from glm_api.middleware.disconnects import closed_with_client
 from glm_api.middleware.request_record import RequestRecord
@@ -119,8 +119,8 @@ def collect(job: Job) -> tuple[list[Answer], Generation]:
         return answers, generation
 
 
-def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -> Response:
-    """Run ``job`` and stream its events. Raises `BackendError`.
+def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]], ping: bytes = PING) -> Response:
+    """Run ``job`` and stream its events, with a ``ping`` in silences. Raises `BackendError`.
 
     Waits for the first event, or for the first ping if that is due earlier. A failure before that gets its own HTTP
     status, which the client's retries understand, instead of an error inside a stream.
@@ -134,7 +134,7 @@ def stream(job: Job, make_stream: Callable[[Generation], Stream[list[Event]]]) -
         first = next(source)
         # The stream owns the queue place from here on; leaving this block must not release it.
         release = stack.pop_all().close
-    return send(chain([first], source), make_stream(generation), release)
+    return send(chain([first], source), make_stream(generation), release, ping)
 
 
 def _events(generation: Generation, silence: float | None, record: RequestRecord) -> Iterator[list[Event]]:

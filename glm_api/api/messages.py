@@ -234,7 +234,7 @@ class ToolName(String):
 class FunctionCallSchema(RequestSchema):
     """A function call."""
 
-    loads = FunctionCall
+    loads: ClassVar[type[Any]] = FunctionCall
     name = ToolName()
     arguments = Arguments()
 

@@ -117,12 +117,12 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         decorate: Callable[[View], View] = super().alt_response(status_code, response, **kwargs)
         return decorate
 
-    def errors(self, *statuses: int) -> Callable[[View], View]:
-        """Declare the error statuses of a view; each has the error envelope as its body."""
+    def errors(self, *statuses: int, schema: type[Schema] = ErrorSchema) -> Callable[[View], View]:
+        """Declare the error statuses of a view; each has the error envelope ``schema`` as its body."""
 
         def decorate(view: View) -> View:
             for status in statuses:
-                view = self.alt_response(status, schema=ErrorSchema, description=ERRORS[status])(view)
+                view = self.alt_response(status, schema=schema, description=ERRORS[status])(view)
             return view
 
         return decorate

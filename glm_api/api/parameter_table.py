@@ -384,3 +384,56 @@ NATIVE = (
     Row("max_tokens", Refused(-1, reason="its name is `n_predict` here"), "yes"),
     Row("response_format", Refused(reason="its name is `json_schema` here"), "yes"),
 )
+
+_NOT_BILLED = "this server bills nothing"
+
+MESSAGES = (
+    Row("messages", "text, images in base64, tool calls and their results, thinking; `system` between them too"),
+    Row("system", "a text or text blocks"),
+    Row("max_tokens", "required, 1 or more"),
+    Row("stop_sequences", "up to 16"),
+    Row(
+        "tools",
+        "tools of the client, as in chat completions; Anthropic's own are refused. `cache_control`, `input_examples`, "
+        "`defer_loading`, `allowed_callers` and `eager_input_streaming` have no effect",
+    ),
+    Row(
+        "tool_choice",
+        "`auto`, `any`, `tool`, `none`; with `disable_parallel_tool_use` an answer makes one call at most",
+    ),
+    Row(
+        "thinking",
+        "`enabled`, which needs a model that thinks, `disabled`, and `adaptive`: the template decides. `display` is "
+        "`summarized` (nothing is summed up) or `omitted`. `budget_tokens` has no effect: `max_tokens` is the one "
+        "limit",
+    ),
+    Row(
+        "output_config",
+        "`format` with a JSON schema holds the answer to it; `effort` is given to the template of a model that thinks, "
+        "and has no effect on others. `task_budget` is refused",
+    ),
+    Row("output_format", "older name of `output_config.format`"),
+    Row(
+        "context_management",
+        "`clear_thinking_20251015` with `keep: all` keeps earlier thinking in the prompt, if the template can; other "
+        "edits are refused: a conversation that is too long is refused, not cut",
+    ),
+    Row("metadata, user_profile_id", Accepted("this server keeps no accounts")),
+    Row(
+        "cache_control, diagnostics", Accepted("the cache finds a conversation by its text; `usage` tells what it had")
+    ),
+    Row("inference_geo", Accepted("the model runs where this server runs")),
+    Row("billing_policy, fallback_credit_token", Accepted(_NOT_BILLED)),
+    Row("speed", Refused("standard", reason="there is one speed")),
+    Row("fallbacks", Refused("default", [], reason="there is one model")),
+    Row("mcp_servers", Refused([], reason="this server calls no tools")),
+    Row("container", Refused(reason="this server runs no code")),
+    Row("compaction", Refused(reason="this server sums no conversation up")),
+    Row("thread", Refused(reason=_UNSTORED)),
+    Row("n", Refused(1, reason="a message has one answer")),
+    Row("max_completion_tokens, max_output_tokens", Refused(reason="its name is `max_tokens` here")),
+    Row("response_format", Refused(reason="its name is `output_config.format` here")),
+    Row("reasoning_effort", Refused(reason="its name is `output_config.effort` here")),
+    Row("parallel_tool_calls", Refused(True, reason="its name is `tool_choice.disable_parallel_tool_use` here")),
+    Row("functions, function_call", Refused(reason="its name is `tools` or `tool_choice` here")),
+)

@@ -47,13 +47,13 @@ class Stream(Protocol[Events]):
         """Return the last bytes of a stream that fails."""
 
 
-def send(source: Iterator[Any], stream: Stream[Any], release: Callable[[], None]) -> Response:
-    """Return a response: what ``source`` yields, rendered by ``stream``, and a ping whenever it yields nothing.
+def send(source: Iterator[Any], stream: Stream[Any], release: Callable[[], None], ping: bytes = PING) -> Response:
+    """Return a response: what ``source`` yields, rendered by ``stream``, and ``ping`` whenever it yields nothing.
 
-    A ping is sent, too, when ``stream`` has rendered nothing for `GLM_PING_INTERVAL`. ``release`` is called at the end
+    It is sent, too, when ``stream`` has rendered nothing for `GLM_PING_INTERVAL`. ``release`` is called at the end
     of the stream, possibly several times.
     """
-    chunks = _chunks(source, stream, release, g.record, current_app.logger, settings.ping_interval)
+    chunks = _chunks(source, stream, release, ping, g.record, current_app.logger, settings.ping_interval)
     response = Response(chunks, headers=SSE_HEADERS)
     response.call_on_close(release)
     return response
@@ -63,6 +63,7 @@ def _chunks(
     source: Iterator[Any],
     stream: Stream[Any],
     release: Callable[[], None],
+    ping: bytes,
     record: RequestRecord,
     logger: logging.Logger,
     silence: float,
@@ -70,9 +71,9 @@ def _chunks(
     sent_at = time.monotonic()
     try:
         for events in source:
-            chunk = stream.render(events) if events else PING
+            chunk = stream.render(events) if events else ping
             if not chunk and silence and time.monotonic() - sent_at >= silence:
-                chunk = PING
+                chunk = ping
             if chunk:
                 yield chunk
                 sent_at = time.monotonic()

@@ -92,7 +92,7 @@ class NamedFunction:
 class NamedFunctionSchema(RequestSchema):
     """The function that must be called."""
 
-    loads = NamedFunction
+    loads: ClassVar[type[Any]] = NamedFunction
     name = ToolName()
 
 

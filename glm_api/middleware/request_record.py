@@ -113,7 +113,7 @@ class RequestRecord:
 
 
 def register(app: Flask) -> None:
-    """Keep a record of every request of ``app``, and add OpenAI's headers to every response."""
+    """Keep a record of every request of ``app``, and add the headers of OpenAI and Anthropic to every response."""
 
     @app.before_request
     def begin() -> None:
@@ -127,7 +127,7 @@ def register(app: Flask) -> None:
         record: RequestRecord = g.record
         record.status = response.status_code
         record.error = g.get("error")
-        response.headers["x-request-id"] = record.id
+        response.headers["x-request-id"] = response.headers["request-id"] = record.id
         response.headers["openai-processing-ms"] = str(round(record.total_ms))
         response.headers["openai-version"] = OPENAI_VERSION
 
