@@ -24,8 +24,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
 
     from glm_api import errors, pages
     from glm_api.api.openapi import create_api, describe_metrics
-    from glm_api.messages.errors import PATH as MESSAGES
-    from glm_api.messages.errors import envelope
+    from glm_api.messages import errors as message_errors
     from glm_api.middleware import access_log, auth, content_encoding, cors, hosts, metrics, paths, request_record, room
     from glm_api.ops.probes import blueprint as probes_blueprint
 
@@ -45,7 +44,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> Flask:
     room.register(app)
     access_log.register(app, settings)
     metrics.register(app, backend)
-    errors.register(app, {MESSAGES: envelope})
+    errors.register(app, {message_errors.PATH: message_errors.body})
     cors.register(app, settings)
     hosts.register(app, settings)
     auth.register(app, settings)

@@ -2,8 +2,8 @@
 
 OpenAI's ``{"error": {"message", "type", "param", "code"}}`` always has these four keys; a few errors have more.
 
-To refuse a request, raise `ApiError`. The backend raises `BackendError`, and werkzeug has errors of its own (404, 405, 413 ...).
-The handlers here convert both, and any unforeseen exception.
+To refuse a request, raise `ApiError`. The backend raises `BackendError`, and werkzeug has errors of its own (404, 405,
+413 ...). The handlers here convert both, and any unforeseen exception.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ class ApiError(Exception):
         return {"error": {**known, **self.details}}
 
 
-Envelope = Callable[[ApiError], dict[str, Any]]
-"""Returns the body that tells an error."""
+Envelope = Callable[[ApiError, str], dict[str, Any]]
+"""Returns the body that tells an error of a request, whose id comes second."""
 
 
 def invalid(message: str, param: str | None = None, code: str | None = "invalid_value") -> ApiError:
@@ -212,18 +212,20 @@ def _absence() -> str:
     return f"There is no {request.method} {request.path} here. {listed}"
 
 
-def _body(error: ApiError) -> dict[str, Any]:
+def envelope() -> Callable[[ApiError], dict[str, Any]]:
+    """Return what makes the body of an error of this request; it may be called when the request is over."""
     envelopes: Mapping[str, Envelope] = current_app.extensions["glm_envelopes"]
-    for path, envelope in envelopes.items():
+    id: str = g.record.id
+    for path, of_path in envelopes.items():
         if request.path == path or request.path.startswith(f"{path}/"):
-            return envelope(error)
-    return error.body()
+            return lambda error: of_path(error, id)
+    return ApiError.body
 
 
 def respond(error: ApiError) -> Response:
     """Return the response for ``error``, and keep the error in ``g.error`` for logs and metrics."""
     g.error = error
-    response = jsonify(_body(error))
+    response = jsonify(envelope()(error))
     response.status_code = error.status
     response.headers.update(error.headers)
     return response

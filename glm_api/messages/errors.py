@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import g
 from marshmallow import Schema, fields, validate
 
 from glm_api.errors import INVALID_REQUEST, ApiError
@@ -29,6 +28,7 @@ class MessageErrorBodySchema(Schema):
 
     type = fields.String(required=True, validate=validate.OneOf([INVALID_REQUEST, *TYPES.values(), API_ERROR]))
     message = fields.String(required=True)
+    details = fields.Dict(metadata={"description": "With `error_code`, for a `thread`."})
 
 
 class MessageErrorSchema(Schema):
@@ -39,15 +39,13 @@ class MessageErrorSchema(Schema):
     request_id = fields.String(required=True)
 
 
-def envelope(error: ApiError) -> dict[str, Any]:
-    """Return ``error`` as Anthropic's API tells it to the client of this request."""
-    return body(error, g.record.id)
-
-
 def body(error: ApiError, request_id: str) -> dict[str, Any]:
-    """Return ``error`` as Anthropic's API tells it, also in a stream, which outlives its request."""
+    """Return ``error`` as Anthropic's API tells it."""
     kind = TYPES.get(error.status) or (API_ERROR if error.status >= 500 else INVALID_REQUEST)
-    return {"type": "error", "error": {"type": kind, "message": _message(error)}, "request_id": request_id}
+    # Anthropic's SDK looks for this code. Then it sends the whole conversation without a thread.
+    threaded = error.status == 400 and error.param == "thread"
+    details = {"details": {"error_code": "thread_unsupported_request", "unsupported": []}} if threaded else {}
+    return {"type": "error", "error": {"type": kind, "message": _message(error), **details}, "request_id": request_id}
 
 
 def _message(error: ApiError) -> str:

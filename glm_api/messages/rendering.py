@@ -14,8 +14,8 @@ from typing import Any
 
 from glm_api.api.chunks import joined, json_string
 from glm_api.api.generate import Answer
-from glm_api.errors import ApiError
-from glm_api.messages.errors import body
+from glm_api.api.sse import data
+from glm_api.errors import ApiError, envelope
 from glm_api.messages.schemas import MessageRequest
 from glm_api.models.catalog import served_model
 from glm_api.pipeline.frames import Event, Finished, Reasoning, Started, Text, ToolArguments, ToolCallStarted
@@ -125,11 +125,11 @@ def _input(arguments: str) -> dict[str, Any]:
 
 
 class MessageStream:
-    """The typed events of a message; an error tells ``request_id``."""
+    """The typed events of a message."""
 
-    def __init__(self, message: MessageObject, request_id: str) -> None:
+    def __init__(self, message: MessageObject) -> None:
         self._message = message
-        self._request_id = request_id
+        self._envelope = envelope()
         self._answer = Answer()
         self._blocks = 0
         # The type of the block that is being generated.
@@ -210,7 +210,7 @@ class MessageStream:
 
     def fail(self, error: ApiError) -> bytes:
         """Return the event for a failure."""
-        return f"event: error\ndata: {json.dumps(body(error, self._request_id), separators=(',', ':'))}\n\n".encode()
+        return b"event: error\n" + data(self._envelope(error))
 
 
 def _event(type: str, **fields: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, g
+from flask import Response
 
 from glm_api.api import generate
 from glm_api.api.openapi import EVENT_STREAM, GENERATING, TOKENIZING, Blueprint
@@ -43,7 +43,7 @@ def create_message(request: MessageRequest) -> Response | dict[str, Any]:
     with faults_in_content():
         job = prepare_job(request)
         if request.stream:
-            return generate.stream(job, lambda generation: MessageStream(message, g.record.id), PING)
+            return generate.stream(job, lambda generation: MessageStream(message), PING)
         answers, _ = generate.collect(job)
     return to_json(message, answers[0])
 
