@@ -20,7 +20,7 @@ from glm_api.api import sse
 from glm_api.api.sse import DONE, PING
 from glm_api.backend.errors import BackendError, ClientGone
 from glm_api.context import settings
-from glm_api.errors import ApiError
+from glm_api.errors import ApiError, envelope
 from glm_api.middleware.disconnects import closed_with_client
 from glm_api.middleware.request_record import RequestRecord
 from glm_api.upstream import errors, models
@@ -31,6 +31,9 @@ from glm_api.upstream.request import UpstreamRequest
 from glm_api.upstream.usage_reader import UsageReader
 
 RESPONSES = "/responses"
+MESSAGES = "/messages"
+# Events of these endpoints have a type. The key is that of the object inside an event that names the model.
+TYPED = {RESPONSES: "response", MESSAGES: "message"}
 
 
 def relay(endpoint: str, body: dict[str, Any]) -> Response:
@@ -43,14 +46,13 @@ def relay(endpoint: str, body: dict[str, Any]) -> Response:
     if not record.streamed:
         return _whole(upstream.admit(endpoint, record.id, _encoded(outgoing)), shown, record)
     options = body.get("stream_options") or {}
-    typed = endpoint == RESPONSES
-    counted = typed or options.get("include_usage") is True
+    counted = endpoint in TYPED or options.get("include_usage") is True
     without_options = None
     if not counted and not upstream.refuses_stream_options:
         outgoing = {**outgoing, "stream_options": {**options, "include_usage": True}}
         without_options = partial(_with_own_options, options)
     request = upstream.admit(endpoint, record.id, _encoded(outgoing), without_options)
-    return _streamed(request, EventRelay(shown, counted, typed, record), record)
+    return _streamed(request, EventRelay(endpoint, shown, counted, record), record)
 
 
 def _encoded(outgoing: dict[str, Any]) -> bytes:
@@ -132,23 +134,24 @@ class EventRelay:
     It understands what OpenAI's clients do, and those that read line by line. It sends data, names of events and pings,
     nothing else: OpenAI's client for Python fails at an event without data, and after an ``id`` at each ping.
 
-    ``counted``: the client wants the token counts. ``typed``: the events are those of the Responses API, whose stream
-    does not end in ``[DONE]``.
+    ``counted``: the client wants the token counts. A stream of typed events does not end in ``[DONE]``.
     """
 
-    def __init__(self, shown: str | None, counted: bool, typed: bool, record: RequestRecord) -> None:
+    def __init__(self, endpoint: str, shown: str | None, counted: bool, record: RequestRecord) -> None:
         self.over = False
         """Whether the client has got the last event, so that nothing more of the upstream is needed."""
         self._shown = shown
         self._counted = counted
-        self._typed = typed
+        self._endpoint = endpoint
+        self._typed = endpoint in TYPED
+        self._envelope = envelope()
         self._record = record
         self._usage = UsageReader(record)
         self._splitter = EventSplitter()
 
     @property
     def closed(self) -> bool:
-        """Whether the last event of a response of the Responses API has come."""
+        """Whether the last one of typed events has come."""
         return self._usage.closed
 
     def render(self, received: bytes) -> bytes:
@@ -181,6 +184,8 @@ class EventRelay:
 
     def fail(self, error: ApiError) -> bytes:
         """Return the last bytes of a stream that fails."""
+        if self._endpoint == MESSAGES:
+            return b"event: error\n" + sse.data(self._envelope(error))
         if self._typed:
             detail = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
             return b"event: error\n" + sse.data(detail)
@@ -217,7 +222,7 @@ class EventRelay:
     def _payload(self, names: bytes, payload: dict[str, Any]) -> bytes:
         self._usage.note(payload)
         error = errors.told(payload)
-        # The Responses API has events of its own for errors, and more may follow.
+        # Typed events include errors, and more may follow.
         if error is not None and not (self._typed and self._usage.closed):
             return self._fail(error)
         errors.conceal(payload)
@@ -234,7 +239,7 @@ class EventRelay:
         return counts is None or bool(payload.get("choices"))
 
     def _name(self, payload: dict[str, Any]) -> None:
-        inside = payload.get("response") if self._typed else payload
+        inside = payload.get(TYPED[self._endpoint]) if self._typed else payload
         if self._shown is not None and isinstance(inside, dict) and "model" in inside:
             inside["model"] = self._shown
 

@@ -43,6 +43,24 @@ def create_response(request: dict[str, Any]) -> Response:
     return relay("/responses", request)
 
 
+@blueprint.route("/v1/messages", methods=["POST"])
+@blueprint.arguments(RelayedSchema)
+@blueprint.response(200, description="A message, as JSON or as a stream.")
+@blueprint.errors(*RELAYING)
+def create_message(request: dict[str, Any]) -> Response:
+    """Generate the next message of a conversation, in the form of Anthropic's API, if the engine has it."""
+    return relay("/messages", request)
+
+
+@blueprint.route("/v1/messages/count_tokens", methods=["POST"])
+@blueprint.arguments(RelayedSchema)
+@blueprint.response(200, description="The number of tokens.")
+@blueprint.errors(*RELAYING)
+def count_message_tokens(request: dict[str, Any]) -> Response:
+    """Count the tokens of the prompt that a message would have, if the engine does."""
+    return relay("/messages/count_tokens", {key: value for key, value in request.items() if key != "stream"})
+
+
 @blueprint.route("/v1/embeddings", methods=["POST"])
 @blueprint.arguments(RelayedSchema)
 @blueprint.response(200, description="Embeddings.")

@@ -9,14 +9,22 @@ from typing import Any
 from glm_api.middleware.request_record import RequestRecord
 from glm_api.upstream import errors
 
-# Events of the Responses API that end a stream.
-LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
+# Typed events that end a stream, of the Responses API and of Anthropic's.
+LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed", "message_stop", "error"})
 
 # A count beyond this is none; metrics are floating-point numbers.
 LARGEST_COUNT = 2**53
 
 # Metrics have a label for each reason: whatever an upstream invents must not become one.
 REASONS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter", "abort", "error"})
+# Those of Anthropic's API.
+STOP_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+}
 
 
 class UsageReader:
@@ -25,7 +33,7 @@ class UsageReader:
     def __init__(self, record: RequestRecord) -> None:
         self._record = record
         self.closed = False
-        """Whether an event of the Responses API has ended the answer."""
+        """Whether a typed event has ended the answer."""
         self._begun: set[int] = set()
         self._finished: set[int] = set()
 
@@ -35,11 +43,11 @@ class UsageReader:
         return self.closed or (bool(self._finished) and self._begun == self._finished)
 
     def note(self, payload: Mapping[str, Any]) -> None:
-        """Read a body, a chunk, or an event of the Responses API."""
+        """Read a body, a chunk, or a typed event."""
         record = self._record
         kind = payload.get("type")
         self.closed = self.closed or (isinstance(kind, str) and kind in LAST_EVENTS)
-        inside = payload.get("response")
+        inside = payload.get("response") or payload.get("message")
         self._note_usage((inside if isinstance(inside, dict) else payload).get("usage"))
         record.error = record.error or errors.told(payload)
         for text in _texts(payload):
@@ -58,6 +66,10 @@ class UsageReader:
 
     def _reasons(self, payload: Mapping[str, Any]) -> list[str]:
         """Return the finish reasons of the choices that end with ``payload``."""
+        if payload.get("type") in ("message", "message_delta"):
+            ending = payload.get("delta", payload)
+            reason = ending.get("stop_reason") if isinstance(ending, dict) else None
+            return [STOP_REASONS.get(reason, "other")] if isinstance(reason, str) else []
         response = payload.get("response") if "response" in payload else payload
         if isinstance(response, dict) and response.get("object") == "response":
             return {"completed": ["stop"], "incomplete": ["length"]}.get(str(response.get("status")), [])
@@ -77,7 +89,13 @@ class UsageReader:
         if not isinstance(usage, dict):
             return
         record = self._record
-        record.prompt_tokens = _count(usage, "prompt_tokens", "input_tokens") or record.prompt_tokens
+        prompt = _count(usage, "prompt_tokens", "input_tokens")
+        cached = _count(usage, "cache_read_input_tokens")
+        if prompt is not None and cached is not None:
+            # Anthropic's count leaves out the tokens that the cache had, and those that it got.
+            prompt += cached + (_count(usage, "cache_creation_input_tokens") or 0)
+            record.cached_tokens = cached
+        record.prompt_tokens = prompt or record.prompt_tokens
         record.completion_tokens = _count(usage, "completion_tokens", "output_tokens") or record.completion_tokens
         details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
         if isinstance(details, dict):
@@ -94,10 +112,21 @@ def _choices(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
+def _blocks(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the content blocks in ``payload``, or the piece of one, in Anthropic's API."""
+    content = payload.get("content")
+    blocks = content if isinstance(content, list) else [payload.get("delta")]
+    return [block for block in blocks if isinstance(block, dict)]
+
+
 def _texts(payload: Mapping[str, Any]) -> Iterator[str]:
     """Yield the pieces of answers in ``payload``, those of tool calls and of reasoning too."""
     if isinstance(delta := payload.get("delta"), str) and delta:
         yield delta
+    for block in _blocks(payload):
+        yield from (
+            text for key in ("thinking", "text", "partial_json") if isinstance(text := block.get(key), str) and text
+        )
     for choice in _choices(payload):
         message = choice.get("delta") or choice.get("message") or {}
         if not isinstance(message, dict):
