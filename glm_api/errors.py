@@ -215,9 +215,9 @@ def _absence() -> str:
 def envelope() -> Callable[[ApiError], dict[str, Any]]:
     """Return what makes the body of an error of this request; it may be called when the request is over."""
     envelopes: Mapping[str, Envelope] = current_app.extensions["glm_envelopes"]
-    id: str = g.record.id
     for path, of_path in envelopes.items():
         if request.path == path or request.path.startswith(f"{path}/"):
+            id: str = g.record.id
             return lambda error: of_path(error, id)
     return ApiError.body
 

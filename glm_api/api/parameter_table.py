@@ -388,10 +388,14 @@ NATIVE = (
 _NOT_BILLED = "this server bills nothing"
 
 MESSAGES = (
-    Row("messages", "text, images in base64, tool calls and their results, thinking; `system` between them too"),
-    Row("system", "a text or text blocks"),
-    Row("max_tokens", "required, 1 or more"),
-    Row("stop_sequences", "up to 16"),
+    Row(
+        "messages",
+        "text, images in base64, tool calls and their results, thinking; `system` between them too",
+        vllm="yes",
+    ),
+    Row("system", "a text or text blocks", vllm="yes"),
+    Row("max_tokens", "required, 1 or more", vllm="yes"),
+    Row("stop_sequences", "up to 16", vllm="yes"),
     Row(
         "tools",
         "tools of the client, as in chat completions; Anthropic's own are refused. `cache_control`, `input_examples`, "

@@ -79,14 +79,15 @@ def test_every_operation_has_a_summary(document: dict[str, Any]) -> None:
 
 
 def test_errors_have_the_envelope(document: dict[str, Any]) -> None:
-    for _, _, operation in operations(document):
+    for path, _, operation in operations(document):
+        envelope = "MessageError" if path.startswith("/v1/messages") else "Error"
         for status, response in operation["responses"].items():
             if int(status) >= 400:
                 schema = response["content"]["application/json"]["schema"]
-                assert schema == {"$ref": "#/components/schemas/Error"}
+                assert schema == {"$ref": f"#/components/schemas/{envelope}"}
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"])
 def test_a_generating_endpoint_has_both_media_types(document: dict[str, Any], path: str) -> None:
     content = document["paths"][path]["post"]["responses"]["200"]["content"]
     assert set(content) == {"application/json", "text/event-stream"}

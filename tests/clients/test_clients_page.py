@@ -33,6 +33,10 @@ PRINTS = {
     "Chat in JavaScript": [SAID],
     "Streams in JavaScript": [COUNTED],
     "Tools in JavaScript": [CALLED],
+    "Messages": [SAID],
+    "Streamed messages": [COUNTED],
+    "Tools in messages": [CALLED],
+    "Claude Code": ["^The capital of France is Paris.$"],
     "LangChain": [CALLED, PARSED],
     "LiteLLM": [COUNTED],
     "llm": [COUNTED, CALLED],
@@ -115,6 +119,13 @@ def test_javascript(piece: Piece, demo: Server, node: str, node_clients: Path) -
 @pytest.mark.usefixtures("curl")
 def test_curl(piece: Piece, demo: Server, tmp_path: Path) -> None:
     output = run(demo, "bash", "-euc", piece.code, cwd=tmp_path)
+    assert re.search(piece.prints, output), output
+
+
+@pytest.mark.parametrize("piece", [piece for piece in pieces("sh") if piece.heading == "Claude Code"], ids=str)
+def test_claude_code(piece: Piece, demo: Server, node_clients: Path, tmp_path: Path) -> None:
+    path = f"{node_clients / 'node_modules' / '.bin'}{os.pathsep}{os.environ['PATH']}"
+    output = run(demo, "bash", "-euc", piece.code, cwd=tmp_path, PATH=path, HOME=str(tmp_path))
     assert re.search(piece.prints, output), output
 
 

@@ -327,6 +327,41 @@ def test_a_response_has_its_reasoning_as_an_item(kind: Kind, serve_kind: ServeKi
     assert (text, thought.strip()) == (ANSWER, THOUGHT)
 
 
+@THINKING
+def test_a_message_of_anthropics_api_has_its_thinking_as_a_block(kind: Kind, serve_kind: ServeKind) -> None:
+    server = serve_kind(kind)
+    body = ask(max_tokens=200, thinking={"type": "enabled", "budget_tokens": 1024})
+    whole = server.http.post("/v1/messages", json=body).json()
+    thinking, text = whole["content"]
+    assert (thinking["type"], thinking["thinking"].strip(), text["text"]) == ("thinking", THOUGHT, ANSWER)
+    usage = whole["usage"]
+    assert 0 < usage["output_tokens_details"]["thinking_tokens"] < usage["output_tokens"]
+    counted = server.http.post("/v1/messages/count_tokens", json=body).json()
+    assert counted == {"input_tokens": usage["input_tokens"] + usage["cache_read_input_tokens"]}
+
+    lines = server.http.post("/v1/messages", json={**body, "stream": True}).text.splitlines()
+    events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    deltas = [event["delta"] for event in events if event["type"] == "content_block_delta"]
+    assert "".join(delta.get("text", "") for delta in deltas) == ANSWER
+    assert "".join(delta.get("thinking", "") for delta in deltas).strip() == THOUGHT
+    assert events[-2]["usage"]["output_tokens_details"] == usage["output_tokens_details"]
+
+
+@CALLING
+def test_calls_are_made_and_their_results_read_in_anthropics_api(kind: Kind, serve_kind: ServeKind) -> None:
+    server = serve_kind(kind)
+    function = WEATHER["function"]
+    assert isinstance(function, dict)
+    tool = {"name": function["name"], "input_schema": function["parameters"]}
+    body = ask(max_tokens=200, tools=[tool])
+    called = server.http.post("/v1/messages", json=body).json()
+    [use] = [block for block in called["content"] if block["type"] == "tool_use"]
+    assert (use["name"], use["input"], called["stop_reason"]) == ("get_weather", {"city": "Paris"}, "tool_use")
+    result = {"type": "tool_result", "tool_use_id": use["id"], "content": [{"type": "text", "text": "rain"}]}
+    body["messages"] += [{"role": "assistant", "content": called["content"]}, {"role": "user", "content": [result]}]
+    assert server.http.post("/v1/messages", json=body).json()["content"][-1]["text"] == "It rains there!"
+
+
 @pytest.mark.parametrize(
     "silent",
     [
