@@ -23,7 +23,7 @@ from glm_api.api.fields import (
     String,
     Union,
 )
-from glm_api.api.messages import MAX_MESSAGES, MAX_PARTS, FunctionCallSchema, decode_data_uri
+from glm_api.api.messages import MAX_MESSAGES, MAX_PARTS, FunctionCallSchema, decode_data_uri, join_texts
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Message, ToolCall
 
@@ -281,7 +281,7 @@ def _to_messages(entry: MessageEntry, position: int) -> list[Message]:
                 ToolCall(call.id, call.name, json.dumps(call.input, ensure_ascii=False))
                 for call in _all(blocks, ToolUseBlock)
             )
-            thought = _joined(block.thinking for block in _all(blocks, ThinkingBlock))
+            thought = join_texts(block.thinking for block in _all(blocks, ThinkingBlock))
             return [Message("assistant", text, tool_calls=calls, reasoning=thought, position=position)]
     results = _all(blocks, ToolResultBlock)
     shown = [block for result in results for block in _all(result.content, ImageBlock)] + _all(blocks, ImageBlock)
@@ -307,13 +307,4 @@ def _all(blocks: Iterable[Block], kind: type[B]) -> list[B]:
 
 
 def _text(blocks: Iterable[TextBlock]) -> str:
-    return _joined(block.text for block in blocks)
-
-
-def _joined(texts: Iterable[str]) -> str:
-    """Return ``texts`` as one text: a line break keeps words apart that no white space parts."""
-    joined = ""
-    for text in filter(None, texts):
-        apart = not joined or joined[-1].isspace() or text[0].isspace()
-        joined += text if apart else f"\n{text}"
-    return joined
+    return join_texts(block.text for block in blocks)
