@@ -19,7 +19,6 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "page": {"$ref": "#/h", "h": {"allOf": [{"$id": "http://127.0.0.1:{port}/x", "$ref": "#/y"}]}},
     "file": {"$ref": "#/h", "h": {"allOf": [{"$id": "file:///etc/passwd", "$ref": "#/y"}]}},
     "plain page": {"$ref": "http://127.0.0.1:{port}/x"},
-    "draft": {"$schema": "http://127.0.0.1:{port}/x"},
 }
 
 
@@ -60,6 +59,16 @@ def test_a_hostile_schema_is_refused_and_nothing_else_happens(
     assert demo.health() == 200
     assert demo.http.post("/v1/chat/completions", json=chat("hello", max_tokens=4)).status_code == 200
     assert demo.children() == children
+    assert not listener.heard()
+
+
+def test_the_draft_that_a_schema_names_is_never_fetched(demo: Server, listener: Listener) -> None:
+    schema = listener.at_port({"$schema": "http://127.0.0.1:{port}/x", "type": "object"})
+    format = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    for more in ({"response_format": format}, {"tools": [tool]}):
+        response = demo.http.post("/v1/chat/completions", json=chat("Reply in JSON: who are you?", **more))
+        assert response.status_code == 200, response.text
     assert not listener.heard()
 
 
