@@ -51,14 +51,16 @@ class Stream:
         self._body = body
         self._lock = threading.Lock()
         self._closed = False
+        # The connection forgets its socket where an answer ends with the connection, though it is still being read.
+        self._socket: socket.socket | None = None
 
     def close(self) -> None:
         """Break the connection off: llama.cpp stops when it has done what it is computing. Idempotent."""
         with self._lock:
             self._closed = True
-            if self._connection.sock is not None:
+            if self._socket is not None:
                 with contextlib.suppress(OSError):
-                    self._connection.sock.shutdown(socket.SHUT_RDWR)
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
     def events(self, endpoint: str) -> Iterator[bytes]:
         """Send the request and yield the JSON of each event, or of the whole answer. Raises `LlamaError`, `Stopped`."""
@@ -68,6 +70,7 @@ class Stream:
                 if self._closed:
                     raise Stopped
                 connection.connect()
+                self._socket = connection.sock
             # It is silent for as long as a prompt takes. Whoever waits for the answer keeps the deadline.
             connection.sock.settimeout(None)
             connection.request("POST", endpoint, self._body, {"Content-Type": "application/json"})

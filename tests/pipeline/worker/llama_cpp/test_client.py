@@ -45,7 +45,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.send_header("Content-Type", "text/event-stream")
                 self.end_headers()
                 self.wfile.write(b'data: {"a":1}\n\n')
-                server.left.wait(PATIENCE)
+                server.waited_in_vain = not server.left.wait(PATIENCE)
                 self.close_connection = True
 
     def _answer(self, status: int, kind: str, data: bytes) -> None:
@@ -67,6 +67,7 @@ class Server(socketserver.ThreadingUnixStreamServer):
 
     def __init__(self, path: str) -> None:
         self.left = threading.Event()
+        self.waited_in_vain = False
         super().__init__(path, Handler)
 
 
@@ -129,6 +130,7 @@ def test_a_stream_is_stopped_while_it_waits(client: LlamaClient, server: Server)
     # Whoever stopped it knows.
     with contextlib.suppress(Stopped):
         assert list(events) == []
+    assert not server.waited_in_vain, "the stream ended with its server's patience"
 
 
 def test_a_stream_that_was_stopped_before_is_not_asked_for(client: LlamaClient) -> None:
