@@ -49,7 +49,7 @@ serve: setup ## Serve the model on 127.0.0.1:8000 (the settings are in README.md
 setup: $(RUNTIME) $(BRIDGE) ## Install what the server needs, without starting it
 
 test: $(DEV) $(BRIDGE) $(CLIENTS) $(NODE_CLIENTS) ## Run all tests, or TESTS="tests/chat -k tools"
-	@exec $(if $(COVERED),.venv/bin/coverage run -m pytest,.venv/bin/pytest) $(TESTS)
+	@exec .venv/bin/pytest $(TESTS)
 
 check: lint $(BRIDGE) ## Check style and types, and run the tests that need no other process (about two minutes)
 	@exec .venv/bin/pytest -q -m "not slow"
