@@ -18,7 +18,7 @@ NPROCS := benchmarks/libnprocs.so
 # These files are as old as the last installation, so a second `make serve` starts at once.
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
-CLIENTS := .venv-clients/.installed
+CLIENTS := .venv-clients/.installed .venv-clients-openai-2/.installed
 NODE_CLIENTS := tests/clients/node/node_modules/.installed
 DEMO := .venv-demo/.installed
 BENCH_TOOLS := .venv-bench/.installed
@@ -81,13 +81,14 @@ docs: $(DEV) ## Write the tables of docs/compatibility.md
 	.venv/bin/python -m docs.tables
 
 lock: $(UV) ## Pin the packages of the .in files, with hashes; LOCK=--upgrade takes newer versions
-	@for name in requirements requirements-hf requirements-llama requirements-dev requirements-bench tests/clients/requirements; do
+	@for name in requirements requirements-hf requirements-llama requirements-dev requirements-bench tests/clients/requirements \
+	  tests/clients/requirements-openai-2; do
 	  $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --python-platform linux \
 	    --custom-compile-command "make lock" $(LOCK) "$$name.in" --output-file "$$name.txt"
 	done
 
 clean: ## Remove everything that make has made here, the environments too
-	rm -rf .venv .venv-clients .venv-bench .venv-demo .venv-lock tests/clients/node/node_modules $(BRIDGE) $(NPROCS) \
+	rm -rf .venv $(dir $(CLIENTS)) .venv-bench .venv-demo .venv-lock tests/clients/node/node_modules $(BRIDGE) $(NPROCS) \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -115,13 +116,15 @@ $(DEV): requirements-dev.txt $(RUNTIME)
 	touch $@
 
 # Without a network the other tests run nevertheless; the tests that need the clients say what is missing.
-$(CLIENTS): tests/clients/requirements.txt
-	@$(PYTHON) -m venv --clear .venv-clients
+.venv-clients/.installed: tests/clients/requirements.txt
+.venv-clients-openai-2/.installed: tests/clients/requirements-openai-2.txt
+$(CLIENTS):
+	@$(PYTHON) -m venv --clear $(@D)
 	# The pins are complete, so pip need not resolve them. Without that and without compiling it is a minute faster.
-	if .venv-clients/bin/pip install --quiet --no-deps --no-compile -r $<; then
+	if $(@D)/bin/pip install --quiet --no-deps --no-compile -r $<; then
 	  touch $@
 	else
-	  echo "The Python clients could not be installed; they are not tested." >&2
+	  echo "The Python clients of $< could not be installed; they are not tested." >&2
 	fi
 
 $(NODE_CLIENTS): tests/clients/node/package-lock.json

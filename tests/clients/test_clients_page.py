@@ -33,14 +33,22 @@ PRINTS = {
     "Chat in JavaScript": [SAID],
     "Streams in JavaScript": [COUNTED],
     "Tools in JavaScript": [CALLED],
+    "Tools in the AI SDK": [CALLED],
+    "Objects in the AI SDK": ["^Paris$"],
     "Messages": [SAID],
     "Streamed messages": [COUNTED],
     "Tools in messages": [CALLED],
     "Claude Code": ["^The capital of France is Paris.$"],
     "LangChain": [CALLED, PARSED],
+    "OpenAI's Agents SDK": [CALLED],
+    "Pydantic AI": [CALLED, PARSED],
+    "Instructor": [PARSED],
+    "LlamaIndex": [CALLED],
     "LiteLLM": [COUNTED],
     "llm": [COUNTED, CALLED],
 }
+# These need version 2 of OpenAI's SDK.
+OPENAI_2 = ("Instructor", "LlamaIndex")
 
 
 @dataclass(frozen=True)
@@ -100,12 +108,18 @@ def test_every_expected_output_has_its_code() -> None:
     assert len(pieces("sh", "python", "js")) == sum(map(len, PRINTS.values()))
 
 
-@pytest.mark.parametrize("piece", pieces("python"), ids=str)
+@pytest.mark.parametrize("piece", [piece for piece in pieces("python") if piece.heading not in OPENAI_2], ids=str)
 def test_python(piece: Piece, demo: Server, python_clients: Path, tmp_path: Path) -> None:
     # Without this LiteLLM would ask the Internet for prices.
     output = run(
         demo, str(python_clients / "python"), "-c", piece.code, cwd=tmp_path, LITELLM_LOCAL_MODEL_COST_MAP="True"
     )
+    assert re.search(piece.prints, output), output
+
+
+@pytest.mark.parametrize("piece", [piece for piece in pieces("python") if piece.heading in OPENAI_2], ids=str)
+def test_python_with_openai_2(piece: Piece, demo: Server, openai_2_clients: Path, tmp_path: Path) -> None:
+    output = run(demo, str(openai_2_clients / "python"), "-c", piece.code, cwd=tmp_path)
     assert re.search(piece.prints, output), output
 
 

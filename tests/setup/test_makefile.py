@@ -25,7 +25,7 @@ case "$*" in
   *version_info*) exit 0 ;;
   *"import ensurepip"*) exit {venv_missing} ;;
   *Python.h*) exit {headers_missing} ;;
-  "-m venv --clear .venv-clients") mkdir -p .venv-clients/bin && cp "$(dirname "$0")/pip" .venv-clients/bin/ ;;
+  "-m venv --clear .venv-clients"*) mkdir -p "$4/bin" && cp "$(dirname "$0")/pip" "$4/bin/" ;;
   "-m venv .venv") mkdir -p .venv/bin && cp "$(dirname "$0")/pip" .venv/bin/ ;;
 esac
 """
@@ -283,18 +283,20 @@ def test_changed_requirements_are_installed(complete: Checkout) -> None:
     assert complete.calls.count("pip install -r requirements.txt") == 2
 
 
-def test_the_clients_are_installed_where_there_is_a_network(complete: Checkout) -> None:
+@pytest.mark.parametrize("suffix", ["", "-openai-2"])
+def test_the_clients_are_installed_where_there_is_a_network(complete: Checkout, suffix: str) -> None:
+    installed = f".venv-clients{suffix}/.installed"
     shutil.copytree(ROOT / "tests/clients", complete.path / "tests/clients", ignore=lambda *_: ["node_modules"])
     complete.install("pip", BROKEN_PIP)
-    result = complete.make(".venv-clients/.installed")
+    result = complete.make(installed)
     assert (result.returncode, result.stderr) == (
         0,
-        "The Python clients could not be installed; they are not tested.\n",
+        f"The Python clients of tests/clients/requirements{suffix}.txt could not be installed; they are not tested.\n",
     )
-    assert not (complete.path / ".venv-clients/.installed").exists()
+    assert not (complete.path / installed).exists()
     complete.install("pip", PIP)
-    assert complete.make(".venv-clients/.installed").returncode == 0
-    assert (complete.path / ".venv-clients/.installed").exists()
+    assert complete.make(installed).returncode == 0
+    assert (complete.path / installed).exists()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,12 +72,15 @@ def test_programs_are_counted_together(tmp_path: Path) -> None:
 
 
 def test_clients_are_what_make_installs() -> None:
-    assert {"python_packages", "node_packages"} <= programs.NEEDS.keys()
+    assert {"python_packages", "openai_2_packages", "node_packages"} <= programs.NEEDS.keys()
     makefile = (ROOT / "Makefile").read_text()
-    for need in programs.NEEDS.values():
-        if isinstance(need, programs.Environment):
-            assert f":= {need.stamp.relative_to(ROOT)}\n" in makefile
-            assert need.remedy.endswith(f"make {need.stamp.relative_to(ROOT)}")
+    installed = set(
+        re.findall(r"\S+/\.installed\b", "".join(re.findall(r"^\w*CLIENTS := .*\n", makefile, re.MULTILINE)))
+    )
+    needs = [need for need in programs.NEEDS.values() if isinstance(need, programs.Environment)]
+    assert {str(need.stamp.relative_to(ROOT)) for need in needs} == installed
+    for need in needs:
+        assert need.remedy.endswith(f"make {need.stamp.relative_to(ROOT)}")
 
 
 @pytest.mark.parametrize("name", programs.NEEDS)

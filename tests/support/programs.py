@@ -69,6 +69,7 @@ NEEDS: dict[str, Program | Environment] = {
     "npm": Program("npm", "npm"),
     "node": Program("node", "nodejs"),
     "python_packages": Environment("the Python clients", ROOT / ".venv-clients" / ".installed"),
+    "openai_2_packages": Environment("the clients for openai 2", ROOT / ".venv-clients-openai-2" / ".installed"),
     "node_packages": Environment("the JavaScript clients", ROOT / "tests/clients/node/node_modules/.installed"),
 }
 
@@ -97,6 +98,7 @@ chromium = _provide("chromium")
 npm = _provide("npm")
 node = _provide("node")
 python_packages = _provide("python_packages")
+openai_2_packages = _provide("openai_2_packages")
 node_packages = _provide("node_packages")
 
 
