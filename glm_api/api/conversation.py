@@ -78,7 +78,7 @@ class ConversationParameters(StructuredParameters, ThinkingParameters):
                 messages, declared, self.tool_choice, self.parallel_tool_calls, "tools.{}.function", "tool_choice"
             )
         self._check_continuation(conversation)
-        structured = self.structured(format.output("response_format", "response_format.json_schema.schema"))
+        structured = self.structured(format.output)
         conversation = with_output(conversation, structured, format.description)
         return replace(conversation, template=self.template(model))
 

@@ -84,13 +84,14 @@ class ResponseFormat:
         """What the client tells the model of the schema."""
         return self.json_schema.description if self.json_schema else None
 
-    def output(self, param: str, schema_param: str) -> JsonOutput | None:
-        """Return what the answer must be. These are the paths of the format and of the schema of a ``json_schema``."""
+    @property
+    def output(self) -> JsonOutput | None:
+        """What the answer must be; None for any text."""
         if self.type == "text":
             return None
         if self.json_schema is not None:
-            return to_json_output(self.json_schema.schema, schema_param)
-        return to_json_output(self.schema, f"{param}.schema")
+            return to_json_output(self.json_schema.schema, "response_format.json_schema.schema")
+        return to_json_output(self.schema, "response_format.schema")
 
 
 ANY_TEXT = ResponseFormat()

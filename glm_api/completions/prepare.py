@@ -57,6 +57,5 @@ def _echo(request: CompletionRequest, text: str, ids: list[int]) -> Echo:
 
 def _output(request: CompletionRequest) -> OutputSpec:
     """Return how to read the answers. Raises `ApiError`, and `PromptError` for what no answer can be held to."""
-    format = request.response_format.output("response_format", "response_format.json_schema.schema")
-    structured = request.structured(format)
+    structured = request.structured(request.response_format.output)
     return OutputSpec(mode="text") if structured is None else pipeline.text_output(structured)

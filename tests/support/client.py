@@ -54,17 +54,21 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-@pytest.fixture
-def sdk(app: Flask) -> Iterator[OpenAI]:
-    """OpenAI's client. It refuses answers that do not have the documented shape."""
-    transport = httpx2.WSGITransport(app)
-    with OpenAI(
+def openai_client(app: Flask) -> OpenAI:
+    """Return OpenAI's client of ``app``. It refuses answers that do not have the documented shape."""
+    return OpenAI(
         base_url="http://localhost/v1",
         api_key="none",
         max_retries=0,
-        http_client=httpx2.Client(transport=transport),
+        http_client=httpx2.Client(transport=httpx2.WSGITransport(app)),
         _strict_response_validation=True,
-    ) as client:
+    )
+
+
+@pytest.fixture
+def sdk(app: Flask) -> Iterator[OpenAI]:
+    """OpenAI's client of the application."""
+    with openai_client(app) as client:
         yield client
 
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 from flask.testing import FlaskClient
@@ -15,7 +14,7 @@ from openai import OpenAI
 
 from glm_api.upstream import errors
 from glm_api.upstream.event_stream import LARGEST_EVENT
-from tests.support.client import HELLO, chunks, error, events
+from tests.support.client import HELLO, chunks, error, events, openai_client
 from tests.support.processes import until
 from tests.support.upstream.relayed import ANSWER, COUNTS, MakeClient, ask, ask_to_the_end, metric
 from tests.support.upstream.relayed import chunk as bare_chunk
@@ -48,15 +47,8 @@ def fail(response_events: list[str]) -> dict[str, Any]:
 
 @pytest.fixture
 def strict(client: FlaskClient) -> Iterator[OpenAI]:
-    """OpenAI's client of the application. It refuses answers that do not have the documented shape."""
-    transport = httpx2.WSGITransport(client.application)
-    with OpenAI(
-        base_url="http://localhost/v1",
-        api_key="none",
-        max_retries=0,
-        http_client=httpx2.Client(transport=transport),
-        _strict_response_validation=True,
-    ) as sdk:
+    """OpenAI's client of the application."""
+    with openai_client(client.application) as sdk:
         yield sdk
 
 
