@@ -61,6 +61,7 @@ class ChunkStream(ABC):
         self._choices = completion.choices
         self._include_usage = completion.include_usage
         self._logprobs = completion.logprobs
+        self._stop_in_text = completion.stop_in_text
         self._continuous_usage = completion.continuous_usage
         self._timings_per_token = completion.timings_per_token
         self._counts = RunningCounts() if self._continuous_usage or self._timings_per_token else None
@@ -164,7 +165,11 @@ class ChunkStream(ABC):
     def _finish(self, event: Finished) -> str:
         answer = self._answers[-1]
         answer.finish(event)
-        return self.chunk(self.last_choice(answer.reason), {"timings": timings([answer], self._generation.queue_ms)})
+        timed = {"timings": timings([answer], self._generation.queue_ms)}
+        last = self.chunk(self.last_choice(answer.reason), timed)
+        if self._stop_in_text and answer.stop_string:
+            return self.chunk(self.told_choice(Text(answer.stop_string, []))) + last
+        return last
 
     def chunk(self, choice: dict[str, Any], more: dict[str, Any] | None = None) -> str:
         """Return a chunk with ``choice`` and the keys ``more``, in ASCII: no client finds a line break in it."""

@@ -18,6 +18,7 @@ class Completion:
     """A completion that is being answered.
 
     ``choices`` is the number of answers to each prompt; ``logprobs`` tells the log-probabilities of their tokens.
+    ``stop_in_text``: a text ends with the stop string that has ended it.
     ``continuous_usage`` and ``timings_per_token``: each chunk of a stream has the token counts and the timings so far.
     """
 
@@ -26,10 +27,15 @@ class Completion:
     fingerprint: str
     choices: int = 1
     logprobs: bool = False
+    stop_in_text: bool = False
     include_usage: bool = False
     continuous_usage: bool = False
     timings_per_token: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
+
+    def text(self, answer: Answer) -> str:
+        """Return the text of ``answer`` as it is told."""
+        return answer.text + answer.stop_string if self.stop_in_text else answer.text
 
     def head(self, object: str) -> dict[str, Any]:
         """Return the keys that come first in each body and chunk; ``object`` tells which of them it is."""

@@ -78,7 +78,10 @@ def markdown(rows: Iterable[Row]) -> Iterator[str]:
 
 _NO_SAMPLER = "this server has no such sampler"
 _ONE_TEXT = "special tokens are never part of the text"
-_IDS = "`/tokenize` tells the token ids of a text"
+_IDS = "`/tokenize` tells the token ids of a text, and `/completion` with `return_tokens` those of an answer"
+_STOP_STRING = Row(
+    "include_stop_str_in_output", Refused(False, reason="here a stop string is never part of the text"), vllm="yes"
+)
 
 GENERATION = (
     Row("model", "any name gets the one model; `404` with `GLM_STRICT_MODEL=1`", vllm="yes", ollama="yes"),
@@ -154,7 +157,6 @@ GENERATION = (
     Row("bad_words", Refused([], reason="`logit_bias` keeps tokens out of the answer"), vllm="yes"),
     Row("watermarking", Refused(False), vllm="yes"),
     Row("repetition_detection", Refused(), vllm="yes"),
-    Row("include_stop_str_in_output", Refused(False, reason="a stop string is never part of the text"), vllm="yes"),
     Row("skip_special_tokens", Refused(True, reason=_ONE_TEXT), vllm="yes"),
     Row("spaces_between_special_tokens", Accepted(_ONE_TEXT), vllm="yes"),
     Row("detokenize", Refused(True, reason="an answer always has its text"), vllm="older versions"),
@@ -189,6 +191,7 @@ COMPLETION = (
         vllm="yes",
         ollama="`include_usage`",
     ),
+    Row("include_stop_str_in_output", "yes", vllm="yes"),
     Row("return_progress", "chunks with `prompt_progress`; only with `stream`", "yes"),
     Row("timings_per_token", "`timings` in each chunk; only with `stream`", "yes"),
     Row(
@@ -372,6 +375,7 @@ RESPONSES = (
     Row("messages", Refused(reason="its name is `input` here")),
     Row("response_format", Refused(reason="its name is `text.format` here")),
     Row("reasoning_effort", Refused(reason="its name is `reasoning.effort` here")),
+    _STOP_STRING,
 )
 
 NATIVE = (
@@ -383,6 +387,7 @@ NATIVE = (
     Row("n, n_cmpl", Refused(1, reason="send several prompts"), "yes"),
     Row("max_tokens", Refused(-1, reason="its name is `n_predict` here"), "yes"),
     Row("response_format", Refused(reason="its name is `json_schema` here"), "yes"),
+    _STOP_STRING,
 )
 
 _NOT_BILLED = "this server bills nothing"
@@ -440,4 +445,5 @@ MESSAGES = (
     Row("reasoning_effort", Refused(reason="its name is `output_config.effort` here")),
     Row("parallel_tool_calls", Refused(True, reason="its name is `tool_choice.disable_parallel_tool_use` here")),
     Row("functions, function_call", Refused(reason="its name is `tools` or `tool_choice` here")),
+    _STOP_STRING,
 )

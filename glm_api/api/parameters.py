@@ -140,6 +140,7 @@ class CompletionParameters(Parameters):
     max_completion_tokens: int | None = None
     n_predict: int | None = None
     n: int = 1
+    include_stop_str_in_output: bool = False
     stream_options: StreamOptions | None = None
     return_progress: bool = False
     timings_per_token: bool = False
@@ -287,7 +288,7 @@ class ParametersSchema(StructuredParametersSchema):
         string=String(min=1, max=MAX_STOP_LENGTH),
         array=Array(String(min=1, max=MAX_STOP_LENGTH), max=MAX_STOPS),
         load_default=(),
-        metadata={"description": "Up to 4 strings that end the answer; the answer does not contain them."},
+        metadata={"description": "Up to 4 strings that end the answer, which does not contain them."},
     )
     stream = Boolean(
         load_default=False, metadata={"description": "Send the answer as server-sent events while it is generated."}
@@ -315,6 +316,10 @@ class CompletionParametersSchema(ParametersSchema):
         max=MAX_CHOICES,
         load_default=1,
         metadata={"description": "Number of choices, generated one after the other."},
+    )
+    include_stop_str_in_output = Boolean(
+        load_default=False,
+        metadata={"description": "The text ends with the stop string that has ended it, as in vLLM."},
     )
     stream_options = NestedObject(StreamOptionsSchema, load_default=None)
     return_progress = Boolean(

@@ -40,6 +40,7 @@ def to_completion(request: ChatRequest) -> ChatCompletion:
         fingerprint=fingerprint(),
         choices=request.n,
         logprobs=request.logprobs,
+        stop_in_text=request.include_stop_str_in_output,
         include_usage=request.include_usage,
         continuous_usage=request.continuous_usage,
         timings_per_token=request.timings_per_token,
@@ -68,9 +69,10 @@ def _logprobs(logprobs: Iterable[TokenLogprob]) -> dict[str, Any]:
 
 
 def _message(completion: ChatCompletion, answer: Answer) -> dict[str, Any]:
-    text = answer.text if answer.text or not answer.calls else None
+    text = completion.text(answer)
+    content = text if text or not answer.calls else None
     thought = {"reasoning_content": answer.reasoning} if answer.reasoning and completion.reasoning else {}
-    message: dict[str, Any] = {"role": "assistant", **thought, "content": text, "refusal": None}
+    message: dict[str, Any] = {"role": "assistant", **thought, "content": content, "refusal": None}
     functions = [{"name": call.name, "arguments": call.arguments} for call in answer.calls]
     if functions and completion.legacy:
         message["function_call"] = functions[0]

@@ -25,6 +25,7 @@ def to_completion(request: CompletionRequest) -> Completion:
         fingerprint=fingerprint(),
         choices=request.n,
         logprobs=request.logprobs is not None,
+        stop_in_text=request.include_stop_str_in_output,
         include_usage=request.include_usage,
         continuous_usage=request.continuous_usage,
         timings_per_token=request.timings_per_token,
@@ -36,7 +37,7 @@ def to_json(completion: Completion, echoes: list[Echo], answers: list[Answer], q
     choices = []
     for index, (echo, answer) in enumerate(zip(echoes, answers, strict=True)):
         told = _logprobs(echo, answer) if completion.logprobs else None
-        choices.append(_choice(index, echo.text + answer.text, answer.reason, told))
+        choices.append(_choice(index, echo.text + completion.text(answer), answer.reason, told))
     return completion.body(OBJECT, choices, answers, queue_ms)
 
 

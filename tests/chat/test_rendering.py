@@ -140,6 +140,21 @@ def test_counts_so_far_come_with_log_probabilities_too(client: FlaskClient, fake
     assert all(chunk["usage"] is None and chunk["timings"] for chunk in stream[:-1])
 
 
+@pytest.mark.parametrize("counted", [{}, {"timings_per_token": True}, {"logprobs": True}], ids=str)
+def test_a_text_ends_with_its_stop_string_if_requested(
+    client: FlaskClient, fake: FakePipeline, counted: dict[str, Any]
+) -> None:
+    fake.scripts = [[*text("Hel", "lo"), Finished("stop", 5, 1.0, 1.0, 0, 10, stop_string="END")], text("Hi")]
+    stream = streamed(client, include_stop_str_in_output=True, n=2, **counted)
+    assert [joined(stream, index) for index in range(2)] == [
+        ({"role": "assistant", "content": told, "calls": []}, "stop") for told in ("HelloEND", "Hi")
+    ]
+    body = whole(client, include_stop_str_in_output=True, n=2)
+    assert [choice["message"]["content"] for choice in body["choices"]] == ["HelloEND", "Hi"]
+    assert joined(streamed(client, include_stop_str_in_output=False))[0]["content"] == "Hello"
+    assert whole(client)["choices"][0]["message"]["content"] == "Hello"
+
+
 def test_choices_are_streamed_one_after_the_other(client: FlaskClient, fake: FakePipeline) -> None:
     fake.scripts = [text("one"), text("two", "!"), call("f", "{}")]
     stream = streamed(client, n=3, stream_options={"include_usage": True})

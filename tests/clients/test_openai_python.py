@@ -290,8 +290,11 @@ def test_stop_strings_end_the_answer_and_are_not_in_it(
     client: OpenAI, stream: bool, stop: str | list[str], counted: str
 ) -> None:
     strings = [stop] if isinstance(stop, str) else stop
-    expected = counted[: min(counted.index(string) for string in strings)]
+    first = min(strings, key=counted.index)
+    expected = counted[: counted.index(first)]
     assert (answered(client, [user(COUNT)], stream, stop=stop).content or "") == expected
+    shown = answered(client, [user(COUNT)], stream, stop=stop, extra_body={"include_stop_str_in_output": True})
+    assert shown.content == expected + first
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

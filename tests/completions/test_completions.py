@@ -121,6 +121,20 @@ def test_the_stream(client: FlaskClient) -> None:
     assert {chunk["object"] for chunk in got} == {"text_completion"}
 
 
+@pytest.mark.parametrize("logprobs", [None, 1])
+def test_a_text_ends_with_its_stop_string_if_requested(
+    client: FlaskClient, fake: FakePipeline, logprobs: int | None
+) -> None:
+    fake.scripts = [[*text("Hel", "lo"), Finished("stop", 5, 1.0, 1.0, 0, 10, stop_string="END")]]
+    parameters = {"prompt": "a", "include_stop_str_in_output": True, "logprobs": logprobs}
+    [choice] = whole(client, **parameters)["choices"]
+    got = chunks(client.post(URL, json={**parameters, "stream": True}))
+    assert choice["text"] == "".join(chunk["choices"][0]["text"] for chunk in got) == "HelloEND"
+    if logprobs:
+        # The tokens are those of the text before it.
+        assert choice["logprobs"]["text_offset"] == [0, 1, 2, 3, 4]
+
+
 class TestLogprobs:
     def test_the_body_has_a_list_for_each_property(self, client: FlaskClient, fake: FakePipeline) -> None:
         fake.scripts = [text("Hé", "y")]
