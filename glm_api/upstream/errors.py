@@ -83,10 +83,16 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
     )
 
 
-def names_stream_options(error: ApiError) -> bool:
-    """Return whether the upstream has refused a request for its ``stream_options``."""
-    named = f"{error.param} {error.message}"
-    return error.status == 400 and ("stream_options" in named or "include_usage" in named)
+def names_stream_options(status: int, headers: Mapping[str, str], body: bytes) -> bool:
+    """Return whether the upstream has refused a request for its ``stream_options``.
+
+    An engine that hands all parameters to a function fails with 500 for one that it does not know.
+    """
+    if status not in (400, 422, 500):
+        return False
+    found = _refusal(headers, body)
+    named = f"{found.get('param')} {found.get('message')} {found.get('reason')}"
+    return "stream_options" in named or "include_usage" in named
 
 
 def told(payload: Mapping[str, Any]) -> ApiError | None:
@@ -98,6 +104,9 @@ def told(payload: Mapping[str, Any]) -> ApiError | None:
     if not found and payload.get("object") == "error":
         # An older vLLM.
         found = payload
+    if not found and kind is None and not {"choices", "object"} & payload.keys():
+        # FastAPI's.
+        found = payload.get("detail")
     if not found and kind == "response.failed" and isinstance(response := payload.get("response"), dict):
         found = response.get("error")
     if not found:
@@ -131,7 +140,7 @@ def _refusal(headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
     """Return the keys of an error, or under ``reason`` what an engine without OpenAI's envelope tells.
 
     The keys are inside the envelope, or at the top level as with an older vLLM. A ``reason`` is an ``error`` that is a
-    text, FastAPI's ``detail`` (a text or a list of faults), or the whole of a plain text.
+    text, FastAPI's ``detail`` or others' ``errors`` (a text or a list of faults), or the whole of a plain text.
     """
     try:
         document = read_object(body)
@@ -140,7 +149,7 @@ def _refusal(headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
         return {"reason": body[: 4 * LONGEST_MESSAGE].decode(errors="replace").strip()} if is_text else {}
     inside: dict[str, Any] = document["error"] if isinstance(document.get("error"), dict) else document
     while not isinstance(inside.get("message"), str):
-        match inside.get("error") or inside.get("detail"):
+        match inside.get("error") or inside.get("detail") or inside.get("errors"):
             case dict() as inner:
                 inside = inner
             case str() as reason:
@@ -153,7 +162,7 @@ def _refusal(headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
 
 
 def _faults(entries: list[Any]) -> Mapping[str, Any]:
-    """Return the ``reason`` and the ``param`` in FastAPI's list of faults, which have ``loc`` and ``msg``.
+    """Return the ``reason`` and the ``param`` in a list of faults. FastAPI's have ``loc`` and ``msg``, others a text.
 
     Their ``input`` and ``ctx`` are left out: they may repeat the whole request.
     """
@@ -162,13 +171,14 @@ def _faults(entries: list[Any]) -> Mapping[str, Any]:
     for entry in entries[:MOST_FAULTS]:
         if isinstance(entry, str):
             reasons.append(entry)
-        if not isinstance(entry, dict) or not isinstance(entry.get("msg"), str):
+        reason = (entry.get("msg") or entry.get("message")) if isinstance(entry, dict) else None
+        if not isinstance(reason, str):
             continue
         loc = entry.get("loc")
         names = [str(name) for name in loc[:16] if isinstance(name, (str, int))] if isinstance(loc, list) else []
         param = ".".join(names[1:] if names[:1] == ["body"] else names)
         params.append(param)
-        reasons.append(f"{param[:LONGEST_NAME]}: {entry['msg']}" if param else entry["msg"])
+        reasons.append(f"{param[:LONGEST_NAME]}: {reason}" if param else reason)
     return {"reason": "; ".join(reasons), "param": next(iter(params), None)}
 
 

@@ -88,7 +88,7 @@ class UpstreamRequest(QueuedRequest[bytes]):
                 else:
                     self.put(arrival)
             case End() if self._refusal is not None:
-                self._end_refusal(self._refused(self._refusal))
+                self._end_refusal(self._refusal)
             case End():
                 self.finish()
             case Broken():
@@ -100,12 +100,13 @@ class UpstreamRequest(QueuedRequest[bytes]):
     def _refused(self, head: Head) -> ApiError:
         return errors.of_status(head.status, head.headers, bytes(self._reason))
 
-    def _end_refusal(self, error: ApiError) -> None:
-        """Ask again without ``stream_options`` if the upstream has refused those, else finish with ``error``."""
-        if self._without_options is None or self._is_second or not errors.names_stream_options(error):
-            self.finish(error)
+    def _end_refusal(self, head: Head) -> None:
+        """Ask again without ``stream_options`` if the upstream has refused those, else finish with its refusal."""
+        without_options = None if self._is_second else self._without_options
+        if without_options is None or not errors.names_stream_options(head.status, head.headers, bytes(self._reason)):
+            self.finish(self._refused(head))
             return
         self._is_second = True
         self._refusal = None
         self._reason.clear()
-        self._send(self._without_options(self._body))
+        self._send(without_options(self._body))

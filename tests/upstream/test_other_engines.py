@@ -290,6 +290,7 @@ class TestErrorEvents:
             {"error": {"message": "out of memory", "type": "oom_error", "code": "oom"}},
             {"error": {"message": "out of memory", "type": "oom_error", "code": 500}},
             {"error": "out of memory"},
+            {"detail": "out of memory"},
             {"object": "error", "message": "out of memory", "type": "oom_error", "param": None, "code": 400},
             {"error": {"message": "out of memory", "code": "oom"}, **chunk("", "error")},
         ],
@@ -400,6 +401,8 @@ class TestReasonsOfRefusals:
             {"detail": {"error": {"message": "no such thing"}}},
             {"detail": {"message": "no such thing"}},
             {"detail": ["no such thing"]},
+            {"errors": [{"message": "no such thing", "extensions": "secret"}]},
+            {"errors": "no such thing"},
             {"error": {"message": "no such thing", "detail": "secret"}},
             {"title": "Bad Request", "detail": "no such thing"},
         ],
@@ -496,6 +499,8 @@ class TestStreamOptions:
             body({"error": {"message": "bad", "param": "stream_options"}}, 400),
             body({"detail": "Unknown parameter include_usage"}, 400),
             Script([b"unknown field `stream_options`"], 422, {"Content-Type": "text/plain"}),
+            Script([b"f() got an unexpected keyword argument 'stream_options'"], 500, {"Content-Type": "text/plain"}),
+            body({"error": {"message": "f() got an unexpected keyword argument 'stream_options'"}}, 500),
         ],
     )
     def test_an_engine_that_refuses_them_is_asked_without_and_then_not_any_more(
@@ -530,6 +535,9 @@ class TestStreamOptions:
         upstream.script = body({"detail": [fault]}, 422)
         assert error(ask(client, stream=True))["param"] == "messages"
         assert len(upstream.asked) == 1
+        upstream.script = body({"error": {"message": "out of memory"}}, 500)
+        assert ask(client, stream=True).status_code == 502
+        assert len(upstream.asked) == 2
 
     def test_a_refusal_by_the_words_of_a_client_changes_nothing_for_others(
         self, client: FlaskClient, upstream: ScriptedUpstream
