@@ -224,14 +224,19 @@ def to_stored(item: Mapping[str, Any], id: str) -> dict[str, Any]:
 
 def _stored_parts(content: str | list[dict[str, Any]], type: str) -> list[dict[str, Any]]:
     """Return the parts of ``content``; text parts get this ``type``."""
-    parts: list[dict[str, Any]] = [{"text": content}] if isinstance(content, str) else content
+    parts: list[dict[str, Any]] = [{"type": type, "text": content}] if isinstance(content, str) else content
     more: dict[str, Any] = {"annotations": []} if type == "output_text" else {}
-    return [
-        {"type": "input_image", "image_url": part["image_url"], "detail": "auto"}
-        if "image_url" in part
-        else {"type": type, "text": part.get("text", part.get("refusal")), **more}
-        for part in parts
-    ]
+    stored: list[dict[str, Any]] = []
+    for part in parts:
+        # The type alone says which key was validated. Others are ignored, so they may hold anything.
+        match part["type"]:
+            case "input_image":
+                stored.append({"type": "input_image", "image_url": part["image_url"], "detail": "auto"})
+            case "refusal":
+                stored.append({"type": type, "text": part["refusal"], **more})
+            case _:
+                stored.append({"type": type, "text": part["text"], **more})
+    return stored
 
 
 def to_messages(items: Iterable[Item], earlier: int = 0) -> tuple[Message, ...]:

@@ -206,6 +206,23 @@ class TestContinuation:
         create(client, "B", previous_response_id=first["id"])
         assert [message.image for message in fake.conversations[-1].messages] == [b"\x89PNG\r\n\x1a\n", None, None]
 
+    @pytest.mark.parametrize(
+        "part",
+        [
+            {"type": "input_text", "text": "A", "image_url": None},
+            {"type": "input_text", "text": "A", "image_url": "x", "refusal": 1},
+            {"type": "refusal", "refusal": "A", "text": None},
+            {"type": "refusal", "refusal": "A", "text": 5},
+        ],
+    )
+    def test_keys_that_a_part_does_not_have_are_not_kept(
+        self, client: FlaskClient, fake: FakePipeline, part: dict[str, Any]
+    ) -> None:
+        first = create(client, [{"role": "user", "content": [part]}])
+        assert items(client, first["id"])["data"][0]["content"] == [{"type": "input_text", "text": "A"}]
+        create(client, "B", previous_response_id=first["id"])
+        assert said(fake)[0] == ("user", "A")
+
     def test_a_fault_names_the_input_or_what_it_continues(self, client: FlaskClient, fake: FakePipeline) -> None:
         first = create(client, "A")
         result = {"type": "function_call_output", "call_id": "c1", "output": "42"}
