@@ -116,9 +116,14 @@ def to_json(message: MessageObject, answer: Answer) -> dict[str, Any]:
 
 
 def _input(arguments: str) -> dict[str, Any]:
-    """Return the arguments of a call; those of a call that was cut at the maximum length are not told."""
+    """Return the arguments of a call as an object that every client can read.
+
+    Those of a call that was cut at the maximum length are not told.
+    """
     try:
-        found = json.loads(arguments or "{}")
+        # Python also reads half of a surrogate pair, which no UTF-8 can spell, and numbers beyond those of JSON.
+        text = json.dumps(json.loads(arguments or "{}"), ensure_ascii=False, allow_nan=False)
+        found = json.loads(text.encode(errors="replace"))
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

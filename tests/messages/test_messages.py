@@ -400,6 +400,16 @@ class TestAnswers:
         found = answer(client, tools=[WEATHER])
         assert (found["content"][0]["input"], found["stop_reason"]) == ({}, "max_tokens")
 
+    @pytest.mark.parametrize(
+        ("arguments", "input"),
+        [('{"a": "\\ud800", "\\udfff": 1}', {"a": "?", "?": 1}), ('{"a": 1e999}', {}), ('{"a": NaN}', {})],
+    )
+    def test_what_the_model_writes_and_json_has_not_is_not_told(
+        self, client: FlaskClient, fake: FakePipeline, arguments: str, input: dict[str, Any]
+    ) -> None:
+        fake.scripts = [call("get_weather", arguments)]
+        assert answer(client, tools=[WEATHER])["content"][0]["input"] == input
+
 
 class TestStreams:
     def test_the_events(self, client: FlaskClient, fake: FakePipeline) -> None:
