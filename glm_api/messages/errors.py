@@ -49,9 +49,10 @@ def body(error: ApiError, request_id: str) -> dict[str, Any]:
 
 
 def _message(error: ApiError) -> str:
-    if error.code == "context_length_exceeded":
+    counts = error.details
+    # An engine behind this server has the code without the numbers.
+    if error.code == "context_length_exceeded" and counts:
         # Claude Code looks for these words and numbers, and then makes its conversation shorter.
-        counts = error.details
         return f"prompt is too long: {counts['n_prompt_tokens']} tokens > {counts['n_ctx']} maximum. {error.message}"
     # The envelope has no other place for the parameter.
     if error.param is None or f"'{error.param}'" in error.message:

@@ -106,3 +106,15 @@ def test_an_upstream_without_this_api_is_told_in_anthropics_envelope(
     found = answer.get_json()
     assert (answer.status_code, found["type"], found["error"]["type"]) == (404, "error", "not_found_error")
     assert found["request_id"] == answer.headers["request-id"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_openais_error_for_a_prompt_over_the_context_is_told_in_anthropics_envelope(
+    client: FlaskClient, upstream: ScriptedUpstream, streamed: bool
+) -> None:
+    failure = {"error": {"message": "Too long.", "code": "context_length_exceeded", "param": None}}
+    upstream.script = body(failure, 400)
+    answer = ask(client, stream=streamed)
+    assert (answer.status_code, answer.get_json()["error"]["message"]) == (400, "Too long.")
+    upstream.script = Script([typed(EVENTS[0]), b"data: " + json.dumps(failure).encode() + b"\n\n"])
+    assert told(ask(client, stream=True).text)[-1][1]["error"]["message"] == "Too long."
