@@ -166,7 +166,11 @@ def register(app: Flask, backend: Backend) -> None:
 
     @app.get("/metrics", endpoint=METRICS_ENDPOINT)
     def show() -> Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        except TypeError:
+            # It compares what the header calls a version with numbers.
+            encode, content_type = choose_encoder("")
         return Response(encode(registry), content_type=content_type)
 
 

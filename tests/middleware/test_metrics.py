@@ -213,3 +213,10 @@ def test_openmetrics_is_returned_if_requested(app: Flask) -> None:
     response = app.test_client().get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert response.content_type.startswith("application/openmetrics-text")
     assert response.get_data(as_text=True).endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+@pytest.mark.parametrize("version", ["x", "1.x", "."])
+def test_a_version_that_is_no_number_gets_the_plain_text(app: Flask, kind: str, version: str) -> None:
+    response = app.test_client().get("/metrics", headers={"Accept": f"{kind}; version={version}"})
+    assert (response.status_code, response.mimetype) == (200, "text/plain")
