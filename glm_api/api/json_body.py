@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn, TypeAlias
 
@@ -31,6 +32,10 @@ Path: TypeAlias = "tuple[Path, str | int] | None"
 Container: TypeAlias = "tuple[Path, dict[str, Any] | list[Any]]"
 JSON_TYPE = re.compile(r"application/(?:[^;\s]+\+)?json", re.IGNORECASE)
 _UNPRINTABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class _NoJsonError(ValueError):
+    """The body has NaN or Infinity."""
 
 
 def read_json(request: Request) -> dict[str, Any]:
@@ -72,15 +77,18 @@ def _parse(raw: bytes) -> object:
         raise invalid(
             f"The request body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno}).", code=None
         ) from None
-    except ValueError as error:
-        # The body has NaN or Infinity, or a number with more digits than Python converts.
+    except _NoJsonError as error:
         raise invalid(f"The request body is not valid JSON: {error}.", code=None) from None
+    except ValueError:
+        # Python converts no more digits.
+        most = sys.get_int_max_str_digits()
+        raise invalid(f"The request body has an integer of more than {most} digits.", code=None) from None
     except RecursionError:
         raise _too_deep() from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
+    raise _NoJsonError(f"{name} is not a JSON value")
 
 
 def _too_deep() -> ApiError:

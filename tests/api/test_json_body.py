@@ -65,6 +65,11 @@ def test_a_body_that_is_not_a_json_object_is_refused(client: FlaskClient, endpoi
     refused(client.post(endpoint, data=body, content_type=JSON), None, None)
 
 
+def test_an_integer_with_too_many_digits_is_told_without_advice_for_programmers(client: FlaskClient) -> None:
+    response = client.post(CHAT, data=b'{"seed": ' + b"9" * 5000 + b"}", content_type=JSON)
+    assert refused(response, None, None) == "The request body has an integer of more than 4300 digits."
+
+
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize(
     "content_type", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data", None]
