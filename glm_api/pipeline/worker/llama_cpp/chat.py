@@ -108,7 +108,7 @@ class ChatAnswer(StreamedAnswer):
     def _check(self) -> None:
         """Raise `PromptError` for what llama.cpp's chat API does not do."""
         sampling = self._request.sampling
-        if sampling.top_logprobs is not None and '"tools"' in (self._request.output.chat or ""):
+        if sampling.top_logprobs is not None and self._asks_for("tools"):
             raise PromptError("This model tells no log-probabilities beside tools. Leave one out.", "logprobs")
         for name in ("min_tokens", "stop_token_ids"):
             if getattr(sampling, name):
@@ -256,13 +256,13 @@ class ChatAnswer(StreamedAnswer):
             fits = self._model.tokenizer.constraints.fits(grammar, text)
         else:
             # A call may stand in place of the JSON.
-            fits = not text or not self._must_be_json or _is_json(text)
+            fits = not text or not self._asks_for("response_format") or _is_json(text)
         if not fits:
             raise GrammarDropped
 
-    @property
-    def _must_be_json(self) -> bool:
-        return "response_format" in json_decode(self._request.output.chat or "{}")
+    def _asks_for(self, key: str) -> bool:
+        """Return whether the body of the request has ``key``; "response_format" asks for JSON."""
+        return key in json_decode(self._request.output.chat or "{}")
 
 
 def json_decode(text: str) -> Any:

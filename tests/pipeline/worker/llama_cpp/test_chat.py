@@ -151,6 +151,12 @@ def test_log_probabilities_are_told(open_demo: OpenModel) -> None:
     assert (bench.client.bodies[0]["logprobs"], bench.client.bodies[0]["top_logprobs"]) == (True, 1)
 
 
+def test_log_probabilities_are_told_of_the_answer_to_a_message_that_says_tools(open_demo: OpenModel) -> None:
+    bench = Bench(open_demo, [delta(1, content="Hm"), end("stop", 1)])
+    question = {"messages": [{"role": "user", "content": "tools"}]}
+    assert text_of(bench.run(question, sampling=Sampling(top_logprobs=1))) == "Hm"
+
+
 @pytest.mark.parametrize(
     ("sampling", "body", "param"),
     [
