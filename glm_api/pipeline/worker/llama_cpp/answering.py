@@ -107,7 +107,6 @@ class Answer(StreamedAnswer):
     def _answer(self, index: int, prompt: list[int], fed: list[int], size: int, limit: int) -> FinishReason:
         request, model = self._request, self._model
         self._writer.begin()
-        slot = model.pool.take([*prompt, *fed])
         grammar = None if request.output.grammar is None else for_llama_cpp(request.output.grammar)
         reader = BoundedReader(
             model.format.reader(request.output, request.stop),
@@ -116,6 +115,8 @@ class Answer(StreamedAnswer):
             min(model.tokenizer.end_ids),
         )
         constraint = None if grammar is None else model.tokenizer.constraints.compile(grammar)
+        # Last of what may fail: what follows gives the slot back.
+        slot = model.pool.take([*prompt, *fed])
         task = _Task(request, index, prompt, size, limit, slot, reader, grammar, constraint)
         reason: FinishReason = "length"
         try:

@@ -12,6 +12,7 @@ from glm_api.pipeline.frames import Finished, Generate, Progress, Started, Text
 from glm_api.pipeline.job import Sampling
 from glm_api.pipeline.model_info import OutputSpec
 from glm_api.pipeline.worker.coalescing import EventWriter
+from glm_api.pipeline.worker.constraints import GrammarError
 from glm_api.pipeline.worker.llama_cpp.answering import Answer, CannotGoOn
 from glm_api.pipeline.worker.llama_cpp.client import LlamaError
 from glm_api.pipeline.worker.llama_cpp.lost_ids import LostIds
@@ -149,6 +150,13 @@ def test_an_id_that_the_grammar_does_not_admit_is_noticed(open_demo: OpenModel) 
     assert bench.client.streams[0].closed
     # Its slot is free again.
     assert bench.pool.take([1]) is not None
+
+
+def test_a_grammar_that_does_not_compile_costs_no_slot(open_demo: OpenModel) -> None:
+    bench = Bench(open_demo)
+    with pytest.raises(GrammarError):
+        bench.run(output=OutputSpec(mode="text", grammar="start: ("))
+    assert bench.pool.take([3]) is not None
 
 
 def test_a_structured_answer_cannot_be_continued(open_demo: OpenModel) -> None:
