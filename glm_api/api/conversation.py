@@ -35,6 +35,7 @@ from glm_api.api.tools import (
     tools_field,
 )
 from glm_api.backend.errors import PromptError
+from glm_api.context import pipeline
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Conversation, JsonOutput, Message, StructuredOutput
 from glm_api.pipeline.model_info import ModelInfo
@@ -205,3 +206,12 @@ def _instructed(messages: tuple[Message, ...], schema: str, description: str | N
 def shown_image(conversation: Conversation) -> bytes | None:
     """Return the image of a conversation whose prompt could be built, or None; such a conversation has at most one."""
     return next((message.image for message in conversation.messages if message.image is not None), None)
+
+
+def prompt_tokens(conversation: Conversation) -> int:
+    """Return how many tokens of the context the prompt of ``conversation`` takes, those of an image included.
+
+    What an image takes with llama.cpp is not known before it is evaluated, and not counted. Raises `BackendError`.
+    """
+    ids = pipeline.encode_chat(conversation).ids
+    return len(ids) + (0 if shown_image(conversation) is None else pipeline.model.image_tokens)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from glm_api.api.conversation import shown_image, with_output, with_tools
+from glm_api.api.conversation import prompt_tokens, shown_image, with_output, with_tools
 from glm_api.backend.errors import ContextLengthExceeded, PromptError
 from glm_api.context import pipeline
 from glm_api.errors import invalid
@@ -55,7 +55,7 @@ def count_tokens(request: PromptParameters) -> int:
     Raises `ApiError`, and `BackendError` from the tokenizer.
     """
     try:
-        return len(pipeline.encode_chat(to_conversation(request, pipeline.model)).ids)
+        return prompt_tokens(to_conversation(request, pipeline.model))
     except ContextLengthExceeded as error:
         return error.prompt_tokens
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from glm_api.api.conversation import shown_image, with_output, with_tools
+from glm_api.api.conversation import prompt_tokens, shown_image, with_output, with_tools
 from glm_api.api.thinking import effort_demands, to_template
 from glm_api.backend.errors import PromptError
 from glm_api.context import pipeline
@@ -59,7 +59,7 @@ def prepare_job(request: ResponseRequest, history: History) -> Job:
 
 def count_tokens(request: ResponseRequest, history: History) -> int:
     """Return the length of the prompt in tokens. Raises `ApiError`, and `BackendError` from the tokenizer."""
-    return len(pipeline.encode_chat(to_conversation(request, history, pipeline.model)).ids)
+    return prompt_tokens(to_conversation(request, history, pipeline.model))
 
 
 @contextmanager

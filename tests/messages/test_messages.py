@@ -554,6 +554,14 @@ class TestCounting:
         used = answer(client, **body)["usage"]
         assert counted.get_json() == {"input_tokens": used["input_tokens"] + used["cache_read_input_tokens"]}
 
+    def test_an_image_counts_too(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.sees_images()
+        plain, shown = (
+            client.post(COUNT, json={"messages": [said("user", words("Hi"), *more)]}).get_json()["input_tokens"]
+            for more in ([], [image()])
+        )
+        assert shown == plain + fake.model.image_tokens
+
     def test_a_prompt_over_the_context_is_counted_too(self, client: FlaskClient) -> None:
         body = {"messages": [{"role": "user", "content": "x" * 9000}]}
         assert client.post(COUNT, json=body).get_json()["input_tokens"] > MODEL.context_length

@@ -296,6 +296,15 @@ class TestContinuation:
         assert len(fake.jobs) == generated
         refused(client.post(f"{URL}/input_tokens", json={**given, "input": "x" * 9000}), "input", CONTEXT)
 
+    def test_the_tokens_of_an_image_are_counted_too(self, client: FlaskClient, fake: FakePipeline) -> None:
+        fake.sees_images()
+        parts = [{"type": "input_text", "text": "A"}, {"type": "input_image", "image_url": PNG}]
+        plain, shown = (
+            client.post(f"{URL}/input_tokens", json={"input": [{"role": "user", "content": content}]}).get_json()
+            for content in (parts[:1], parts)
+        )
+        assert shown["input_tokens"] == plain["input_tokens"] + fake.model.image_tokens
+
 
 CONTEXT = "context_length_exceeded"
 
