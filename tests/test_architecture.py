@@ -54,6 +54,7 @@ NEIGHBOURS = {
     # Each endpoint's answers bear the model's name.
     ("glm_api.chat", "glm_api.models.catalog"),
     ("glm_api.completions", "glm_api.models.catalog"),
+    ("glm_api.embeddings", "glm_api.models.catalog"),
     ("glm_api.native_completion", "glm_api.models.catalog"),
     ("glm_api.responses", "glm_api.models.catalog"),
     ("glm_api.messages", "glm_api.models.catalog"),

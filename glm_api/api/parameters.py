@@ -185,6 +185,14 @@ class StreamOptionsSchema(RequestSchema):
     )
 
 
+def model_field() -> String:
+    """Return the field ``model``."""
+    description = (
+        "An id of /v1/models. Any other name selects the served model too, unless the server is strict about names."
+    )
+    return String(max=256, load_default=None, metadata={"description": description})
+
+
 class ParametersSchema(StructuredParametersSchema):
     """The parameters of all endpoints that generate."""
 
@@ -193,14 +201,7 @@ class ParametersSchema(StructuredParametersSchema):
     class Meta(RequestSchema.Meta):
         include = refused(GENERATION)
 
-    model = String(
-        max=256,
-        load_default=None,
-        metadata={
-            "description": "An id of /v1/models. Any other name selects the served model too, unless the server "
-            "is strict about names."
-        },
-    )
+    model = model_field()
     temperature = Number(
         min=0,
         max=2,

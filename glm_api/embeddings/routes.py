@@ -11,9 +11,9 @@ from glm_api.api import generate
 from glm_api.api.generate import Answer
 from glm_api.api.openapi import GENERATING, Blueprint
 from glm_api.api.prompts import PromptInput, tokenized
-from glm_api.context import settings
 from glm_api.embeddings.schemas import EmbeddingsRequest, EmbeddingsRequestSchema, EmbeddingsSchema
 from glm_api.errors import invalid
+from glm_api.models.catalog import served_model
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import OutputSpec
 
@@ -29,13 +29,14 @@ _FLOAT_BYTES = 4
 @blueprint.errors(*GENERATING)
 def create_embeddings(request: EmbeddingsRequest) -> dict[str, Any]:
     """Give vectors that stand for texts: the closer the texts, the closer the vectors."""
+    model = served_model(request.model)
     prompts = [_ids(index, prompt) for index, prompt in enumerate(request.input)]
     answers, _ = generate.collect(Job(prompts=prompts, max_tokens=0, output=OutputSpec(mode="embedding")))
     tokens = sum(answer.prompt_tokens for answer in answers)
     return {
         "object": "list",
         "data": _data(answers, request.encoding_format),
-        "model": settings.model_name,
+        "model": model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from marshmallow import Schema, fields, validate
 
-from glm_api.api.fields import Choice, RequestSchema, String, Unsupported
+from glm_api.api.fields import Choice, RequestSchema, Unsupported
+from glm_api.api.parameters import model_field
 from glm_api.api.prompts import PromptInput, PromptsField
 
 # OpenAI's bound.
@@ -18,6 +19,7 @@ class EmbeddingsRequest:
     """A request for the embedding of each ``input``."""
 
     input: tuple[PromptInput, ...]
+    model: str | None = None
     encoding_format: str = "float"
 
 
@@ -25,7 +27,7 @@ class EmbeddingsRequestSchema(RequestSchema):
     """A request for embeddings. Unknown parameters are ignored."""
 
     loads = EmbeddingsRequest
-    model = String(load_default=None, metadata={"description": "Any name: the server serves one model."})
+    model = model_field()
     input = PromptsField(most=MAX_INPUTS, required=True)
     encoding_format = Choice(
         "float",

@@ -23,7 +23,7 @@ from glm_api.api.fields import (
 from glm_api.api.json_schema import check_parameters, check_schema
 from glm_api.api.openapi import AnyOf, EventData, EventSchema
 from glm_api.api.parameter_table import MESSAGES, refused
-from glm_api.api.parameters import MAX_STOP_LENGTH, Parameters, ParametersSchema
+from glm_api.api.parameters import MAX_STOP_LENGTH, Parameters, ParametersSchema, model_field
 from glm_api.api.response_format import StructuredParameters, StructuredParametersSchema, to_json_output
 from glm_api.api.thinking import EFFORTS, Demand, to_template
 from glm_api.api.tools import MAX_TOOLS, FunctionEntry, FunctionSchema, NamedFunction, NamedFunctionSchema
@@ -298,7 +298,7 @@ class PromptParametersSchema(StructuredParametersSchema):
     class Meta(RequestSchema.Meta):
         include = refused(MESSAGES)
 
-    model = String(max=256, load_default=None)
+    model = model_field()
     messages = messages_field()
     system = system_field()
     tools = Array(ToolField(), max=MAX_TOOLS, load_default=())
