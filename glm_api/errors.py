@@ -70,6 +70,9 @@ _WRONG_BASE = re.compile(
     r"/v1(?:/v1)+(/.+)|/.+(/chat/completions|(?<!/chat)/completions|/responses|/embeddings|/models)"
 )
 
+# Anthropic's clients put the /v1 there themselves.
+_WRONG_ANTHROPIC_BASE = re.compile(r"/.+(/v1/messages(?:/count_tokens)?)")
+
 
 class ApiError(Exception):
     """An error as the client sees it. ``details`` are further keys of the envelope, beside the four."""
@@ -192,6 +195,11 @@ def unforeseen(status: int = 500) -> ApiError:
 
 def _right_base() -> str | None:
     """Return what a client is told whose base URL is wrong; None if that is not to be seen from the path."""
+    if (messages := _WRONG_ANTHROPIC_BASE.fullmatch(request.path)) is not None:
+        return (
+            f"There is no {request.method} {request.path} here. The base URL of a client of Anthropic's API has no "
+            f"/v1, such as http://127.0.0.1:8000; then the path is {messages[1]}."
+        )
     found = _WRONG_BASE.fullmatch(request.path)
     path = request.path if found is None else f"/v1{found[1] or found[2]}"
     if path == request.path:

@@ -190,6 +190,28 @@ def test_a_client_with_a_wrong_base_url_is_told_the_right_one(
         assert message.endswith(f"must end in one /v1, such as http://127.0.0.1:8000/v1; then the path is {right}.")
 
 
+@pytest.mark.parametrize(
+    ("path", "right"),
+    [
+        ("/v1/v1/messages", "/v1/messages"),
+        ("/v1/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+        ("/v1/messages/v1/messages", "/v1/messages"),
+        ("/api/v1/messages/", "/v1/messages"),
+        ("/v1/messages/batches", None),
+    ],
+)
+def test_a_client_of_anthropics_api_with_a_wrong_base_url_is_told_the_right_one(
+    client: FlaskClient, path: str, right: str | None
+) -> None:
+    response = ask(client, "POST", path, json={})
+    message = response.get_json()["error"]["message"]
+    assert response.status_code == 404
+    if right is None:
+        assert "base URL" not in message
+    else:
+        assert message.endswith(f"has no /v1, such as http://127.0.0.1:8000; then the path is {right}.")
+
+
 def test_the_docs_page_redirects_as_its_links_are_relative(client: FlaskClient) -> None:
     assert ask(client, "GET", "/docs//").headers["Location"] == "../docs"
 
