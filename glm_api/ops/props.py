@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, DEFAULTS
+from glm_api.backend.errors import PromptError
 from glm_api.context import pipeline, server_version, settings
 from glm_api.ops.schemas import TokenizeRequest
 from glm_api.pipeline.pipeline import SlotState
@@ -81,9 +82,9 @@ def tokens(request: TokenizeRequest) -> dict[str, Any]:
     if request.messages:
         ids = pipeline.encode_chat(request.to_conversation(pipeline.model)).ids
     elif request.prompt is not None:
-        ids = pipeline.tokenize(request.prompt, special=request.add_special_tokens)
+        ids = _ids(request.prompt, request.add_special_tokens, "prompt")
     else:
-        ids = pipeline.tokenize(request.content or "", special=request.add_special)
+        ids = _ids(request.content or "", request.add_special, "content")
     found: dict[str, Any] = {"tokens": ids, "count": len(ids), "max_model_len": pipeline.model.context_length}
     if request.with_pieces or request.return_token_strs:
         pieces = pipeline.pieces(ids)
@@ -92,6 +93,13 @@ def tokens(request: TokenizeRequest) -> dict[str, Any]:
         if request.return_token_strs:
             found["token_strs"] = [piece.decode(errors="replace") for piece in pieces]
     return found
+
+
+def _ids(text: str, special: bool, param: str) -> list[int]:
+    try:
+        return pipeline.tokenize(text, special=special)
+    except PromptError as error:
+        raise error.at(param) from None
 
 
 def _piece(piece: bytes) -> str | list[int]:

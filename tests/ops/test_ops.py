@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from glm_api import __version__
 from glm_api.api.examples import WEATHER
-from glm_api.backend.errors import ModelLoading
+from glm_api.backend.errors import ModelLoading, PromptError
 from glm_api.pipeline.conversation import Conversation
 from tests.support.client import CHAT, HELLO, MakeApp, error, refused
 from tests.support.fake_pipeline import FakePipeline
@@ -53,6 +53,16 @@ class TestTokens:
         assert client.post("/tokenize", json={"content": "hi"}).get_json()["tokens"] == [104, 105]
         special = client.post("/tokenize", json={"content": "hi", "add_special": True}).get_json()
         assert special["tokens"] == [1, 104, 105]
+
+    @pytest.mark.parametrize("param", ["content", "prompt"])
+    def test_a_text_that_is_too_long_is_named_as_it_was_sent(
+        self, client: FlaskClient, fake: FakePipeline, monkeypatch: pytest.MonkeyPatch, param: str
+    ) -> None:
+        def refuse(text: str, special: bool) -> list[int]:
+            raise PromptError("The text has 40000 tokens.", "content")
+
+        monkeypatch.setattr(fake, "tokenize", refuse)
+        assert error(client.post("/tokenize", json={param: "hi"}))["param"] == param
 
     def test_tokenize_with_pieces(self, client: FlaskClient, fake: FakePipeline) -> None:
         got = client.post("/tokenize", json={"content": "你h你", "with_pieces": True}).get_json()
