@@ -7,8 +7,8 @@ from flask_cors import CORS
 
 from config import Settings
 
-# The response headers that OpenAI's SDKs read.
-EXPOSED = ["x-request-id", "openai-processing-ms", "Retry-After", "x-should-retry"]
+# The response headers that the SDKs of OpenAI and Anthropic read.
+EXPOSED = ["x-request-id", "request-id", "openai-processing-ms", "Retry-After", "x-should-retry"]
 HOURS = 3600
 
 

@@ -69,3 +69,8 @@ def test_a_page_may_delete_a_stored_response() -> None:
         "/v1/responses/resp_1", headers={"Origin": OURS, "Access-Control-Request-Method": "DELETE"}
     )
     assert "DELETE" in response.headers["Access-Control-Allow-Methods"]
+
+
+def test_a_page_can_read_the_id_of_a_request_under_both_names() -> None:
+    response = client(OURS).get("/v1/models", headers={"Origin": OURS})
+    assert {"x-request-id", "request-id"} <= set(response.headers["Access-Control-Expose-Headers"].split(", "))
