@@ -178,8 +178,8 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
         """Register none: no endpoint is paginated."""
 
 
-DESCRIPTION = """OpenAI's API for a GLM model that runs on chatglm-cpp. Every error has OpenAI's envelope; those of
-`/v1/messages`, which is Anthropic's API, have Anthropic's.
+DESCRIPTION = """OpenAI's API for GLM models. Every error has OpenAI's envelope; those of `/v1/messages`, which is
+Anthropic's API, have Anthropic's.
 
 If the server requires API keys, send one as `Authorization: Bearer ...`, or as `x-api-key: ...`."""
 

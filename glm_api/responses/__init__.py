@@ -1,1 +1,1 @@
-"""``POST /v1/responses``: the stateless part of OpenAI's newer API, with text and function tools."""
+"""``/v1/responses``: OpenAI's newer API, with text, function tools and stored responses."""
