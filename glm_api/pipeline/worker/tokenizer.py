@@ -95,6 +95,15 @@ class LimitedTokenizer(ABC):
         if self._most is not None and fewest > self._most:
             raise TooManyTokens(fewest, at_least=True)
 
+    def expect_text(self, text: str) -> None:
+        """`expect` the ids of ``text``, which may spell out special tokens: the fewest that it can have."""
+        if self._most is None or self._lengths.fewest_tokens(text) <= self._most:
+            return
+        # The name of a special token may be longer than any piece.
+        for name in self.special_names:
+            text = text.replace(name, "")
+        self.expect(self._lengths.fewest_tokens(text))
+
     @property
     def special_names(self) -> list[str]:
         """The names of the special tokens."""

@@ -44,10 +44,12 @@ class LlamaTokenizer(LimitedTokenizer):
     def encode_prompt(self, text: str, *, special: bool) -> list[int]:
         """Return the ids of a whole prompt. ``special``: it spells out its special tokens, as a template does.
 
-        Without, the special ids that open every prompt are added.
+        Without, the special ids that open every prompt are added. Raises `TooManyTokens`.
         """
         if not special:
             return [*self.prefix, *self.encode(text)]
+        # llama.cpp cannot be stopped. It takes seconds for megabytes, and hundreds of megabytes of memory.
+        self.expect_text(text)
         body = {"content": text, "add_special": True, "parse_special": True}
         ids: list[int] = self._client.post("/tokenize", body)["tokens"]
         return ids

@@ -69,6 +69,7 @@ class Bench:
     def __init__(self, folder: Path, render: Render, *, vision: bool = False) -> None:
         file = inspect_gguf(models.write_model(folder / "model.gguf", models.GLM_4_5))
         self.bodies: list[dict[str, Any]] = []
+        self.encoded: list[str] = []
         self._render = render
         self._vision = vision
         self.client = ScriptedClient(posts=self._answer)
@@ -80,6 +81,7 @@ class Bench:
         if endpoint == "/props":
             return {"chat_template_caps": {"supports_tools": True}, "modalities": {"vision": self._vision}}
         if endpoint == "/tokenize":
+            self.encoded.append(body["content"])
             ids = self.tokenizer.ids_by_bytes
             return {"tokens": [ids[bytes([byte])] for byte in body["content"].encode()]}
         assert endpoint == "/apply-template"
@@ -230,6 +232,25 @@ def test_a_prompt_of_too_many_messages_is_not_written(tmp_path: Path) -> None:
     with bench.tokenizer.limit(5), pytest.raises(TooManyTokens):
         bench.render(Conversation(QUESTION * 6))
     assert bench.bodies == []
+
+
+def test_a_prompt_that_is_surely_too_long_is_not_encoded(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, thinking)
+    bench.encoded.clear()
+    called = Message("assistant", "", tool_calls=(ToolCall("call_1", "other", json.dumps({"a": "x" * 100_000})),))
+    for earlier in (called, Message("assistant", "Hm", reasoning="x" * 100_000)):
+        result = (Message("tool", "1", tool_call_id="call_1"),) if earlier.tool_calls else QUESTION
+        with bench.tokenizer.limit(100), pytest.raises(TooManyTokens) as refused:
+            bench.render(Conversation((*QUESTION, earlier, *result)))
+        assert refused.value.at_least
+    assert bench.encoded == []
+
+
+def test_special_tokens_that_a_template_spells_out_are_not_taken_for_long(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, lambda body: "<|begin_of_image|>" * 90)
+    with bench.tokenizer.limit(100):
+        bench.render(Conversation(QUESTION))
+    assert bench.encoded[-1] == "<|begin_of_image|>" * 90
 
 
 def test_a_raw_prompt_is_only_text(tmp_path: Path) -> None:
