@@ -369,3 +369,14 @@ def test_every_file_that_is_named_exists(page: str) -> None:
     named = re.findall(rf"`((?:{places})(?:/[\w/.-]*)?)(?:::\w+)?`", text)
     assert len(named) > 10
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_test_that_is_named_exists() -> None:
+    found = re.findall(r"`(tests/[\w/]+\.py)?::([\w:]+)`", (ROOT / "docs/security.md").read_text())
+    assert len(found) > 10
+    path = ""
+    for file, names in found:
+        # One without a file is in that of the one before.
+        path = file or path
+        text = (ROOT / path).read_text()
+        assert [name for name in names.split("::") if not re.search(rf"(?:def|class) {name}\b", text)] == [], path
