@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import IO, Generic, Protocol, TypeVar
 
 from glm_api.backend.base import Cause, ChildRole
+from glm_api.pipeline.child_output import WithoutAnswers
 from glm_api.pipeline.frames import (
     RECEIVE_BYTES,
     Decoder,
@@ -266,12 +267,15 @@ class ChildProcess(Generic[F]):
         return process, ours
 
     def _log_output(self, output: IO[bytes]) -> None:
-        """Write what the child prints into the log, such as ggml's assertions or the traceback of a fatal error."""
+        """Write what the child prints into the log, such as ggml's assertions or the traceback of a fatal error.
+
+        Texts of answers are left out.
+        """
         with output:
             begins = True
+            told = WithoutAnswers()
             for piece in iter(lambda: output.readline(LOG_LINE_BYTES), b""):
-                text = piece.decode(errors="replace").strip()
-                if begins and text:
+                if begins and (text := told.feed(piece.decode(errors="replace").strip())):
                     logger.warning("%s process: %s", self.role, text)
                 begins = piece.endswith(b"\n")
 
