@@ -225,7 +225,11 @@ class Answer(StreamedAnswer):
             try:
                 task.constraint.consume(token)
             except ValueError:
-                raise GrammarDropped from None
+                if not self._nothing_may_follow(task):
+                    raise GrammarDropped from None
+                # llama.cpp chooses any id then.
+                print("An answer ended early: no token may follow.", flush=True)
+                return True
         if logprob is not None:
             top = logprob.top_logprobs[: task.request.sampling.top_logprobs or 0]
             found = [(entry.id, entry.value) for entry in top]
@@ -237,6 +241,17 @@ class Answer(StreamedAnswer):
             events += task.reader.end()
         self._put(task, events)
         return task.reader.reason is not None
+
+    def _nothing_may_follow(self, task: _Task) -> bool:
+        """Return whether the grammar admits none of the allowed ids behind those of ``task``."""
+        allowed = self._request.sampling.allowed_token_ids
+        if allowed is None or task.grammar is None:
+            return False
+        # The constraint of the task cannot go on behind an id that does not fit.
+        constraint = self._model.tokenizer.constraints.compile(task.grammar)
+        for token in task.ids:
+            constraint.consume(token)
+        return bool(constraint.forbidden()[list(allowed)].all())
 
     def _put(self, task: _Task, events: list[Event]) -> None:
         self._writer.put(task.logprobs.add_to(events))

@@ -152,6 +152,19 @@ def test_an_id_that_the_grammar_does_not_admit_is_noticed(open_demo: OpenModel) 
     assert bench.pool.take([1]) is not None
 
 
+def test_an_answer_that_no_allowed_id_continues_is_cut(open_demo: OpenModel) -> None:
+    letter, other = id_of(open_demo, "a"), id_of(open_demo, "b")
+    output = OutputSpec(mode="text", grammar='start: "a" /[0-9]/')
+    bench = Bench(open_demo, [*PROGRESS, said(open_demo, "a", 1), said(open_demo, "b", 2), LAST])
+    events = bench.run(output=output, sampling=Sampling(allowed_token_ids=(letter, other)))
+    assert "".join(event.text for event in events if isinstance(event, Text)) == "a"
+    assert bench.recorder.finished.reason == "length"
+    # Here the number could follow, so it is llama.cpp that does not hold the answer to the grammar.
+    bench = Bench(open_demo, [*PROGRESS, said(open_demo, "a", 1), said(open_demo, "b", 2), LAST])
+    with pytest.raises(GrammarDropped):
+        bench.run(output=output, sampling=Sampling(allowed_token_ids=(letter, other, id_of(open_demo, "1"))))
+
+
 def test_a_grammar_that_does_not_compile_costs_no_slot(open_demo: OpenModel) -> None:
     bench = Bench(open_demo)
     with pytest.raises(GrammarError):
