@@ -237,7 +237,10 @@ class PromptLogprobs(Event, frozen=True):
 
 
 class Text(Event, frozen=True):
-    """A piece of the answer's text. ``logprobs``, when asked for, has an entry for each of ``ids``."""
+    """A piece of the answer's text. ``logprobs``, when asked for, has an entry for each of ``ids``.
+
+    Of ids at whose end the text is inside a character llama.cpp tells none.
+    """
 
     text: str
     ids: list[int]

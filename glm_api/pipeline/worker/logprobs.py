@@ -23,15 +23,20 @@ class LogprobQueue:
     """Holds the log-probabilities of ids until an event names the ids."""
 
     def __init__(self) -> None:
-        self._logprobs: deque[TokenLogprob] = deque()
+        self._logprobs: deque[tuple[int, TokenLogprob | None]] = deque()
 
     def put(self, logprob: TokenLogprob) -> None:
         """Take the log-probability of the next id."""
-        self._logprobs.append(logprob)
+        self._logprobs.append((logprob.id, logprob))
+
+    def skip(self, token: int) -> None:
+        """Take note that the log-probability of the next id, ``token``, is not known."""
+        self._logprobs.append((token, None))
 
     def rest(self) -> list[Event]:
         """Return what is known of the ids that no event names: the end of a raw completion."""
-        rest, self._logprobs = list(self._logprobs), deque()
+        rest = [logprob for _, logprob in self._logprobs if logprob is not None]
+        self._logprobs.clear()
         return [Text("", [], rest)] if rest else []
 
     def add_to(self, events: list[Event]) -> list[Event]:
@@ -47,9 +52,10 @@ class LogprobQueue:
         found = []
         for token in ids:
             # The ids of the end of an answer, or of a turn, are in no event.
-            while (logprob := self._logprobs.popleft()).id != token:
+            while (entry := self._logprobs.popleft())[0] != token:
                 pass
-            found.append(logprob)
+            if entry[1] is not None:
+                found.append(entry[1])
         return Text(event.text, ids, found) if isinstance(event, Text) and event.text else event
 
 

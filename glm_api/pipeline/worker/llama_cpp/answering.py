@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -197,14 +197,14 @@ class Answer(StreamedAnswer):
                     if not task.started:
                         self._start(task, 0 if chunk.timings is None else chunk.timings.cache_n)
                     task.untold = max(0, chunk.tokens_predicted - predicted - len(chunk.tokens))
-                    yield from itertools.zip_longest(chunk.tokens, chunk.completion_probabilities)
+                    yield from _paired(chunk)
                     return
                 else:
                     lost = chunk.tokens_predicted - predicted - len(chunk.tokens)
                     predicted = chunk.tokens_predicted
                     if lost > 0:
                         yield from ((token, None) for token in self._find_lost(chunk, lost))
-                    yield from itertools.zip_longest(chunk.tokens, chunk.completion_probabilities)
+                    yield from _paired(chunk)
         raise self._without_end()
 
     def _find_lost(self, chunk: _Chunk, count: int) -> list[int]:
@@ -234,6 +234,8 @@ class Answer(StreamedAnswer):
             top = logprob.top_logprobs[: task.request.sampling.top_logprobs or 0]
             found = [(entry.id, entry.value) for entry in top]
             task.logprobs.put(named(self._model.tokenizer, token, logprob.value, found))
+        elif task.request.sampling.top_logprobs is not None:
+            task.logprobs.skip(token)
         task.ids.append(token)
         events = task.reader.feed(token)
         self._writer.feed(token)
@@ -265,3 +267,13 @@ class Answer(StreamedAnswer):
     def _start(self, task: _Task, cached: int) -> None:
         task.started = True
         self._writer.send(Started(task.size, cached, None if task.slot is None else task.slot.index))
+
+
+def _paired(chunk: _Chunk) -> Iterator[tuple[int, Logprob | None]]:
+    """Yield the ids of ``chunk``, each with its log-probability.
+
+    llama.cpp has none for an id at whose end the text is inside a character.
+    """
+    left = deque(chunk.completion_probabilities)
+    for token in chunk.tokens:
+        yield token, left.popleft() if left and left[0].id == token else None

@@ -122,6 +122,24 @@ def test_an_answer_with_log_probabilities_comes_at_once(open_demo: OpenModel) ->
     assert [(id, value) for id, _, value in entry.top] == [(token, -0.5), (9, -9999.0)]
 
 
+def test_ids_inside_of_a_character_have_no_log_probabilities(open_demo: OpenModel) -> None:
+    """llama.cpp leaves them out, and those of the ids behind them must not be taken for theirs."""
+    ids = open_demo.tokenizer.ids_by_bytes
+    first, *inside, last = (ids[bytes([byte])] for byte in b"a" + "🎉".encode())
+    cut = ids[b"\xf0"]
+    chunk: Chunk = {
+        "tokens": [first, *inside, last, cut],
+        "stop": True,
+        "tokens_predicted": 6,
+        "completion_probabilities": [{"id": first, "logprob": -0.5}, {"id": last, "logprob": -0.25}],
+    }
+    bench = Bench(open_demo, [chunk])
+    events = [event for event in bench.run(sampling=Sampling(top_logprobs=0)) if isinstance(event, Text)]
+    assert "".join(event.text for event in events) == "a🎉"
+    told = [(entry.id, entry.logprob) for event in events for entry in event.logprobs]
+    assert told == [(first, -0.5), (last, -0.25)]
+
+
 def test_end_ids_are_forbidden_until_the_answer_may_end(open_demo: OpenModel) -> None:
     a, b = said(open_demo, "a", 1), said(open_demo, "b", 1)
     bench = Bench(open_demo, [a, LAST], [b, LAST])
