@@ -152,31 +152,36 @@ def test_the_parts_of_a_computation_give_what_the_whole_gives(open_demo: OpenMod
     np.testing.assert_array_equal(logits(1e9), logits(1e-9))
 
 
-def living_threads() -> set[str]:
-    """Tell the ids of this process's threads that have not ended.
+def living_threads(name: str) -> int:
+    """Return how many threads of this process have this name and have not ended.
 
-    A thread that has been joined stays in the list for a moment, so a list may have it and its successor. It
-    ended before its successor began: flags that are read after the list tell that it did.
+    A thread that has been joined stays in the list for a moment, so a list may have it and its successor. It ended
+    before its successor began: flags that are read after the list tell that it did.
     """
     pf_exiting = 0x4
-    living = set()
+    living = 0
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            fields = Path("/proc/self/task", thread, "stat").read_text().rpartition(")")[2].split()
-            if not int(fields[6]) & pf_exiting:
-                living.add(thread)
+            before, _, after = Path("/proc/self/task", thread, "stat").read_text().rpartition(")")
+            living += before.endswith(f"({name}") and not int(after.split()[6]) & pf_exiting
     return living
 
 
 def test_the_number_of_threads_is_the_one_that_was_set(open_demo: OpenModel) -> None:
     def threads_after(count: int) -> int:
         bridge.set_threads(count)
-        began = living_threads()
+        # The threads that this one starts inherit its name. Others of this process may begin meanwhile.
+        name = f"computing {count}"
+
+        def compute() -> None:
+            Path("/proc/self/task", str(threading.get_native_id()), "comm").write_text(name)
+            evaluate(open_demo, LONG)
+
         most = 0
-        computing = threading.Thread(target=evaluate, args=(open_demo, LONG))
+        computing = threading.Thread(target=compute)
         computing.start()
         while computing.is_alive():
-            most = max(most, len(living_threads() - began))
+            most = max(most, living_threads(name))
         return most
 
     try:
