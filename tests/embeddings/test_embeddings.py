@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 from glm_api.pipeline.frames import Finished
@@ -14,6 +16,27 @@ from tests.support.fake_pipeline import FakePipeline
 
 URL = "/v1/embeddings"
 LLAMA_CPP: dict[str, Any] = {"gguf": Path("model.gguf"), "model_name": "glm", "model_aliases": ("chat",)}
+
+
+@pytest.mark.parametrize("format", ["float", "base64"])
+def test_other_requests_are_answered_between_two_vectors(make_app: MakeApp, fake: FakePipeline, format: str) -> None:
+    vector = struct.pack("<2f", 1e30, -0.1)
+    fake.scripts = [[Finished("stop", 0, 1.0, 0.0, None, 0, embedding=vector)]]
+    turns: list[int] = []
+
+    def others() -> None:
+        while True:
+            turns.append(1)
+            gevent.sleep(0)
+
+    other = gevent.spawn(others)
+    body = {"input": ["Hi"] * 50, "encoding_format": format}
+    found = make_app(**LLAMA_CPP).test_client().post(URL, json=body).get_json()
+    other.kill()
+    assert len(turns) >= 50
+    assert [entry["index"] for entry in found["data"]] == list(range(50))
+    expected = base64.b64encode(vector).decode() if format == "base64" else pytest.approx([1e30, -0.1], rel=1e-7)
+    assert all(entry["embedding"] == expected for entry in found["data"])
 
 
 @pytest.mark.parametrize("strict", [False, True])
