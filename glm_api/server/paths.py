@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-# First segments of OpenAI's paths that are answered without /v1 in front too, as llama-server does.
-_WITHOUT_VERSION = re.compile(r"/(?:chat|completions|embeddings|models|responses)(?![^/])")
+# First segments of OpenAI's and Anthropic's paths that are answered without /v1 in front too, as llama-server does.
+_WITHOUT_VERSION = re.compile(r"/(?:chat|completions|embeddings|messages|models|responses)(?![^/])")
 # Paths of other servers, by ours.
 _OTHER_NAMES = {"/v1/health": "/health", "/v1/version": "/version"}
 # The only page that has a path with a slash at its end too: it redirects, or its relative links would be wrong.

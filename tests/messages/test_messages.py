@@ -481,6 +481,11 @@ class TestErrors:
     def test_another_method(self, client: FlaskClient) -> None:
         error(client.get(URL), 405, "invalid_request_error")
 
+    def test_paths_without_the_version(self, client: FlaskClient) -> None:
+        error(client.post("/messages", json={}), 400, "invalid_request_error")
+        error(client.get("/messages/count_tokens"), 405, "invalid_request_error")
+        error(client.post("/messages/nothing", json={}), 404, "not_found_error")
+
     def test_paths_below(self, client: FlaskClient) -> None:
         assert "batches" in error(client.post(f"{URL}/batches", json={}), 404, "not_found_error")
 

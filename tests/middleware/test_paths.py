@@ -28,6 +28,9 @@ POSTS: list[tuple[str, str, dict[str, Any]]] = [
     ("/v1/completions/", "/v1/completions", {"prompt": "Hi"}),
     ("/responses", "/v1/responses", {"input": "Hi"}),
     ("/responses/", "/v1/responses", {"input": "Hi"}),
+    ("/messages", "/v1/messages", {"max_tokens": 5, "messages": HELLO}),
+    ("//messages/", "/v1/messages", {"max_tokens": 5, "messages": HELLO}),
+    ("/messages/count_tokens", "/v1/messages/count_tokens", {"messages": HELLO}),
     ("/tokenize/", "/tokenize", {"content": "Hi"}),
 ]
 GETS = [
@@ -153,7 +156,7 @@ def test_another_spelling_is_relayed() -> None:
     client = app.test_client()
     for path in ("/models", "/v1/models/", "/v1/version", "//livez"):
         assert ask(client, "GET", path).status_code == 200, path
-    for path in ("/chat/completions", "/v1/completions/", "/responses", "/embeddings", "//v1/embeddings"):
+    for path in ("/chat/completions", "/v1/completions/", "/responses", "/messages", "//v1/embeddings"):
         # It has reached the view, which reads the body.
         assert ask(client, "POST", path).status_code == 415, path
 
@@ -225,7 +228,18 @@ def test_a_canonical_path_stays_as_it_is(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/chats/completions", "/modelsx", "/v1/slots", "/v1/metrics", "/completion", "/v1/props", "/docs/", "*"]
+    "path",
+    [
+        "/chats/completions",
+        "/modelsx",
+        "/messagesx",
+        "/v1/slots",
+        "/v1/metrics",
+        "/completion",
+        "/v1/props",
+        "/docs/",
+        "*",
+    ],
 )
 def test_other_paths_are_not_changed(path: str) -> None:
     assert canonical(path) == path
