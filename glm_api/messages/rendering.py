@@ -80,7 +80,7 @@ def usage(answer: Answer) -> dict[str, Any]:
 
 def text_block(text: str) -> dict[str, Any]:
     """Return the block with the text of an answer."""
-    return {"type": "text", "text": text, "citations": None}
+    return {"type": "text", "text": text}
 
 
 def thinking_block(thinking: str, signature: str) -> dict[str, Any]:

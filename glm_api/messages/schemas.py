@@ -340,7 +340,6 @@ class TextContentSchema(Schema):
 
     type = fields.String(required=True, validate=validate.Equal("text"))
     text = fields.String(required=True)
-    citations = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
 
 
 class ThinkingContentSchema(Schema):

@@ -331,7 +331,7 @@ class TestAnswers:
             "type": "message",
             "role": "assistant",
             "model": "chatglm3-demo",
-            "content": [{"type": "text", "text": "Hello", "citations": None}],
+            "content": [{"type": "text", "text": "Hello"}],
             "stop_reason": "end_turn",
             "stop_sequence": None,
             # Anthropic counts the cached tokens of a prompt apart from the others.
@@ -350,7 +350,7 @@ class TestAnswers:
         assert (thinking["type"], thinking["thinking"]) == ("thinking", "Hm.")
         assert thinking["signature"]
         assert others == [
-            {"type": "text", "text": "I look.", "citations": None},
+            {"type": "text", "text": "I look."},
             {"type": "tool_use", "id": "call_0", "name": "get_weather", "input": {"city": "巴黎"}},
         ]
         assert found["stop_reason"] == "tool_use"
@@ -391,9 +391,9 @@ class TestAnswers:
 
     def test_a_model_that_says_nothing_gives_an_empty_text(self, client: FlaskClient, fake: FakePipeline) -> None:
         fake.scripts = [[]]
-        assert answer(client)["content"] == [{"type": "text", "text": "", "citations": None}]
+        assert answer(client)["content"] == [{"type": "text", "text": ""}]
         begun, *_ = [event for event in told(ask(client, stream=True)) if event["type"] == "content_block_start"]
-        assert begun["content_block"] == {"type": "text", "text": "", "citations": None}
+        assert begun["content_block"] == {"type": "text", "text": ""}
 
     def test_a_call_that_was_cut_has_no_input(self, client: FlaskClient, fake: FakePipeline) -> None:
         fake.scripts = [[*call("get_weather", '{"city": "Pa'), Finished("length", 50, 1.0, 1.0, 0, 9)]]
