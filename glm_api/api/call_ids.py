@@ -67,5 +67,6 @@ class _CallIds:
             reason = "A tool message must follow an assistant message with a tool call that it answers."
             raise PromptError(reason, param)
         if len(candidates) > 1 and not self._made.issuperset(candidates):
-            raise PromptError("It must be the id of one of the tool calls, because several wait for a result.", param)
+            reason = "The result must have the id of one of the tool calls, because several wait for a result."
+            raise PromptError(reason, param)
         return candidates[0]

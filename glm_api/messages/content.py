@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from marshmallow import ValidationError
 
+from glm_api.api.call_ids import with_call_ids
 from glm_api.api.fields import (
     Array,
     Boolean,
@@ -66,16 +67,16 @@ class ThinkingBlock:
 class ToolUseBlock:
     """A tool call by the model."""
 
-    id: str
     name: str
     input: dict[str, Any] = field(default_factory=dict)
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResultBlock:
     """The result of a tool call."""
 
-    tool_use_id: str
+    tool_use_id: str | None = None
     content: tuple[Block, ...] = ()
     is_error: bool = False
 
@@ -159,7 +160,11 @@ class ToolUseBlockSchema(FunctionCallSchema):
 
     loads: ClassVar[type[Any]] = ToolUseBlock
     type = Choice("tool_use", required=True)
-    id = String(required=True, min=1, max=_MAX_ID)
+    id = String(
+        max=_MAX_ID,
+        load_default="",
+        metadata={"description": "Calls without an id get their results in the order of the calls."},
+    )
     input = Object(load_default=dict, metadata={"additionalProperties": True})
 
 
@@ -208,7 +213,11 @@ class ToolResultBlockSchema(RequestSchema):
 
     loads = ToolResultBlock
     type = Choice("tool_result", required=True)
-    tool_use_id = String(required=True, min=1, max=_MAX_ID)
+    tool_use_id = String(
+        max=_MAX_ID,
+        load_default=None,
+        metadata={"description": "May be left out when one call waits for its result."},
+    )
     content = BlocksField(SHOWN_BLOCKS, load_default=())
     is_error = Boolean(
         load_default=False, metadata={"description": "With true, the model reads `Error: ` in front of the result."}
@@ -262,12 +271,12 @@ def system_field() -> BlocksField:
 
 
 def to_messages(system: Iterable[Block], entries: Iterable[MessageEntry]) -> tuple[Message, ...]:
-    """Return the pipeline's messages; each has the position of its entry. Raises `ApiError`."""
+    """Return the pipeline's messages; each has the position of its entry. Raises `ApiError` and `PromptError`."""
     told = _text(block for block in _all(system, TextBlock) if not block.text.startswith(_BILLING))
     messages = [Message("system", told)] if told else []
     for position, entry in enumerate(entries):
         messages += _to_messages(entry, position)
-    return tuple(messages)
+    return with_call_ids(messages)
 
 
 def _to_messages(entry: MessageEntry, position: int) -> list[Message]:

@@ -149,6 +149,30 @@ class TestMessages:
         empty = {"type": "tool_result", "tool_use_id": "toolu_1"}
         assert messages(client, fake, *HELLO, said("assistant", USE), said("user", empty))[-1].content == ""
 
+    @pytest.mark.parametrize("given", [{}, {"tool_use_id": ""}, {"tool_use_id": None}])
+    def test_a_result_without_an_id_is_that_of_the_call_that_waits(
+        self, client: FlaskClient, fake: FakePipeline, given: dict[str, Any]
+    ) -> None:
+        result = {"type": "tool_result", "content": "17", **given}
+        got = messages(client, fake, *HELLO, said("assistant", USE), said("user", result))
+        assert got[-1] == Message("tool", "17", tool_call_id="toolu_1")
+
+    @pytest.mark.parametrize("given", [{}, {"id": ""}, {"id": None}])
+    def test_results_of_calls_without_ids_come_in_their_order(
+        self, client: FlaskClient, fake: FakePipeline, given: dict[str, Any]
+    ) -> None:
+        use = {"type": "tool_use", "name": "get_weather", "input": {}, **given}
+        results = [{"type": "tool_result", "content": number} for number in "12"]
+        got = messages(client, fake, *HELLO, said("assistant", use, use), said("user", *results))
+        first, second = got[1].tool_calls
+        assert first.id != second.id
+        assert [(message.tool_call_id, message.content) for message in got[2:]] == [(first.id, "1"), (second.id, "2")]
+
+    def test_a_result_without_an_id_is_refused_if_several_calls_wait(self, client: FlaskClient) -> None:
+        calls = said("assistant", USE, {**USE, "id": "toolu_2"})
+        results = said("user", {"type": "tool_result", "content": "17"})
+        assert "several wait" in invalid(ask(client, messages=[*HELLO, calls, results]), "messages.2.content")
+
     def test_thinking_in_a_history_is_taken(self, client: FlaskClient, fake: FakePipeline) -> None:
         thinking = {"type": "thinking", "thinking": "Paris?", "signature": "anything"}
         redacted = {"type": "redacted_thinking", "data": "xyz"}
