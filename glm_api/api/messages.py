@@ -159,7 +159,7 @@ class ContentField(Union):
 
     def __init__(self, parts: Mapping[str, type[RequestSchema]], **kwargs: Any) -> None:
         part = DiscriminatedUnion("type", parts, refusals=REFUSED_PARTS)
-        super().__init__(string=String(), array=Array(part, min=1, max=MAX_PARTS), **kwargs)
+        super().__init__(string=String(), array=Array(part, max=MAX_PARTS), **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> MessageContent:
         loaded = super()._deserialize(value, attr, data, **kwargs)
@@ -200,7 +200,7 @@ class IncomingMessage:
     role: str
     content: MessageContent | None = None
     reasoning_content: str = ""
-    tool_calls: tuple[CallEntry, ...] | None = None
+    tool_calls: tuple[CallEntry, ...] = ()
     function_call: FunctionCall | None = None
     tool_call_id: str | None = None
     name: str | None = None
@@ -274,7 +274,7 @@ class UserMessageSchema(MessageSchema):
 
 
 class AssistantMessageSchema(MessageSchema):
-    """A message of the model: text, tool calls, or both."""
+    """A message of the model: text, tool calls, both, or nothing."""
 
     role = Choice("assistant", required=True)
     content = ContentField(ASSISTANT_PARTS, load_default=None)
@@ -284,7 +284,7 @@ class AssistantMessageSchema(MessageSchema):
             "description": "What the model thought before this message. Only some templates show it to the model."
         },
     )
-    tool_calls = Array(NestedObject(ToolCallSchema), max=MAX_CALLS, load_default=None)
+    tool_calls = Array(NestedObject(ToolCallSchema), max=MAX_CALLS, load_default=())
     function_call = NestedObject(
         FunctionCallSchema, load_default=None, metadata={"description": "Legacy form of tool_calls."}
     )
@@ -345,11 +345,11 @@ def _to_message(message: IncomingMessage, position: int, unanswered: dict[str, s
             return Message("tool", content.text, tool_call_id=message.tool_call_id, position=position)
         case "function":
             return _function_result(message, content, position, unanswered)
-    return _assistant(message, position, unanswered)
+    return _assistant(message, content, position, unanswered)
 
 
-def _assistant(message: IncomingMessage, position: int, unanswered: dict[str, str]) -> Message:
-    calls = [ToolCall(entry.id, entry.function.name, entry.function.arguments) for entry in message.tool_calls or ()]
+def _assistant(message: IncomingMessage, content: MessageContent, position: int, unanswered: dict[str, str]) -> Message:
+    calls = [ToolCall(entry.id, entry.function.name, entry.function.arguments) for entry in message.tool_calls]
     if message.function_call is not None:
         if calls:
             raise invalid(
@@ -359,13 +359,13 @@ def _assistant(message: IncomingMessage, position: int, unanswered: dict[str, st
         call = message.function_call
         unanswered[call.name] = f"call_legacy_{position}"
         calls = [ToolCall(unanswered[call.name], call.name, call.arguments)]
-    if message.content is None and not calls and message.tool_calls is None:
-        raise invalid(
-            f"Invalid 'messages.{position}.content': only an assistant message with tool_calls may leave it out.",
-            f"messages.{position}.content",
-        )
-    text = message.content.text if message.content else ""
-    return Message("assistant", text, tool_calls=tuple(calls), reasoning=message.reasoning_content, position=position)
+    return Message(
+        "assistant",
+        content.text,
+        tool_calls=tuple(calls),
+        reasoning=message.reasoning_content,
+        position=position,
+    )
 
 
 def _function_result(

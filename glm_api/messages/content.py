@@ -171,9 +171,9 @@ class ToolUseBlockSchema(FunctionCallSchema):
 class BlocksField(Union):
     """A text, or an array of ``blocks``; loaded into a tuple of blocks."""
 
-    def __init__(self, blocks: Mapping[str, type[RequestSchema]], *, min: int = 0, **kwargs: Any) -> None:
+    def __init__(self, blocks: Mapping[str, type[RequestSchema]], **kwargs: Any) -> None:
         block = DiscriminatedUnion("type", blocks, refusals=REFUSED_BLOCKS)
-        super().__init__(string=String(), array=Array(block, min=min, max=MAX_PARTS), **kwargs)
+        super().__init__(string=String(), array=Array(block, max=MAX_PARTS), **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> tuple[Block, ...]:
         loaded = super()._deserialize(value, attr, data, **kwargs)
@@ -238,7 +238,7 @@ class UserEntrySchema(RequestSchema):
 
     loads = MessageEntry
     role = Choice("user", required=True)
-    content = BlocksField(USER_BLOCKS, min=1, required=True)
+    content = BlocksField(USER_BLOCKS, required=True)
 
 
 class AssistantEntrySchema(RequestSchema):

@@ -125,18 +125,34 @@ def test_a_call_without_arguments_has_an_empty_object(client: FlaskClient, fake:
     assert [call.arguments for message in got for call in message.tool_calls] == ["{}", "{}"]
 
 
-@pytest.mark.parametrize("content", [{"content": None}, {}, {"content": ""}])
+@pytest.mark.parametrize("content", [{"content": None}, {}, {"content": ""}, {"content": []}])
 def test_a_result_may_be_empty(client: FlaskClient, fake: FakePipeline, content: dict[str, Any]) -> None:
     called = {"role": "assistant", "tool_calls": [CALL]}
     assert messages(client, fake, *HELLO, called, {"role": "tool", "tool_call_id": "c1", **content})[-1].content == ""
 
 
-@pytest.mark.parametrize("content", [{"content": None}, {}, {"content": ""}])
-def test_an_empty_list_of_calls_makes_an_empty_message(
-    client: FlaskClient, fake: FakePipeline, content: dict[str, Any]
+@pytest.mark.parametrize("content", [{"content": None}, {}, {"content": ""}, {"content": []}])
+@pytest.mark.parametrize("calls", [{"tool_calls": []}, {"tool_calls": None}, {}, {"reasoning_content": "Hm"}])
+def test_a_message_of_the_assistant_may_be_empty(
+    client: FlaskClient, fake: FakePipeline, content: dict[str, Any], calls: dict[str, Any]
 ) -> None:
-    got = messages(client, fake, *HELLO, {"role": "assistant", "tool_calls": [], **content}, *HELLO)
+    empty = {"role": "assistant", **calls, **content}
+    got = messages(client, fake, *HELLO, empty, *HELLO)
     assert (got[1].content, got[1].tool_calls) == ("", ())
+    assert messages(client, fake, *HELLO, empty) == messages(client, fake, *HELLO)
+    for path in ("/apply-template", "/tokenize"):
+        assert client.post(path, json={"messages": [*HELLO, empty, *HELLO]}).status_code == 200
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
+def test_an_empty_array_of_parts_is_an_empty_text(client: FlaskClient, fake: FakePipeline, role: str) -> None:
+    def said(content: object) -> tuple[Message, ...]:
+        return messages(client, fake, {"role": role, "content": content}, *HELLO)
+
+    assert said([]) == said("")
+    # The last message too.
+    last = [messages(client, fake, *HELLO, {"role": role, "content": content}) for content in ("", [])]
+    assert last[0] == last[1]
 
 
 class TestCallIds:
@@ -283,7 +299,6 @@ class TestLegacyFunctions:
         ({"role": "user", "content": None}, "messages.0.content", "missing_required_parameter"),
         ({"role": "user", "content": 5}, "messages.0.content", "invalid_value"),
         ({"role": "user", "content": {"text": "x"}}, "messages.0.content", "invalid_value"),
-        ({"role": "user", "content": []}, "messages.0.content", "invalid_value"),
         ({"role": "user", "content": ["x"]}, "messages.0.content.0", "invalid_value"),
         ({"role": "user", "content": [{"text": "x"}]}, "messages.0.content.0.type", "missing_required_parameter"),
         ({"role": "user", "content": [{"type": "text"}]}, "messages.0.content.0.text", "missing_required_parameter"),
@@ -292,9 +307,6 @@ class TestLegacyFunctions:
         ({"role": "user", "content": [{"type": "text", "text": ""}] * 257}, "messages.0.content", "invalid_value"),
         ({"role": "user", "content": "x", "name": 5}, "messages.0.name", "invalid_value"),
         ({"role": "system", "content": [image("data:")]}, "messages.0.content.0.type", "invalid_value"),
-        ({"role": "assistant", "content": None}, "messages.0.content", "invalid_value"),
-        ({"role": "assistant"}, "messages.0.content", "invalid_value"),
-        ({"role": "assistant", "reasoning_content": "Hm"}, "messages.0.content", "invalid_value"),
         (
             {"role": "assistant", "content": "A", "reasoning_content": 5},
             "messages.0.reasoning_content",
@@ -319,7 +331,6 @@ class TestLegacyFunctions:
         ),
         ({"role": "tool", "content": "x"}, "messages.0.tool_call_id", "invalid_value"),
         ({"role": "tool", "content": "x", "tool_call_id": 5}, "messages.0.tool_call_id", "invalid_value"),
-        ({"role": "assistant", "tool_calls": None}, "messages.0.content", "invalid_value"),
         ({"role": "tool", "content": "x", "tool_call_id": ""}, "messages.0.tool_call_id", "invalid_value"),
         ({"role": "tool", "content": "x", "tool_call_id": "c9"}, "messages.0.tool_call_id", "invalid_value"),
         ({"role": "function", "content": "x"}, "messages.0.name", "missing_required_parameter"),

@@ -179,6 +179,13 @@ class TestMessages:
         got = messages(client, fake, *HELLO, said("assistant", thinking, redacted, words("Paris.")), *HELLO)
         assert got[1] == Message("assistant", "Paris.", reasoning="Paris?")
 
+    @pytest.mark.parametrize("role", ["user", "assistant", "system"])
+    def test_an_empty_array_of_blocks_is_an_empty_text(
+        self, client: FlaskClient, fake: FakePipeline, role: str
+    ) -> None:
+        got = [messages(client, fake, {"role": role, "content": empty}, *HELLO) for empty in ("", [])]
+        assert got[0] == got[1]
+
     def test_an_image(self, client: FlaskClient, fake: FakePipeline) -> None:
         fake.sees_images()
         got = messages(client, fake, said("user", words("What is it?"), image()))

@@ -158,13 +158,19 @@ class TestInput:
         assert messages(client, fake, input=items) == (Message("assistant", "A", position=2),)
 
     def test_a_result_may_be_empty_and_without_an_id(self, client: FlaskClient, fake: FakePipeline) -> None:
-        for result in ({}, {"output": None, "call_id": ""}):
+        for result in ({}, {"output": None, "call_id": ""}, {"output": []}):
             for called in (CALL, {**CALL, "call_id": ""}):
                 got = messages(client, fake, input=[called, {"type": "function_call_output", **result}])
                 assert (got[1].content, got[1].tool_call_id) == ("", got[0].tool_calls[0].id)
                 assert got[1].tool_call_id
         calls = [{**CALL, "call_id": id} for id in "ab"]
         refused(refusal(client, input=[*calls, {"type": "function_call_output", "output": "1"}]), "input.2.call_id")
+
+    @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
+    def test_an_empty_array_of_parts_is_an_empty_text(self, client: FlaskClient, fake: FakePipeline, role: str) -> None:
+        user = {"role": "user", "content": "U"}
+        got = [messages(client, fake, input=[{"role": role, "content": empty}, user]) for empty in ("", [])]
+        assert got[0] == got[1]
 
     def test_an_empty_last_message_of_the_assistant_is_left_out(self, client: FlaskClient, fake: FakePipeline) -> None:
         empty = {"role": "assistant", "content": ""}
