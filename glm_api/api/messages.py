@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError
 
 from glm_api.api.call_ids import with_call_ids
-from glm_api.api.fields import Array, Choice, DiscriminatedUnion, NestedObject, RequestSchema, String, Union
+from glm_api.api.fields import Array, Choice, DiscriminatedUnion, NestedObject, Object, RequestSchema, String, Union
 from glm_api.errors import invalid
 from glm_api.pipeline.conversation import Message, ToolCall
 
@@ -206,16 +207,21 @@ class IncomingMessage:
     name: str | None = None
 
 
-class Arguments(String):
-    """The arguments of a call: the text of a JSON object. What says that there are none becomes an empty object."""
+def arguments_text(arguments: str | dict[str, Any] | None) -> str:
+    """Return the ``arguments`` of a call as the text of a JSON object. What says that there are none becomes ``{}``."""
+    text = json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, dict) else arguments or ""
+    return "{}" if text.strip() in ("", "null") else text
+
+
+class Arguments(Union):
+    """The arguments of a call: a JSON object, or its text; loaded into the text."""
 
     def __init__(self) -> None:
-        description = "A JSON object, as a string; empty or `null` for no arguments."
-        super().__init__(load_default="{}", metadata={"description": description})
+        described = {"description": "A JSON object, or its text; empty or `null` for no arguments."}
+        super().__init__(string=String(), object=Object(), load_default="{}", metadata=described)
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        arguments = super()._deserialize(value, *args, **kwargs)
-        return "{}" if arguments.strip() in ("", "null") else arguments
+        return arguments_text(super()._deserialize(value, *args, **kwargs))
 
 
 class ToolName(String):

@@ -25,6 +25,7 @@ from glm_api.api.messages import (
     TextPart,
     TextPartSchema,
     ToolName,
+    arguments_text,
     join_texts,
 )
 from glm_api.errors import invalid
@@ -209,7 +210,7 @@ def to_stored(item: Mapping[str, Any], id: str) -> dict[str, Any]:
             told = {
                 "call_id": item.get("call_id") or "",
                 "name": item["name"],
-                "arguments": item.get("arguments") or "{}",
+                "arguments": arguments_text(item.get("arguments")),
             }
         case "function_call_output":
             output = item.get("output") or ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -115,7 +116,7 @@ def test_reasoning_of_earlier_answers_is_carried(client: FlaskClient, fake: Fake
     assert [job.prompts for job in fake.jobs] == prompts * 2
 
 
-@pytest.mark.parametrize("written", ["", "  ", "null", " null\n", None, "{}"])
+@pytest.mark.parametrize("written", ["", "  ", "null", " null\n", None, "{}", {}])
 def test_a_call_without_arguments_has_an_empty_object(client: FlaskClient, fake: FakePipeline, written: Any) -> None:
     function = {"name": "f", "arguments": written}
     called = {"role": "assistant", "tool_calls": [{**CALL, "function": function}]}
@@ -123,6 +124,28 @@ def test_a_call_without_arguments_has_an_empty_object(client: FlaskClient, fake:
     legacy: list[dict[str, Any]] = [{**LEGACY_CALL, "function_call": function}, LEGACY_RESULT]
     got = messages(client, fake, *HELLO, called, result, *legacy)
     assert [call.arguments for message in got for call in message.tool_calls] == ["{}", "{}"]
+
+
+def test_the_arguments_of_a_call_may_be_an_object(client: FlaskClient, fake: FakePipeline) -> None:
+    said = {"city": "巴黎", "days": [1, {"b": None}]}
+    for arguments in (said, json.dumps(said)):
+        function = {"name": "f", "arguments": arguments}
+        called = {"role": "assistant", "tool_calls": [{**CALL, "function": function}]}
+        result = {"role": "tool", "content": "T", "tool_call_id": "c1"}
+        legacy: list[dict[str, Any]] = [{**LEGACY_CALL, "function_call": function}, LEGACY_RESULT]
+        history = [*HELLO, called, result, *legacy]
+        got = messages(client, fake, *history)
+        assert [json.loads(call.arguments) for message in got for call in message.tool_calls] == [said, said]
+        assert "\\u" not in got[1].tool_calls[0].arguments or arguments is not said
+        for path in ("/apply-template", "/tokenize"):
+            assert client.post(path, json={"messages": history}).status_code == 200
+    deep: dict[str, Any] = {}
+    for _ in range(100):
+        deep = {"a": deep}
+    function = {"name": "f", "arguments": deep}
+    assert "nested" in refused(
+        refusal(client, {"role": "assistant", "tool_calls": [{"function": function}]}), None, None
+    )
 
 
 @pytest.mark.parametrize("content", [{"content": None}, {}, {"content": ""}, {"content": []}])
@@ -325,7 +348,7 @@ class TestLegacyFunctions:
             "invalid_value",
         ),
         (
-            {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "f", "arguments": {"a": 1}}}]},
+            {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "f", "arguments": ["a"]}}]},
             "messages.0.tool_calls.0.function.arguments",
             "invalid_value",
         ),

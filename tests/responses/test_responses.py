@@ -110,7 +110,7 @@ class TestInput:
             ([{"role": "user", "content": "x"}, RESULT], "input.1.call_id"),
             ([CALL, RESULT, RESULT], "input.2.call_id"),
             ([{**CALL, "name": "a\nb"}], "input.0.name"),
-            ([{**CALL, "arguments": {}}], "input.0.arguments"),
+            ([{**CALL, "arguments": ["a"]}], "input.0.arguments"),
             (
                 [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/"}]}],
                 "input.0.content.0.image_url",
@@ -165,6 +165,10 @@ class TestInput:
                 assert got[1].tool_call_id
         calls = [{**CALL, "call_id": id} for id in "ab"]
         refused(refusal(client, input=[*calls, {"type": "function_call_output", "output": "1"}]), "input.2.call_id")
+
+    def test_the_arguments_of_a_call_may_be_an_object(self, client: FlaskClient, fake: FakePipeline) -> None:
+        got = messages(client, fake, input=[{**CALL, "arguments": {"a": "巴黎"}}, RESULT])
+        assert got[0].tool_calls[0].arguments == '{"a": "巴黎"}'
 
     @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
     def test_an_empty_array_of_parts_is_an_empty_text(self, client: FlaskClient, fake: FakePipeline, role: str) -> None:

@@ -348,7 +348,7 @@ class TestInputItems:
                 {"role": "user", "content": parts, "more": {"a": 1}},
                 {"type": "message", "id": "msg_mine", "role": "assistant", "content": "C"},
                 {"type": "reasoning", "summary": [{"type": "summary_text", "text": "S"}], "encrypted_content": "x"},
-                {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+                {"type": "function_call", "call_id": "c1", "name": "f", "arguments": {"a": 1}},
                 result,
             ],
             tools=[TOOL],
@@ -377,7 +377,7 @@ class TestInputItems:
                 "status": "completed",
                 "call_id": "c1",
                 "name": "f",
-                "arguments": "{}",
+                "arguments": '{"a": 1}',
             },
             {
                 "type": "function_call_output",
