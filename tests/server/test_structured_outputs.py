@@ -25,6 +25,15 @@ def test_json_of_each_kind_fits_or_is_cut(demo: Server, number: int, kind: str) 
         assert choice["finish_reason"] == "length"
 
 
+def test_an_answer_for_which_no_allowed_token_is_left_is_cut(demo: Server) -> None:
+    asked = chat("Hello", allowed_token_ids=[5, 6], response_format={"type": "json_object"})
+    answer = demo.http.post("/v1/chat/completions", json=asked)
+    assert answer.status_code == 200, answer.text
+    (choice,) = answer.json()["choices"]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("length", "")
+    assert "An answer ended early: no token may follow." in demo.log.read_text()
+
+
 @pytest.mark.parametrize("seed", range(9))
 def test_calls_fit_or_are_cut(demo: Server, seed: int) -> None:
     functions = {f"f{number}": random_parameters(seed * 10 + number) for number in range(2)}

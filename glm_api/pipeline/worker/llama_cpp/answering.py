@@ -60,6 +60,7 @@ class _Task:
     reader: BoundedReader
     grammar: str | None
     constraint: Constraint | None
+    end_ids: frozenset[int]
     logprobs: LogprobQueue = field(default_factory=LogprobQueue)
     ids: list[int] = field(default_factory=list)
     begun: float = field(default_factory=time.perf_counter)
@@ -73,6 +74,11 @@ class _Task:
         """Whether an id may end the answer."""
         sampling = self.request.sampling
         return not sampling.ignore_eos and len(self.ids) >= sampling.min_tokens
+
+    @property
+    def forbidden(self) -> frozenset[int]:
+        """The ids that must not come next, because they would end the answer."""
+        return frozenset() if self.may_end else self.end_ids.union(self.request.sampling.stop_token_ids)
 
     @property
     def next_limit(self) -> int:
@@ -117,14 +123,16 @@ class Answer(StreamedAnswer):
         constraint = None if grammar is None else model.tokenizer.constraints.compile(grammar)
         # Last of what may fail: what follows gives the slot back.
         slot = model.pool.take([*prompt, *fed])
-        task = _Task(request, index, prompt, size, limit, slot, reader, grammar, constraint)
+        task = _Task(
+            request, index, prompt, size, limit, slot, reader, grammar, constraint, frozenset(model.tokenizer.end_ids)
+        )
         reason: FinishReason = "length"
         try:
             for token in fed:
                 # What it completes is told already.
                 reader.feed(token)
                 task.ids.append(token)
-            if limit == 0:
+            if limit == 0 or self._nothing_may_follow(task):
                 self._start(task, 0)
             elif self._generate(task):
                 reason = reader.reason or "length"
@@ -184,7 +192,7 @@ class Answer(StreamedAnswer):
             context=model.context,
             whole=task.next_limit == task.limit - len(task.ids),
             grammar=task.grammar,
-            forbidden=() if task.may_end else {*model.tokenizer.end_ids, *request.sampling.stop_token_ids},
+            forbidden=task.forbidden,
         )
         predicted = 0
         with self._open(body) as stream:
@@ -218,18 +226,17 @@ class Answer(StreamedAnswer):
         return found
 
     def _take(self, task: _Task, token: int, logprob: Logprob | None) -> bool:
-        """Take the next id of the answer; return whether the answer is over. Raises `GrammarDropped`."""
+        """Take the next id of the answer; return whether the answer is over.
+
+        Raises `GrammarDropped`, and `GrammarError` for a grammar that is too complex.
+        """
         if task.prefilled is None:
             task.prefilled = time.perf_counter()
         if task.constraint is not None:
             try:
                 task.constraint.consume(token)
             except ValueError:
-                if not self._nothing_may_follow(task):
-                    raise GrammarDropped from None
-                # llama.cpp chooses any id then.
-                print("An answer ended early: no token may follow.", flush=True)
-                return True
+                raise GrammarDropped from None
         if logprob is not None:
             top = logprob.top_logprobs[: task.request.sampling.top_logprobs or 0]
             found = [(entry.id, entry.value) for entry in top]
@@ -242,18 +249,18 @@ class Answer(StreamedAnswer):
         if task.reader.reason is None and task.constraint is not None and task.constraint.over:
             events += task.reader.end()
         self._put(task, events)
-        return task.reader.reason is not None
+        return task.reader.reason is not None or self._nothing_may_follow(task)
 
     def _nothing_may_follow(self, task: _Task) -> bool:
-        """Return whether the grammar admits none of the allowed ids behind those of ``task``."""
-        allowed = self._request.sampling.allowed_token_ids
-        if allowed is None or task.grammar is None:
+        """Return whether the grammar admits none of the allowed ids. llama.cpp would choose any other one then."""
+        if task.constraint is None or task.request.sampling.allowed_token_ids is None:
             return False
-        # The constraint of the task cannot go on behind an id that does not fit.
-        constraint = self._model.tokenizer.constraints.compile(task.grammar)
-        for token in task.ids:
-            constraint.consume(token)
-        return bool(constraint.forbidden()[list(allowed)].all())
+        forbidden = task.constraint.forbidden()
+        allowed = set(task.request.sampling.allowed_token_ids).difference(task.forbidden)
+        if any(not forbidden[token] for token in allowed if token < len(forbidden)):
+            return False
+        print("An answer ended early: no token may follow.", flush=True)
+        return True
 
     def _put(self, task: _Task, events: list[Event]) -> None:
         self._writer.put(task.logprobs.add_to(events))

@@ -127,7 +127,12 @@ class ChatAnswer(StreamedAnswer):
             if state.splitter is not None and (thought := state.splitter.flush()):
                 self._writer.put([Reasoning(thought, self._count(state))])
             self._writer.put(self._texts(state, state.text_filter.flush()))
-            self._check_text(state, reason)
+            if not self._fits(state, reason):
+                if request.sampling.allowed_token_ids is None:
+                    raise GrammarDropped
+                # None of them fitted the grammar, so llama.cpp has chosen another.
+                print("An answer ended early: no token may follow.", flush=True)
+                reason = "length"
         except Stopped:
             reason = "cancelled"
         self._writer.flush()
@@ -244,21 +249,18 @@ class ChatAnswer(StreamedAnswer):
         state.told = state.timings.predicted_n
         return [0] * max(0, count)
 
-    def _check_text(self, state: _State, reason: FinishReason) -> None:
-        """Raise `GrammarDropped` if the whole text of an answer is not what it must be.
+    def _fits(self, state: _State, reason: FinishReason) -> bool:
+        """Return whether the whole text of an answer is what it must be.
 
         llama.cpp tells nobody of a grammar that it drops.
         """
         grammar, text = self._request.output.grammar, "".join(state.text).strip()
         if reason != "stop" or state.text_filter.stopped:
-            return
+            return True
         if grammar is not None:
-            fits = self._model.tokenizer.constraints.fits(grammar, text)
-        else:
-            # A call may stand in place of the JSON.
-            fits = not text or not self._asks_for("response_format") or _is_json(text)
-        if not fits:
-            raise GrammarDropped
+            return self._model.tokenizer.constraints.fits(grammar, text)
+        # A call may stand in place of the JSON.
+        return not text or not self._asks_for("response_format") or _is_json(text)
 
     def _asks_for(self, key: str) -> bool:
         """Return whether the body of the request has ``key``; "response_format" asks for JSON."""

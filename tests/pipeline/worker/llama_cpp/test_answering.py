@@ -190,6 +190,27 @@ def test_a_grammar_that_does_not_compile_costs_no_slot(open_demo: OpenModel) -> 
     assert bench.pool.take([3]) is not None
 
 
+def test_an_answer_ends_where_no_allowed_id_fits_the_grammar(
+    open_demo: OpenModel, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = OutputSpec(mode="text", grammar="start: /a[b-z]+/")
+    a = id_of(open_demo, "a")
+    bench = Bench(open_demo, [said(open_demo, "a", 1), said(open_demo, "c", 2)])
+    bench.run(output=output, sampling=Sampling(temperature=0.0, allowed_token_ids=(a, 2**20)))
+    assert (bench.recorder.finished.reason, bench.recorder.finished.completion_tokens) == ("length", 1)
+    assert bench.client.streams[0].closed
+    # llama.cpp is not asked for what it could not choose.
+    for sampling in (
+        Sampling(temperature=0.0, allowed_token_ids=(id_of(open_demo, "c"),)),
+        Sampling(temperature=0.0, allowed_token_ids=(a,), stop_token_ids=(a,), ignore_eos=True),
+    ):
+        bench = Bench(open_demo)
+        bench.run(output=output, sampling=sampling)
+        assert (bench.recorder.finished.reason, bench.recorder.finished.completion_tokens) == ("length", 0)
+        assert bench.client.bodies == []
+    assert capfd.readouterr().out == "An answer ended early: no token may follow.\n" * 3
+
+
 def test_a_structured_answer_cannot_be_continued(open_demo: OpenModel) -> None:
     with pytest.raises(CannotGoOn):
         Bench(open_demo).run(fed=[3], output=OutputSpec(mode="text", grammar='start: "a"'))

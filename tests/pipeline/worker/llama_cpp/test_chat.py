@@ -202,6 +202,13 @@ def test_a_text_that_is_not_what_it_must_be_is_noticed(open_demo: OpenModel) -> 
     assert text_of(Bench(open_demo, [delta(1, content="y"), end("length", 2)]).run(output=output)) == "y"
 
 
+def test_a_text_for_which_no_allowed_id_was_left_is_not_complete(open_demo: OpenModel) -> None:
+    output = OutputSpec(chat=json.dumps(QUESTION), grammar='start: "yes" | "no"')
+    bench = Bench(open_demo, [delta(1, content="ye"), end("stop", 2)])
+    bench.run(output=output, sampling=Sampling(allowed_token_ids=(5, 6)))
+    assert bench.recorder.finished.reason == "length"
+
+
 def test_a_cancelled_answer_says_so(open_demo: OpenModel) -> None:
     bench = Bench(open_demo, [delta(1, content="a"), delta(2, content="b")])
     answer = bench.answer()
