@@ -18,6 +18,7 @@ from flask import Request
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.wsgi import LimitedStream
 
 from glm_api.api.fields import CodedMessage, json_type
 from glm_api.errors import ApiError, broken_body, invalid
@@ -51,8 +52,12 @@ def read_json(request: Request) -> dict[str, Any]:
     if request.content_length is not None and len(raw) < request.content_length:
         # The client has stopped sending, but may still read the response.
         raise broken_body()
-    if request.content_length is None and len(raw) == request.max_content_length:
-        # werkzeug silently truncates a chunked body at the limit.
+    # werkzeug silently truncates a chunked body at the limit.
+    if (
+        request.content_length is None
+        and len(raw) == request.max_content_length
+        and LimitedStream(request.environ["wsgi.input"], 1, is_max=True).read(1)
+    ):
         raise RequestEntityTooLarge
     if not raw.strip():
         raise invalid("The request body is empty: send a JSON object.", code=None)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flask import Flask
-from werkzeug.wsgi import get_input_stream
+from werkzeug.wsgi import get_content_length, get_input_stream
 
 from glm_api.errors import ApiError, invalid
 
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 ENCODINGS = ("gzip", "deflate")
-_OTHER_NAMES = {"x-gzip": "gzip"}
 _SANE_NAMES = re.compile(r"[a-z0-9_, .+-]{1,80}")
 # Bytes of the compressed body that are read at a time.
 _PIECE = 16384
+# The beginning of each member of a gzip file.
+_GZIP_MAGIC = b"\x1f\x8b"
+# Each member costs time, whatever its size.
+_MAX_MEMBERS = 1024
 # What zlib calls the container: gzip's, zlib's own, none.
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
@@ -42,6 +45,7 @@ class UnpackedBody:
         # What was read and is not unpacked yet, and whether the unpacker may have more without any.
         self._input = b""
         self._more = False
+        self._members = 1
 
     def read(self, size: int) -> bytes:
         """Return at most ``size`` bytes, none at the end.
@@ -50,21 +54,37 @@ class UnpackedBody:
         body raises; and werkzeug's 413 if that is too large.
         """
         if self._unpacker is None:
-            self._packed = get_input_stream(self._environ, max_content_length=self._most)
+            # A stream without a length ends where one byte more than allowed has been read.
+            more = 1 if get_content_length(self._environ) is None else 0
+            self._packed = get_input_stream(self._environ, max_content_length=self._most + more)
             self._input = self._packed.read(_PIECE)
             if not self._input:
                 return b""
             self._unpacker = _unpacker(self._encodings, self._input)
-        while not self._unpacker.eof:
+        while not self._unpacker.eof or self._begins_member(self._unpacker):
             if not self._input and not self._more:
                 self._input = self._packed.read(_PIECE)
                 if not self._input:
                     raise self._damaged("it ends too early")
             if data := self._unpack(self._unpacker, size):
                 return data
-        if self._unpacker.unused_data or self._packed.read(1):
-            raise self._damaged("something follows its end")
         return b""
+
+    def _begins_member(self, ended: zlib._Decompress) -> bool:
+        """Return whether another member of a gzip file follows the one that has ended, and prepare to unpack it.
+
+        Raises `ApiError` if something else follows.
+        """
+        following = ended.unused_data or self._packed.read(_PIECE)
+        if not following:
+            return False
+        if not _is_gzip(self._encodings) or not following.startswith(_GZIP_MAGIC[: len(following)]):
+            raise self._damaged("something follows its end")
+        self._members += 1
+        if self._members > _MAX_MEMBERS:
+            raise self._damaged(f"it has more than {_MAX_MEMBERS} members")
+        self._unpacker, self._input, self._more = zlib.decompressobj(_GZIP), following, False
+        return True
 
     def _unpack(self, unpacker: zlib._Decompress, size: int) -> bytes:
         try:
@@ -82,14 +102,17 @@ class UnpackedBody:
         )
 
 
+def _is_gzip(encodings: str) -> bool:
+    return encodings in ("gzip", "x-gzip")
+
+
 def _unpacker(encodings: str, first: bytes) -> zlib._Decompress:
     """Return what unpacks a body that begins with ``first``. Raises `ApiError` (415)."""
-    match _OTHER_NAMES.get(encodings, encodings):
-        case "gzip":
-            return zlib.decompressobj(_GZIP)
-        case "deflate":
-            # HTTP means zlib's container, but some clients leave it out. No encoder begins the data in it like this.
-            return zlib.decompressobj(_ZLIB if first[0] & 0x0F == zlib.DEFLATED else _RAW)
+    if _is_gzip(encodings):
+        return zlib.decompressobj(_GZIP)
+    if encodings == "deflate":
+        # HTTP means zlib's container, but some clients leave it out. No encoder begins the data in it like this.
+        return zlib.decompressobj(_ZLIB if first[0] & 0x0F == zlib.DEFLATED else _RAW)
     shown = f"Content-Encoding: {encodings}" if _SANE_NAMES.fullmatch(encodings) else "another Content-Encoding"
     raise ApiError(
         415,

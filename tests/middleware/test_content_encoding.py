@@ -105,7 +105,12 @@ def test_another_encoding_is_415_and_told_what_is_taken(client: FlaskClient, enc
         ("gzip", gzip.compress(BODY)[:-8] + bytes(8), "it is damaged"),
         ("gzip", gzip.compress(BODY) + b"x", "something follows its end"),
         ("gzip", gzip.compress(BODY) + b"x" * 50_000, "something follows its end"),
-        ("gzip", gzip.compress(BODY) * 2, "something follows its end"),
+        ("gzip", gzip.compress(BODY) + gzip.compress(b" ")[:-1], "it ends too early"),
+        ("gzip", gzip.compress(BODY) + b"\x1f", "it ends too early"),
+        ("gzip", gzip.compress(BODY) + b"\x1f\x8bxx", "it is damaged"),
+        ("gzip", gzip.compress(b"") * 1025, "it has more than 1024 members"),
+        ("deflate", zlib.compress(BODY) * 2, "something follows its end"),
+        ("deflate", zlib.compress(BODY) + gzip.compress(b""), "something follows its end"),
     ],
     # The data has the time in it.
     ids=lambda value: "" if isinstance(value, bytes) else None,
@@ -113,6 +118,23 @@ def test_another_encoding_is_415_and_told_what_is_taken(client: FlaskClient, enc
 def test_damaged_data_is_400(client: FlaskClient, encoding: str, body: bytes, why: str) -> None:
     message = refused(post(client, encoding, body), None, None)
     assert message == f"The request body cannot be unpacked with {encoding}, which its Content-Encoding names: {why}."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        gzip.compress(BODY[:9]) + gzip.compress(BODY[9:]),
+        gzip.compress(BODY) + gzip.compress(b"") * 1023,
+        b"".join(gzip.compress(bytes([byte])) for byte in BODY),
+        # The pieces that are read end in every place of a member.
+        *(gzip.compress(b" " * size, 0) + gzip.compress(BODY) for size in range(16384 - 40, 16384)),
+    ],
+    ids=lambda value: "",
+)
+def test_a_gzip_file_may_have_several_members(client: FlaskClient, fake: FakePipeline, body: bytes) -> None:
+    response = post(client, "gzip", body)
+    assert response.status_code == 200, response.text
+    assert fake.conversations[0].messages[0].content == HELLO[0]["content"]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br"])
@@ -127,10 +149,35 @@ def test_a_request_without_a_body_may_name_any_encoding(client: FlaskClient, enc
 
 def test_the_unpacked_body_may_be_as_large_as_any(small: FlaskClient) -> None:
     empty = json.dumps({"messages": [{"role": "user", "content": "x"}], "user": ""}).encode()
-    body = empty.replace(b'""', b'"' + b"x" * (LIMIT - 1 - len(empty)) + b'"')
-    assert post(small, "gzip", gzip.compress(body)).status_code == 200
-    response = post(small, "gzip", gzip.compress(body + b"  "))
-    assert (response.status_code, f"{LIMIT} bytes" in error(response)["message"]) == (413, True)
+    body = empty.replace(b'""', b'"' + b"x" * (LIMIT - len(empty)) + b'"')
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
+    for encoding, pack, environ in (
+        ("gzip", gzip.compress, {}),
+        ("gzip", gzip.compress, chunked),
+        ("", bytes, chunked),
+    ):
+        assert post(small, encoding, pack(body), environ_overrides=environ).status_code == 200
+        response = post(small, encoding, pack(body + b" "), environ_overrides=environ)
+        assert (response.status_code, f"{LIMIT} bytes" in error(response)["message"]) == (413, True)
+    second = gzip.compress(body) + gzip.compress(b" ")
+    assert post(small, "gzip", second).status_code == 413
+
+
+def test_the_compressed_body_may_be_as_large_as_any(small: FlaskClient) -> None:
+    # Blocks of nothing, of five bytes each, and one more byte for a length that is not a multiple of five.
+    block = b"\0\0\0\xff\xff"
+    body = raw_deflate(BODY)
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
+    padded = json.dumps({**REQUESTS[CHAT], "user": "x" * 20}).encode()
+    for environ in ({}, chunked):
+        for more, status in ((0, 200), (1, 413)):
+            found = next(
+                block * ((LIMIT + more - len(body)) // 5) + body
+                for text in (padded + b" " * number for number in range(50))
+                if (LIMIT + more - len(body := raw_deflate(text))) % 5 == 0
+            )
+            assert len(found) == LIMIT + more
+            assert post(small, "deflate", found, environ_overrides=environ).status_code == status
 
 
 def test_a_compressed_body_that_is_too_large_is_413_whatever_it_unpacks_to(small: FlaskClient) -> None:
