@@ -8,6 +8,7 @@ from flask import Response
 
 from glm_api.api import examples
 from glm_api.api.model_schemas import ModelListSchema, ModelSchema
+from glm_api.api.model_shapes import shown_list, shown_model
 from glm_api.api.openapi import REACHING, RELAYING, Blueprint
 from glm_api.upstream import models
 from glm_api.upstream.relay import relay
@@ -74,14 +75,14 @@ def create_embeddings(request: dict[str, Any]) -> Response:
 @blueprint.route("/v1/models")
 @blueprint.response(200, ModelListSchema)
 @blueprint.errors(*REACHING)
-def list_models() -> dict[str, Any]:
-    """List the models."""
-    return {"object": "list", "data": models.entries()}
+def list_models() -> Response | dict[str, Any]:
+    """List the models; with the header `anthropic-version` in the shape of Anthropic's API."""
+    return shown_list(models.entries())
 
 
 @blueprint.route("/v1/models/<path:id>")
 @blueprint.response(200, ModelSchema)
 @blueprint.errors(*REACHING, 404)
-def get_model(id: str) -> dict[str, Any]:
+def get_model(id: str) -> Response | dict[str, Any]:
     """Describe a model; its name may contain slashes."""
-    return models.entry(id)
+    return shown_model(models.entry(id))

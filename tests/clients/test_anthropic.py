@@ -216,6 +216,15 @@ for request in ({"messages": []}, {"messages": [user("word " * 5000)]}, {"messag
     assert "'speed'" in found[2]["message"]
 
 
+def test_the_models_are_listed(demo: Server, python_clients: Path) -> None:
+    program = """
+for model in client.models.list():
+    show(id=model.id, same=client.models.retrieve(model.id) == model, year=model.created_at.year)
+"""
+    [found] = run(demo, python_clients, program)
+    assert (found["id"], found["same"], found["year"] > 2020) == ("chatglm3-demo", True, True)
+
+
 def test_asyncio(demo: Server, python_clients: Path) -> None:
     program = """
 import asyncio

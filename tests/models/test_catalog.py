@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -27,6 +29,18 @@ def test_one_model_is_described_and_its_id_may_have_slashes(client: FlaskClient,
     body = client.get(f"/v1/models/{id}").get_json()
     assert body["id"] == id.replace("%2F", "/")
     assert body["meta"]["n_ctx"] == 8192
+
+
+def test_a_client_of_anthropics_api_gets_its_shape(client: FlaskClient) -> None:
+    headers = {"anthropic-version": "2023-06-01"}
+    body = client.get("/v1/models", headers=headers).get_json()
+    created = body["data"][0]["created_at"]
+    names = ["THUDM/chatglm3-6b", "gpt-4", "chat"]
+    listed = [{"type": "model", "id": name, "display_name": name, "created_at": created} for name in names]
+    assert body == {"data": listed, "has_more": False, "first_id": names[0], "last_id": names[-1]}
+    assert datetime.fromisoformat(created).timestamp() == client.get("/v1/models").get_json()["data"][0]["created"]
+    assert client.get(f"/v1/models/{names[0]}", headers=headers).get_json() == listed[0]
+    assert client.get("/v1/models/other", headers=headers).status_code == 404
 
 
 def test_an_unknown_model_is_404(client: FlaskClient) -> None:
