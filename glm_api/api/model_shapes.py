@@ -32,5 +32,10 @@ def _from_anthropics_client() -> bool:
 def _anthropics(entry: dict[str, Any]) -> dict[str, Any]:
     # An upstream may tell any number.
     created = datetime.fromtimestamp(max(0, min(entry["created"], _LATEST)), UTC)
-    name = entry["id"]
-    return {"type": "model", "id": name, "display_name": name, "created_at": created.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return {
+        "type": "model",
+        "id": entry["id"],
+        "display_name": entry["id"],
+        "created_at": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycle": "active",
+    }

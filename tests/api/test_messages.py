@@ -174,7 +174,8 @@ def test_an_empty_array_of_parts_is_an_empty_text(client: FlaskClient, fake: Fak
 
     assert said([]) == said("")
     # The last message too.
-    last = [messages(client, fake, *HELLO, {"role": role, "content": content}) for content in ("", [])]
+    contents: list[object] = ["", []]
+    last = [messages(client, fake, *HELLO, {"role": role, "content": content}) for content in contents]
     assert last[0] == last[1]
 
 

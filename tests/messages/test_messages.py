@@ -183,7 +183,8 @@ class TestMessages:
     def test_an_empty_array_of_blocks_is_an_empty_text(
         self, client: FlaskClient, fake: FakePipeline, role: str
     ) -> None:
-        got = [messages(client, fake, {"role": role, "content": empty}, *HELLO) for empty in ("", [])]
+        contents: list[object] = ["", []]
+        got = [messages(client, fake, {"role": role, "content": empty}, *HELLO) for empty in contents]
         assert got[0] == got[1]
 
     def test_an_image(self, client: FlaskClient, fake: FakePipeline) -> None:

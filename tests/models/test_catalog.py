@@ -36,7 +36,8 @@ def test_a_client_of_anthropics_api_gets_its_shape(client: FlaskClient) -> None:
     body = client.get("/v1/models", headers=headers).get_json()
     created = body["data"][0]["created_at"]
     names = ["THUDM/chatglm3-6b", "gpt-4", "chat"]
-    listed = [{"type": "model", "id": name, "display_name": name, "created_at": created} for name in names]
+    known = {"type": "model", "created_at": created, "lifecycle": "active"}
+    listed = [{**known, "id": name, "display_name": name} for name in names]
     assert body == {"data": listed, "has_more": False, "first_id": names[0], "last_id": names[-1]}
     assert datetime.fromisoformat(created).timestamp() == client.get("/v1/models").get_json()["data"][0]["created"]
     assert client.get(f"/v1/models/{names[0]}", headers=headers).get_json() == listed[0]

@@ -158,7 +158,8 @@ class TestInput:
         assert messages(client, fake, input=items) == (Message("assistant", "A", position=2),)
 
     def test_a_result_may_be_empty_and_without_an_id(self, client: FlaskClient, fake: FakePipeline) -> None:
-        for result in ({}, {"output": None, "call_id": ""}, {"output": []}):
+        results: list[dict[str, Any]] = [{}, {"output": None, "call_id": ""}, {"output": []}]
+        for result in results:
             for called in (CALL, {**CALL, "call_id": ""}):
                 got = messages(client, fake, input=[called, {"type": "function_call_output", **result}])
                 assert (got[1].content, got[1].tool_call_id) == ("", got[0].tool_calls[0].id)
@@ -173,7 +174,8 @@ class TestInput:
     @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
     def test_an_empty_array_of_parts_is_an_empty_text(self, client: FlaskClient, fake: FakePipeline, role: str) -> None:
         user = {"role": "user", "content": "U"}
-        got = [messages(client, fake, input=[{"role": role, "content": empty}, user]) for empty in ("", [])]
+        contents: list[object] = ["", []]
+        got = [messages(client, fake, input=[{"role": role, "content": empty}, user]) for empty in contents]
         assert got[0] == got[1]
 
     def test_an_empty_last_message_of_the_assistant_is_left_out(self, client: FlaskClient, fake: FakePipeline) -> None:

@@ -302,7 +302,13 @@ class TestModels:
         assert model == {"id": "big-glm", "object": "model", "created": 7, "owned_by": "lab"}
         assert client.get("/v1/models/big-glm").get_json() == model
         assert error(client.get("/v1/models/other"))["code"] == "model_not_found"
-        shown = {"type": "model", "id": "big-glm", "display_name": "big-glm", "created_at": "1970-01-01T00:00:07Z"}
+        shown = {
+            "type": "model",
+            "id": "big-glm",
+            "display_name": "big-glm",
+            "created_at": "1970-01-01T00:00:07Z",
+            "lifecycle": "active",
+        }
         headers = {"anthropic-version": "2023-06-01"}
         listed = {"data": [shown], "has_more": False, "first_id": "big-glm", "last_id": "big-glm"}
         assert client.get("/v1/models", headers=headers).get_json() == listed
