@@ -607,6 +607,15 @@ def remarks(environ: Mapping[str, str], settings: Settings) -> list[tuple[int, s
         engines = _ENGINES.get(name)
         if engines is not None and settings.engine not in engines:
             heard.append((logging.WARNING, f"{source} has no effect with the engine that serves ({settings.engine})."))
+    cpus = len(os.sched_getaffinity(0))
+    if settings.num_threads is not None and settings.num_threads > cpus:
+        heard.append(
+            (
+                logging.WARNING,
+                f"GLM_NUM_THREADS={settings.num_threads} is more than the {cpus} CPUs that the process may use: the "
+                "threads wait for each other, which makes answers many times slower.",
+            )
+        )
     if settings.public and settings.keyless:
         heard.append(
             (logging.WARNING, f"GLM_BIND={settings.bind} is open to other machines, and no GLM_API_KEYS are set.")

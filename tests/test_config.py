@@ -450,6 +450,13 @@ def test_a_local_address_needs_no_keys(bind: str) -> None:
     assert remark_texts({"GLM_BIND": bind}) == []
 
 
+def test_more_threads_than_cpus_get_a_remark() -> None:
+    cpus = len(os.sched_getaffinity(0))
+    [text] = remark_texts({"GLM_NUM_THREADS": str(cpus + 1)})
+    assert text.startswith(f"GLM_NUM_THREADS={cpus + 1} is more than the {cpus} CPUs that the process may use")
+    assert remark_texts({"GLM_NUM_THREADS": str(cpus)}) == []
+
+
 def test_keys_do_not_show_in_the_settings_repr() -> None:
     assert "sk-one" not in repr(load_settings({"GLM_API_KEYS": "sk-one"}))
 

@@ -40,13 +40,14 @@ _MOST_LAYERS: Final = 100
 # For each ggml_type that chatglm_cpp's converter writes: values in a block, and bytes of a block.
 _F32, _F16 = 0, 1
 _BLOCKS: Final = {_F32: (1, 4), _F16: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34)}
+_LFS_POINTER: Final = "a Git LFS pointer, not the file itself"
 _OTHER_KINDS: Final = (
     (b"GGUF", "a GGUF file, made for llama.cpp; chatglm-cpp reads GGML files"),
     (b"PK\x03\x04", "a PyTorch or zip archive"),
     (b"\x80", "a pickle"),
     (b"<", "an HTML or XML page, perhaps the error page of a download"),
     (b"{", "a JSON file"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself (run git lfs pull)"),
+    (b"version https://git-lfs", _LFS_POINTER),
 )
 _HOW_TO_GET_ONE: Final = "Convert the model with `python -m chatglm_cpp.convert` and set GLM_MODEL to its output."
 _GET_AGAIN: Final = "Download or convert it again."
@@ -155,7 +156,8 @@ def inspect(path: Path) -> ModelFile:
 def _read_header(path: Path, file: BinaryIO, size: int) -> ModelFile:
     magic = file.read(24)
     if not magic.startswith(b"ggml"):
-        raise ModelFileError(f"{path.name} is {kind_of(magic) or 'not a GGML model file'}. {_HOW_TO_GET_ONE}")
+        kind = kind_of(magic) or "not a model file that this server reads"
+        raise ModelFileError(f"{path.name} is {kind}. {_how_to_mend(path, kind)}")
     file.seek(4)
     model_type, version = _integers(file, 2)
     if model_type not in _TYPES:
@@ -385,6 +387,13 @@ def _norm(name: str, size: int) -> dict[str, Tensor]:
 
 def _integers(file: BinaryIO, count: int) -> tuple[int, ...]:
     return struct.unpack(f"<{count}i", file.read(4 * count))
+
+
+def _how_to_mend(path: Path, kind: str) -> str:
+    if kind == _LFS_POINTER:
+        return "Run `git lfs pull` in the repository that it comes from."
+    # Nobody has converted such a file: llama.cpp's come as they are.
+    return "Download it again." if path.suffix.lower() == ".gguf" else _HOW_TO_GET_ONE
 
 
 def kind_of(magic: bytes) -> str | None:

@@ -33,7 +33,7 @@ from tests.support.processes import until
         (b"ggml\x09\0\0\0\x02\0\0\0" + bytes(60), "unknown type 9"),
         (b"ggml\x03\0\0\0\x07\0\0\0" + bytes(60), "layout version 7"),
         (b"ggml\x03\0\0\0\x02\0\0\0" + bytes(60), "header makes no sense"),
-        (b"something else altogether", "is not a GGML model file"),
+        (b"something else altogether", "is not a model file"),
     ],
 )
 def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes, said: str) -> None:
@@ -42,6 +42,22 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes, said: s
     with pytest.raises(ModelFileError, match=said) as refused:
         inspect(path)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "advice"),
+    [
+        ("model.bin", b"", "Convert the model with"),
+        ("model.gguf", b"", "Download it again."),
+        ("model.gguf", b"<html>", "Download it again."),
+        ("model.bin", b"version https://git-lfs.github.com/spec/v1\n", "Run `git lfs pull` in the repository"),
+        ("model.gguf", b"version https://git-lfs.github.com/spec/v1\n", "Run `git lfs pull` in the repository"),
+    ],
+)
+def test_the_advice_fits_the_file(tmp_path: Path, name: str, content: bytes, advice: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert f". {advice}" in refusal(path)
 
 
 def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:

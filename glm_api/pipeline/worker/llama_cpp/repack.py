@@ -590,7 +590,7 @@ def _write(source: _Source, file: BinaryIO, folder: Path) -> None:
     free = disk.f_bavail * disk.f_frsize
     if size > free:
         raise RepackError(f"its repacked copy needs {size:,} bytes in {folder}, where {free:,} are free: make room")
-    with _Progress(source.path.name, size) as progress:
+    with _Progress(source.path.name, folder, size) as progress:
         for chunk in source.chunks():
             file.write(chunk)
             progress.advance(len(chunk))
@@ -609,18 +609,21 @@ def _sync(folder: Path) -> None:
 
 
 class _Progress:
-    """Tells on standard error how far the writing of ``size`` bytes is: a bar on a terminal, or one line."""
+    """Tells on standard error what is written to ``folder``, and on a terminal how far it is, of ``size`` bytes."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, folder: Path, size: int) -> None:
         self._name = name
+        self._folder = folder
         self._size = size
         self._done = 0
         self._shown_at = 0.0
         self._terminal = sys.stderr.isatty()
 
     def __enter__(self) -> _Progress:
-        if not self._terminal:
-            print(f"Repacking {self._name} for llama.cpp, {self._size / 1e6:,.0f} MB.", file=sys.stderr, flush=True)
+        where = f"in {self._folder.resolve()}"
+        print(
+            f"Repacking {self._name} for llama.cpp, {self._size / 1e6:,.0f} MB, {where}.", file=sys.stderr, flush=True
+        )
         return self
 
     def advance(self, count: int) -> None:
@@ -633,7 +636,7 @@ class _Progress:
     def _show(self) -> None:
         bar = "#" * (_BAR_WIDTH * self._done // self._size)
         share = f"{100 * self._done // self._size:3} % of {self._size / 1e6:,.0f} MB"
-        line = f"[{bar:<{_BAR_WIDTH}}] {share}, repacking {self._name} for llama.cpp"
+        line = f"[{bar:<{_BAR_WIDTH}}] {share}"
         # A line that is wrapped would not be overwritten.
         width = shutil.get_terminal_size().columns - 1
         print(f"\r{line[:width]}", end="", file=sys.stderr, flush=True)

@@ -535,6 +535,7 @@ def test_the_program_prints_the_path_and_tells_what_it_does(model: Path) -> None
     assert json.loads(run.stdout) == {"path": str(find_or_repack(model))}
     assert run.stderr.count("\n") == 1
     assert run.stderr.startswith("Repacking tiny.q8_0.bin for llama.cpp")
+    assert run.stderr.endswith(f" MB, in {model.parent.resolve()}.\n")
     again = subprocess.run([*PROGRAM, str(model)], cwd=ROOT, capture_output=True, text=True, check=True)
     assert (again.stdout, again.stderr) == (run.stdout, "")
 
