@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from glm_api.api.fields import Boolean
+from glm_api.api.fields import Boolean, RequestSchema
 from glm_api.api.messages import IncomingMessage, messages_field, to_messages
+from glm_api.api.parameter_table import PROMPT, refused
 from glm_api.api.response_format import (
     ANY_OBJECT,
     ANY_TEXT,
@@ -130,6 +131,10 @@ class ConversationSchema(StructuredParametersSchema, ThinkingParametersSchema):
     """The parameters that make the prompt of a chat."""
 
     loads: ClassVar[type[Any]] = ConversationParameters
+
+    class Meta(RequestSchema.Meta):
+        include = refused(PROMPT)
+
     messages = messages_field()
     tools = tools_field()
     tool_choice = tool_choice_field()

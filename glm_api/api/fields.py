@@ -212,36 +212,62 @@ class TokenIds(Field[list[int]]):
 
 
 class TokenBiases(Field[dict[int, float]]):
-    """A JSON object of at most ``max`` token ids, as decimal strings, with numbers from ``-bound`` to ``bound``."""
+    """Numbers from ``-bound`` to ``bound`` for at most ``max`` token ids; false means ``-bound``.
+
+    They are a JSON object with decimal strings as its keys, or llama-server's array of pairs of id and number.
+    """
 
     _ID = r"(0|[1-9][0-9]{0,9})"
 
     def __init__(self, *, bound: float, max: int, **kwargs: Any) -> None:
         self.max = max
         self._bias = Number(min=-bound, max=bound)
+        bias = {"anyOf": [{"type": "number", "minimum": -bound, "maximum": bound}, {"enum": [False]}]}
+        pair = {"type": "array", "minItems": 2, "maxItems": 2, "prefixItems": [{"type": "integer", "minimum": 0}, bias]}
         shape = {
-            "type": "object",
-            "propertyNames": {"pattern": f"^{self._ID}$"},
-            "additionalProperties": {"type": "number", "minimum": -bound, "maximum": bound},
-            "maxProperties": max,
+            "anyOf": [
+                {
+                    "type": "object",
+                    "propertyNames": {"pattern": f"^{self._ID}$"},
+                    "additionalProperties": bias,
+                    "maxProperties": max,
+                },
+                {"type": "array", "items": pair, "maxItems": max},
+                {"type": "null"},
+            ]
         }
         super().__init__(metadata={**shape, **kwargs.pop("metadata", {})}, **kwargs)
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
     ) -> dict[int, float]:
-        if not isinstance(value, dict):
-            raise ValidationError(f"must be an object, but is {json_type(value)}.")
+        if not isinstance(value, (dict, list)):
+            raise ValidationError(f"must be an object or an array, but is {json_type(value)}.")
         if len(value) > self.max:
             raise ValidationError(f"must have at most {self.max} entries, but has {len(value)}.")
+        if isinstance(value, list):
+            return self._paired(value)
         return {self._id(key): self._at(key, bias) for key, bias in value.items()}
+
+    def _paired(self, pairs: list[Any]) -> dict[int, float]:
+        biases: dict[int, float] = {}
+        for index, pair in enumerate(pairs):
+            id = integer(pair[0]) if isinstance(pair, list) and len(pair) == 2 else None
+            if id is None or not 0 <= id < 2**31:
+                raise ValidationError({index: ["must be an array of a token id (an integer from 0) and a number."]})
+            if id in biases:
+                raise ValidationError({index: [f"must have another token id: {id} has a bias already."]})
+            biases[id] = self._at(index, pair[1])
+        return biases
 
     def _id(self, key: str) -> int:
         if re.fullmatch(self._ID, key) is None:
             raise ValidationError(f"must have token ids as its keys, but has {shown(key)}.")
         return int(key)
 
-    def _at(self, key: str, bias: object) -> float:
+    def _at(self, key: str | int, bias: object) -> float:
+        if bias is False:
+            return self._bias.min
         try:
             number: float = self._bias.deserialize(bias)
         except ValidationError as error:
@@ -352,16 +378,22 @@ class Unsupported(Field[Any]):
         super().__init__(load_default=None, metadata={**metadata, "enum": self.allowed}, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> None:
-        if current_app.config["GLM_SETTINGS"].lenient or any(_same(value, neutral) for neutral in self.values):
+        if current_app.config["GLM_SETTINGS"].lenient or any(same(value, neutral) for neutral in self.values):
             return
         raise ValidationError(
             [CodedMessage(f"it is not supported, because {self.reason}. Leave it out.", "unsupported_parameter")]
         )
 
 
-def _same(value: object, neutral: object) -> bool:
+def same(value: object, other: object) -> bool:
     """Return whether two JSON values are equal; in Python 1 is also True."""
-    return value == neutral and isinstance(value, bool) == isinstance(neutral, bool)
+    match value, other:
+        case dict(), dict():
+            return value.keys() == other.keys() and all(same(value[key], other[key]) for key in value)
+        case list(), list():
+            return len(value) == len(other) and all(map(same, value, other))
+        case _:
+            return value == other and isinstance(value, bool) == isinstance(other, bool)
 
 
 class RequestSchema(Schema):

@@ -77,7 +77,7 @@ def _parse(raw: bytes) -> object:
     except UnicodeDecodeError as error:
         raise invalid(f"The request body is not UTF-8 (byte {error.start}).", code=None) from None
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return parse(text)
     except json.JSONDecodeError as error:
         raise invalid(
             f"The request body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno}).", code=None
@@ -90,6 +90,11 @@ def _parse(raw: bytes) -> object:
         raise invalid(f"The request body has an integer of more than {most} digits.", code=None) from None
     except RecursionError:
         raise _too_deep() from None
+
+
+def parse(text: str) -> object:
+    """Return the JSON value in ``text``. Raises ValueError, also for NaN and the like, and RecursionError."""
+    return json.loads(text, parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -26,7 +26,7 @@ class Refused:
         self.neutral, self.reason = neutral, reason
 
     def __str__(self) -> str:
-        named = [f"`{json.dumps(value) if not isinstance(value, str) else value}`" for value in self.neutral if value]
+        named = [f"`{value if isinstance(value, str) and value else json.dumps(value)}`" for value in self.neutral]
         exception = f", except {' and '.join(named)}" if named else ""
         return f"refused{exception}: {self.reason}"
 
@@ -79,8 +79,18 @@ def markdown(rows: Iterable[Row]) -> Iterator[str]:
 _NO_SAMPLER = "this server has no such sampler"
 _ONE_TEXT = "special tokens are never part of the text"
 _IDS = "`/tokenize` tells the token ids of a text, and `/completion` with `return_tokens` those of an answer"
+_RAW = "a raw completion has no thinking; chat has"
+_NO_TOOLS = "a raw completion has no tools; chat has"
+_USAGE = Row("stream_options", Accepted("the last event always has the token counts, and a stream has no padding"))
 _STOP_STRING = Row(
     "include_stop_str_in_output", Refused(False, reason="here a stop string is never part of the text"), vllm="yes"
+)
+
+# Of the requests that only make a prompt, too.
+PROMPT = (
+    Row("chat_template", Refused(reason="this server has its own, or that of the model's file"), vllm="yes"),
+    Row("documents", Refused([], reason="put them into a message"), vllm="yes"),
+    Row("mm_processor_kwargs, media_io_kwargs", Refused({}), vllm="yes"),
 )
 
 GENERATION = (
@@ -92,15 +102,22 @@ GENERATION = (
     Row("repeat_penalty", "the same", "yes"),
     Row("presence_penalty, frequency_penalty", "-2 to 2", "yes", "yes", "yes"),
     Row("min_p", "0 to 1", "yes", "yes"),
-    Row("stop", "a string or up to 4", "yes", "yes", "yes"),
+    Row("stop", "a string or up to 16", "yes", "yes", "yes"),
     Row("stop_token_ids", "up to 1,024; like stop strings they do not end a tool call", vllm="yes"),
     Row("allowed_token_ids", "yes; not empty", vllm="yes"),
-    Row("logit_bias", "up to 1,024 token ids, -100 to 100", vllm="yes", ollama="no"),
+    Row(
+        "logit_bias",
+        "up to 1,024 token ids, -100 to 100; an object, or `[[id, bias], ...]`. `false` is -100",
+        "yes",
+        vllm="yes",
+        ollama="no",
+    ),
     Row("min_tokens", "yes; `400` above `max_tokens`", vllm="yes"),
     Row("ignore_eos", "yes", "yes", "yes"),
     Row(
         "seed",
-        "any 64-bit integer; the same seed and request give the same answer on the same machine, whatever is cached. "
+        "any 64-bit integer; -1 means none. The same seed and request give the same answer on the same machine, "
+        "whatever is cached. "
         "With `GLM_PREFILL=auto` the prompt is evaluated token by token for that, with `batch` without the cache",
         "yes",
         "yes",
@@ -110,7 +127,8 @@ GENERATION = (
     Row("json_schema", "as `response_format` with a schema", "yes"),
     Row(
         "structured_outputs",
-        "one of `json`, `json_object`, `regex`, `choice`; `grammar` and `structural_tag` are refused. With "
+        "one of `json` (a string that holds the schema too), "
+        "`json_object`, `regex`, `choice`; `grammar` and `structural_tag` are refused. With "
         "`response_format` or another of these it is `400`",
         vllm="yes",
     ),
@@ -156,7 +174,7 @@ GENERATION = (
     Row("early_stopping", Refused(False, reason="only beam search uses it"), vllm="older versions"),
     Row("bad_words", Refused([], reason="`logit_bias` keeps tokens out of the answer"), vllm="yes"),
     Row("watermarking", Refused(False), vllm="yes"),
-    Row("repetition_detection", Refused(), vllm="yes"),
+    Row("repetition_detection", Refused({}), vllm="yes"),
     Row("skip_special_tokens", Refused(True, reason=_ONE_TEXT), vllm="yes"),
     Row("spaces_between_special_tokens", Accepted(_ONE_TEXT), vllm="yes"),
     Row("detokenize", Refused(True, reason="an answer always has its text"), vllm="older versions"),
@@ -171,13 +189,19 @@ GENERATION = (
     Row("session_id", Accepted("the cache finds a conversation by its text"), vllm="yes"),
     Row("cache_salt", Refused(reason="all requests share one cache"), vllm="yes"),
     Row("stream_interval", Refused(1, reason="each token is sent as soon as its text is certain"), vllm="yes"),
-    Row("kv_transfer_params, ec_transfer_params", Refused(reason="the cache stays in this server"), vllm="yes"),
+    Row("kv_transfer_params, ec_transfer_params", Refused({}, reason="the cache stays in this server"), vllm="yes"),
     Row("routed_experts_prompt_start", Refused(0), vllm="yes"),
     Row("vllm_xargs", Refused({}, reason="this server has no extensions"), vllm="yes"),
     Row("logits_processors", Refused([], reason="this server has no extensions"), vllm="older versions"),
     Row("return_token_offsets, return_mm_kwargs", Accepted("another endpoint of vLLM uses them"), vllm="no effect"),
+    *PROMPT,
+    Row("echo", Refused(False, reason="only `/v1/completions` returns the prompt too"), vllm="yes"),
+    Row("n_cache_reuse", Accepted("the cache never changes the answer"), "yes"),
+    Row("sse_ping_interval", Accepted("`GLM_PING_INTERVAL` sets it for all requests"), "yes"),
+    Row("reasoning_control", Accepted("no endpoint ends thinking before its time"), "yes"),
     Row("user", Accepted("this server keeps no accounts"), vllm="no effect"),
-    Row("prompt_cache_retention", Accepted("the cache finds a conversation by its text")),
+    Row("moderation", Refused(reason="this server has no moderation")),
+    Row("prompt_cache_retention, prompt_cache_options", Accepted("the cache finds a conversation by its text")),
     Row("service_tier", Accepted("there is one tier"), vllm="no effect"),
 )
 
@@ -196,12 +220,14 @@ COMPLETION = (
     Row("timings_per_token", "`timings` in each chunk; only with `stream`", "yes"),
     Row(
         "response_format",
-        "`json_object` (with llama-server's `schema`), `json_schema`: a grammar holds the answer, so that it always "
+        "`json_object` and `json_schema`, also with llama-server's `schema`: a grammar holds the answer, so that it "
+        "always "
         "fits; what no grammar can enforce is `400`, with the keyword; references within the schema only",
         "by a grammar",
         "yes",
         "yes",
     ),
+    Row("n_cmpl", Refused(1, reason="its name is `n` here"), "yes"),
     Row("best_of", Refused(1)),
     Row("safety_identifier", Accepted("this server keeps no accounts"), vllm="no effect"),
     Row("prompt_cache_key", Accepted("the cache finds a conversation by its text")),
@@ -279,11 +305,7 @@ CHAT = (
     ),
     Row("thinking_forced_open", Refused(False, reason="the model's template decides it"), "yes"),
     Row("parse_tool_calls", Refused(True, reason="calls are always told apart from the text"), "yes"),
-    Row("chat_template", Refused(reason="this server has its own, or that of the model's file"), vllm="yes"),
-    Row("documents", Refused([], reason="put them into a message"), vllm="yes"),
-    Row("echo", Refused(False, reason="in a chat only the new text is answered"), vllm="yes"),
     Row("add_special_tokens", Refused(False, reason="the format of the model has them"), vllm="yes"),
-    Row("mm_processor_kwargs, media_io_kwargs", Refused({}), vllm="yes"),
     Row("return_prompt_text", Refused(False, reason="`/apply-template` tells the prompt"), vllm="yes"),
     Row("audio", Refused(reason="this server answers with text")),
     Row("modalities", Refused(["text"], reason="this server answers with text")),
@@ -291,6 +313,15 @@ CHAT = (
     Row("web_search_options", Refused(reason="this server does not search the web")),
     Row("verbosity", Refused("medium")),
     Row("store, metadata", Accepted("chat completions are answered once and not kept"), vllm="no effect"),
+)
+
+# Of the endpoints that take a prompt as it is.
+RAW = (
+    Row("tools, functions", Refused([], reason=_NO_TOOLS)),
+    Row("tool_choice, function_call", Refused("none", reason=_NO_TOOLS)),
+    Row("reasoning_effort", Refused("none", "minimal", reason=_RAW)),
+    Row("thinking", Refused({}, {"type": "disabled"}, reason=_RAW)),
+    Row("chat_template_kwargs", Refused({}, reason="a raw completion has no template; chat has")),
 )
 
 COMPLETIONS = (
@@ -307,7 +338,7 @@ COMPLETIONS = (
     Row("suffix", Refused("", reason="GLM models cannot fill in text before a suffix"), "refused", "no", "yes"),
     Row("add_special_tokens", Refused(True, reason="a prompt opens as the model was trained"), vllm="yes"),
     Row("prompt_embeds", Refused(reason="a prompt is text or token ids"), vllm="yes"),
-    Row("reasoning_effort", Refused("none", "minimal", reason="a raw completion has no thinking; chat has")),
+    *RAW,
     Row("verbosity", Refused("medium")),
 )
 
@@ -370,8 +401,20 @@ RESPONSES = (
     Row("max_tool_calls", "given back; it limits built-in tools, of which this server has none"),
     Row("safety_identifier", "given back; this server keeps no accounts"),
     Row("prompt_cache_key", "given back; the cache finds a conversation by its text"),
-    Row("n", Refused(1, reason="a response has one answer")),
-    Row("max_tokens, max_completion_tokens", Refused(reason="its name is `max_output_tokens` here")),
+    Row("chat_template_kwargs", "as in chat completions, beside `reasoning`"),
+    _USAGE,
+    Row("context_management", Refused([], reason=_WHOLE_CONVERSATION)),
+    Row("background_options", Refused({}, reason="this server answers each request at once")),
+    Row("access_programs", Accepted("there is one model, for all")),
+    Row("image", Refused({}, {"context_compression": "auto"}, {"context_compression": "disabled"})),
+    Row("personality", Refused(reason="`instructions` tell the model its style")),
+    Row("previous_input_messages", Refused([], reason="its name is `input` here"), vllm="yes"),
+    Row("enable_response_messages", Refused(False, reason="`/apply-template` tells the prompt"), vllm="yes"),
+    Row("functions, function_call", Refused(reason="its name is `tools` or `tool_choice` here")),
+    Row("thinking", Refused(reason="its name is `reasoning` here")),
+    Row("include_reasoning", Refused(True, reason="`reasoning` with `effort` `none` asks for no thinking")),
+    Row("n, n_cmpl", Refused(1, reason="a response has one answer")),
+    Row("max_tokens, max_completion_tokens, n_predict", Refused(reason="its name is `max_output_tokens` here")),
     Row("messages", Refused(reason="its name is `input` here")),
     Row("response_format", Refused(reason="its name is `text.format` here")),
     Row("reasoning_effort", Refused(reason="its name is `reasoning.effort` here")),
@@ -386,6 +429,9 @@ NATIVE = (
     Row("return_progress, timings_per_token", "only with `stream`", "yes"),
     Row("n, n_cmpl", Refused(1, reason="send several prompts"), "yes"),
     Row("max_tokens", Refused(-1, reason="its name is `n_predict` here"), "yes"),
+    Row("max_completion_tokens, max_output_tokens", Refused(reason="its name is `n_predict` here")),
+    *RAW,
+    _USAGE,
     Row("response_format", Refused(reason="its name is `json_schema` here"), "yes"),
     _STOP_STRING,
 )
@@ -427,6 +473,8 @@ MESSAGES = (
         "`clear_thinking_20251015` with `keep: all` keeps earlier thinking in the prompt, if the template can; other "
         "edits are refused: a conversation that is too long is refused, not cut",
     ),
+    Row("chat_template_kwargs", "as in chat completions, beside `thinking` and `output_config`"),
+    _USAGE,
     Row("metadata, user_profile_id", Accepted("this server keeps no accounts")),
     Row(
         "cache_control, diagnostics", Accepted("the cache finds a conversation by its text; `usage` tells what it had")
@@ -439,8 +487,9 @@ MESSAGES = (
     Row("container", Refused(reason="this server runs no code")),
     Row("compaction", Refused(reason="this server sums no conversation up")),
     Row("thread", Refused(reason="this server stores nothing; send the whole conversation")),
-    Row("n", Refused(1, reason="a message has one answer")),
-    Row("max_completion_tokens, max_output_tokens", Refused(reason="its name is `max_tokens` here")),
+    Row("include_reasoning", Refused(True, reason="its name is `thinking.display` here")),
+    Row("n, n_cmpl", Refused(1, reason="a message has one answer")),
+    Row("max_completion_tokens, max_output_tokens, n_predict", Refused(reason="its name is `max_tokens` here")),
     Row("response_format", Refused(reason="its name is `output_config.format` here")),
     Row("reasoning_effort", Refused(reason="its name is `output_config.effort` here")),
     Row("parallel_tool_calls", Refused(True, reason="its name is `tool_choice.disable_parallel_tool_use` here")),

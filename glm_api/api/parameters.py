@@ -29,7 +29,9 @@ DEFAULTS = Sampling()
 DEFAULT_MAX_TOKENS = 2048
 
 MAX_CHOICES = 4
-MAX_STOPS = 4
+# What llama-server and vLLM take for no seed.
+NEW_SEED = -1
+MAX_STOPS = 16
 MAX_STOP_LENGTH = 256
 MAX_STOP_IDS = 1024
 MAX_BIASES = 1024
@@ -91,7 +93,7 @@ class Parameters(StructuredParameters):
             frequency_penalty=self.frequency_penalty,
             logit_bias=self.logit_bias,
             allowed_token_ids=None if self.allowed_token_ids is None else tuple(self.allowed_token_ids),
-            seed=self.seed,
+            seed=None if self.seed == NEW_SEED else self.seed,
             min_tokens=self.min_tokens,
             ignore_eos=self.ignore_eos,
             stop_token_ids=tuple(self.stop_token_ids),
@@ -254,7 +256,8 @@ class ParametersSchema(StructuredParametersSchema):
         max=MAX_BIASES,
         load_default=dict,
         metadata={
-            "description": "Added to the logits, by token id: -100 keeps a token out of the answer, 100 forces it."
+            "description": "Added to the logits, by token id: -100 keeps a token out of the answer, 100 forces it. "
+            "`false` is the same as -100."
         },
     )
     allowed_token_ids = TokenIds(
@@ -270,7 +273,7 @@ class ParametersSchema(StructuredParametersSchema):
         load_default=DEFAULTS.seed,
         metadata={
             "description": "The same request with the same seed gets the same answer on the same machine. Without a "
-            "seed, each answer has a new one."
+            "seed, and with -1, each answer has a new one."
         },
     )
     min_tokens = Integer(
@@ -289,7 +292,7 @@ class ParametersSchema(StructuredParametersSchema):
         string=String(min=1, max=MAX_STOP_LENGTH),
         array=Array(String(min=1, max=MAX_STOP_LENGTH), max=MAX_STOPS),
         load_default=(),
-        metadata={"description": "Up to 4 strings that end the answer, which does not contain them."},
+        metadata={"description": f"Up to {MAX_STOPS} strings that end the answer, which does not contain them."},
     )
     stream = Boolean(
         load_default=False, metadata={"description": "Send the answer as server-sent events while it is generated."}

@@ -7,10 +7,14 @@ OpenAI's ``response_format`` says it, llama-server's ``json_schema``, vLLM's ``s
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from marshmallow import ValidationError, validates_schema
+
 from glm_api.api.fields import (
+    REQUIRED,
     Array,
     Boolean,
     Choice,
@@ -21,9 +25,12 @@ from glm_api.api.fields import (
     RequestSchema,
     String,
     Unsupported,
+    json_type,
+    same,
 )
-from glm_api.api.json_schema import check_schema, standalone
-from glm_api.errors import invalid
+from glm_api.api.json_body import check_values, parse
+from glm_api.api.json_schema import MAX_BYTES, MAX_DEPTH, check_schema, standalone
+from glm_api.errors import ApiError, invalid
 from glm_api.pipeline.conversation import ChoiceOutput, JsonOutput, RegexOutput, StructuredOutput
 
 # The JSON schema that any object matches.
@@ -37,14 +44,48 @@ MAX_ALTERNATIVES = 1000
 MAX_ALTERNATIVE_LENGTH = 1024
 
 
-def schema_field(**kwargs: Any) -> Object:
+class SchemaOrText(Object):
+    """A JSON object, or a string that holds one, as vLLM's users send a schema."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        if isinstance(value, str):
+            return _parsed(value)
+        if not isinstance(value, dict):
+            raise ValidationError(f"must be an object, or a string that holds one, but is {json_type(value)}.")
+        return value
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """Return the JSON object in ``text``. Raises `ValidationError`, also for what no request body may hold."""
+    if len(text) > MAX_BYTES:
+        raise ValidationError(f"must be a JSON schema of at most {MAX_BYTES // 1024} KiB.")
+    try:
+        document = parse(text)
+    except ValueError as error:
+        raise ValidationError(f"must hold a JSON object, but is not valid JSON: {error}.") from None
+    except RecursionError:
+        raise ValidationError(f"must be a JSON schema of at most {MAX_DEPTH} levels.") from None
+    if not isinstance(document, dict):
+        raise ValidationError(f"must be an object, or a string that holds one, but it holds {json_type(document)}.")
+    try:
+        check_values(document)
+    except ApiError as error:
+        raise ValidationError(f"must hold a JSON object as a request body may be. {error.message}") from None
+    return document
+
+
+def schema_field(field: type[Object] = Object, **kwargs: Any) -> Object:
     """Return a field for the JSON schema of an answer."""
     described = "JSON schema: at most 64 KiB and 32 levels; only internal references."
     if "description" in kwargs:
         described = f"{kwargs.pop('description')} {described}"
     if not kwargs.get("required"):
         kwargs["load_default"] = None
-    return Object(validate=check_schema, metadata={"description": described, "additionalProperties": True}, **kwargs)
+    shape: dict[str, Any] = {"additionalProperties": True}
+    if field is SchemaOrText:
+        described = f"{described} It may be a string, too, that holds the schema."
+        shape = {"type": ["object", "string"]}
+    return field(validate=check_schema, metadata={"description": described, **shape}, **kwargs)
 
 
 def _regex_field(description: str) -> String:
@@ -73,7 +114,7 @@ class JsonSchema:
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
-    """``type`` is ``text``, ``json_object`` or ``json_schema``. ``schema`` may stand beside ``json_object``."""
+    """``type`` is ``text``, ``json_object`` or ``json_schema``. ``schema`` may stand beside the latter two."""
 
     type: str = "text"
     json_schema: JsonSchema | None = None
@@ -89,7 +130,7 @@ class ResponseFormat:
         """What the answer must be; None for any text."""
         if self.type == "text":
             return None
-        if self.json_schema is not None:
+        if self.json_schema is not None and self.schema is None:
             return to_json_output(self.json_schema.schema, "response_format.json_schema.schema")
         return to_json_output(self.schema, "response_format.schema")
 
@@ -125,11 +166,21 @@ class JsonObjectFormatSchema(RequestSchema):
 
 
 class JsonSchemaFormatSchema(RequestSchema):
-    """JSON that matches a schema."""
+    """JSON that matches a schema: that in `json_schema`, or llama-server's `schema`."""
 
     loads = ResponseFormat
     type = Choice("json_schema", required=True)
-    json_schema = NestedObject(JsonSchemaSchema, required=True)
+    json_schema = NestedObject(JsonSchemaSchema, load_default=None)
+    schema = schema_field(description="llama-server's form: the schema without a name.")
+
+    @validates_schema
+    def check_schemas(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """Raise `ValidationError` unless the format has one schema, in one of the two places or in both."""
+        named, schema = data.get("json_schema"), data.get("schema")
+        if named is None and schema is None:
+            raise ValidationError({"json_schema": [REQUIRED]})
+        if named is not None and schema is not None and named.schema is not None and not same(named.schema, schema):
+            raise ValidationError({"schema": ["must be left out, or be the same as json_schema.schema."]})
 
 
 FORMATS = {"text": TextFormatSchema, "json_object": JsonObjectFormatSchema, "json_schema": JsonSchemaFormatSchema}
@@ -176,7 +227,7 @@ class StructuredOutputsSchema(RequestSchema):
     """What the answer must be, as vLLM says it. One of the keys is needed."""
 
     loads = StructuredOutputs
-    json = schema_field()
+    json = schema_field(SchemaOrText)
     json_object = Boolean(load_default=False, metadata={"description": "Any JSON object."})
     regex = _regex_field("Regular expression that the whole answer matches; without look-around.")
     choice = _choice_field("The answer is one of these.")
@@ -226,6 +277,6 @@ class StructuredParametersSchema(RequestSchema):
     loads: ClassVar[type[Any]] = StructuredParameters
     structured_outputs = NestedObject(StructuredOutputsSchema, load_default=None)
     json_schema = schema_field(description="The answer is JSON that matches it, as with `response_format`.")
-    guided_json = schema_field(description="Older name of `structured_outputs.json`.")
+    guided_json = schema_field(SchemaOrText, description="Older name of `structured_outputs.json`.")
     guided_regex = _regex_field("Older name of `structured_outputs.regex`.")
     guided_choice = _choice_field("Older name of `structured_outputs.choice`.")

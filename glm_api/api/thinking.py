@@ -1,8 +1,8 @@
 """Whether the model thinks before it answers, and how much: the parameters that say so, as `TemplateOptions`.
 
-OpenAI's ``reasoning_effort`` says it, Z.ai's ``thinking``, and ``chat_template_kwargs`` of llama-server and vLLM. For a
-model that thinks they all come down to variables of its template. A model that does not think accepts only what asks
-for no thinking.
+OpenAI's ``reasoning_effort`` says it, Z.ai's ``thinking``, and ``chat_template_kwargs`` of llama-server and vLLM. The
+Responses API and Anthropic's have names of their own, beside ``chat_template_kwargs``. For a model that thinks they all
+come down to variables of its template. A model that does not think accepts only what asks for no thinking.
 """
 
 from __future__ import annotations
@@ -53,23 +53,63 @@ def effort_demands(effort: str | None, param: str) -> list[Demand]:
     return [] if effort is None else [Demand(param, effort not in NO_THINKING)]
 
 
-def to_template(
-    model: ModelInfo, demands: Sequence[Demand], effort: str | None, kwargs: Mapping[str, Any]
-) -> TemplateOptions:
-    """Return the options for the template of ``model``: ``kwargs``, with what the ``demands`` ask for.
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """The parameter ``param`` sets the variable ``name`` of the template to ``value``; with None it says nothing."""
 
-    Raises `ApiError` for demands that contradict each other, and for thinking of a model that does not think.
+    name: str
+    param: str = ""
+    value: Any = None
+
+
+def to_template(
+    model: ModelInfo,
+    demands: Sequence[Demand],
+    kwargs: Mapping[str, Any],
+    effort: Variable,
+    clear: Variable = Variable("clear_thinking"),
+) -> TemplateOptions:
+    """Return the options for the template of ``model``: the ``chat_template_kwargs``, with what else was said.
+
+    ``demands`` ask the model to think, or not to. ``effort`` is how much it shall think; it is no demand. ``clear``
+    leaves earlier thinking out of the prompt. Raises `ApiError` for what contradicts itself, for thinking of a model
+    that does not think, and for variables of a model that has no template.
     """
+    switches = {name: kwargs[name] for name in SWITCHES if type(kwargs.get(name)) is bool}
+    demands = [*demands, *(Demand(f"chat_template_kwargs.{name}", thinks) for name, thinks in switches.items())]
     if not model.thinks:
         for demand in demands:
             if demand.thinks:
                 _refuse(demand.param)
+        others = {name: value for name, value in kwargs.items() if name not in SWITCHES}
+        if model.templated:
+            return TemplateOptions(json.dumps(others, ensure_ascii=False))
+        for name in kwargs:
+            if name not in switches:
+                _refuse(f"chat_template_kwargs.{name}")
         return TemplateOptions()
     for demand in demands[1:]:
         if demand.thinks != demands[0].thinks:
             raise _contradiction(demand.param, demands[0].param)
-    switched = {SWITCHES[0]: demands[0].thinks} if demands else {}
-    return TemplateOptions(json.dumps({**kwargs, **switched}, ensure_ascii=False), effort)
+    for said in (clear, effort):
+        if said.value is not None and kwargs.get(said.name, said.value) != said.value:
+            raise _contradiction(f"chat_template_kwargs.{said.name}", said.param)
+    variables = dict(kwargs)
+    if clear.value is not None:
+        variables[clear.name] = clear.value
+    if demands:
+        variables[SWITCHES[0]] = demands[0].thinks
+    return TemplateOptions(json.dumps(variables, ensure_ascii=False), effort.value)
+
+
+def effort_variable(param: str, effort: str | None) -> Variable:
+    """Return the reasoning effort that the parameter ``param`` says."""
+    return Variable("reasoning_effort", param, effort)
+
+
+def clear_variable(param: str, clear: bool | None) -> Variable:
+    """Return whether earlier thinking is left out of the prompt, as the parameter ``param`` says it."""
+    return Variable("clear_thinking", param, clear)
 
 
 def _refuse(param: str) -> None:
@@ -118,6 +158,18 @@ class TemplateVariables(Object):
         return variables
 
 
+def template_variables_field() -> TemplateVariables:
+    """Return the field ``chat_template_kwargs``."""
+    return TemplateVariables(
+        load_default=dict,
+        metadata={
+            "description": "Variables for the template of the model's file, such as `enable_thinking`: at most 64 KiB "
+            "and 32 levels. A model without a template accepts nothing but `enable_thinking: false`.",
+            "additionalProperties": True,
+        },
+    )
+
+
 # Without slots, as the class that inherits from it.
 @dataclass(frozen=True, kw_only=True)
 class ThinkingParameters:
@@ -132,39 +184,20 @@ class ThinkingParameters:
 
         Raises `ApiError` for parameters that contradict each other, and for those that ``model`` cannot honour.
         """
-        kwargs = self.chat_template_kwargs
         demands = effort_demands(self.reasoning_effort, "reasoning_effort")
         if self.thinking.type is not None:
             demands.append(Demand("thinking.type", self.thinking.type == "enabled"))
-        demands += [
-            Demand(f"chat_template_kwargs.{name}", kwargs[name]) for name in SWITCHES if type(kwargs.get(name)) is bool
-        ]
-        if not model.thinks:
-            options = to_template(model, demands, None, {})
-            if self.thinking.clear_thinking is False:
-                _refuse("thinking.clear_thinking")
-            if not model.templated:
-                self._check_without_template()
-                return options
-            others = {name: value for name, value in kwargs.items() if name not in SWITCHES}
-            return TemplateOptions(json.dumps(others, ensure_ascii=False))
-        said = [
-            ("clear_thinking", "thinking.clear_thinking", self.thinking.clear_thinking),
-            ("reasoning_effort", "reasoning_effort", self.reasoning_effort),
-        ]
-        for name, param, value in said:
-            if value is not None and kwargs.get(name, value) != value:
-                raise _contradiction(f"chat_template_kwargs.{name}", param)
         clear = self.thinking.clear_thinking
-        if clear is not None:
-            kwargs = {**kwargs, "clear_thinking": clear}
-        return to_template(model, demands, self.reasoning_effort, kwargs)
-
-    def _check_without_template(self) -> None:
-        """Raise `ApiError` for what only a template can honour, apart from thinking."""
-        for name, value in self.chat_template_kwargs.items():
-            if name not in SWITCHES or type(value) is not bool:
-                _refuse(f"chat_template_kwargs.{name}")
+        options = to_template(
+            model,
+            demands,
+            self.chat_template_kwargs,
+            effort_variable("reasoning_effort", self.reasoning_effort),
+            clear_variable("thinking.clear_thinking", clear),
+        )
+        if clear is False and not model.thinks:
+            _refuse("thinking.clear_thinking")
+        return options
 
 
 class ThinkingParametersSchema(RequestSchema):
@@ -173,11 +206,4 @@ class ThinkingParametersSchema(RequestSchema):
     loads: ClassVar[type[Any]] = ThinkingParameters
     reasoning_effort = effort_field()
     thinking = NestedObject(ThinkingSchema, load_default=Thinking(), metadata={"default": {}})
-    chat_template_kwargs = TemplateVariables(
-        load_default=dict,
-        metadata={
-            "description": "Variables for the template of the model's file, such as `enable_thinking`: at most 64 KiB "
-            "and 32 levels. A model without a template accepts nothing but `enable_thinking: false`.",
-            "additionalProperties": True,
-        },
-    )
+    chat_template_kwargs = template_variables_field()

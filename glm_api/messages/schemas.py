@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from marshmallow import Schema, fields, validate
@@ -22,10 +22,17 @@ from glm_api.api.fields import (
 )
 from glm_api.api.json_schema import check_parameters, check_schema
 from glm_api.api.openapi import AnyOf, EventData, EventSchema
-from glm_api.api.parameter_table import MESSAGES, refused
-from glm_api.api.parameters import MAX_STOP_LENGTH, Parameters, ParametersSchema, model_field
+from glm_api.api.parameter_table import MESSAGES, PROMPT, refused
+from glm_api.api.parameters import MAX_STOP_LENGTH, MAX_STOPS, Parameters, ParametersSchema, model_field
 from glm_api.api.response_format import StructuredParameters, StructuredParametersSchema, to_json_output
-from glm_api.api.thinking import EFFORTS, Demand, to_template
+from glm_api.api.thinking import (
+    EFFORTS,
+    Demand,
+    clear_variable,
+    effort_variable,
+    template_variables_field,
+    to_template,
+)
 from glm_api.api.tools import MAX_TOOLS, FunctionEntry, FunctionSchema, NamedFunction, NamedFunctionSchema
 from glm_api.errors import invalid
 from glm_api.messages.content import Block, MessageEntry, messages_field, system_field
@@ -33,7 +40,6 @@ from glm_api.messages.errors import MessageErrorSchema
 from glm_api.pipeline.conversation import JsonOutput, TemplateOptions
 from glm_api.pipeline.model_info import ModelInfo
 
-MAX_STOP_SEQUENCES = 16
 # Claude Code's descriptions are long.
 MAX_DESCRIPTION = 64 * 1024
 
@@ -112,6 +118,7 @@ class PromptParameters(StructuredParameters):
     output_config: OutputConfig = OutputConfig()
     output_format: OutputFormat | None = None
     context_management: ContextManagement = ContextManagement()
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
 
     @property
     def output(self) -> JsonOutput | None:
@@ -126,14 +133,20 @@ class PromptParameters(StructuredParameters):
         return None if format is None else to_json_output(format.schema, "output_config.format.schema")
 
     def template(self, model: ModelInfo) -> TemplateOptions:
-        """Return the options for the template of ``model``. Raises `ApiError` for thinking that it cannot do.
+        """Return the options for the template of ``model``. Raises `ApiError` for what cannot be done.
 
         ``adaptive`` leaves it to the model whether to think, so that is no demand, and each model can do it.
         """
         type = self.thinking.type
         demands = [Demand("thinking.type", type == "enabled")] if type in ("enabled", "disabled") else []
         kept = any(edit.keeps_all for edit in self.context_management.edits)
-        return to_template(model, demands, self.output_config.effort, {"clear_thinking": False} if kept else {})
+        return to_template(
+            model,
+            demands,
+            self.chat_template_kwargs,
+            effort_variable("output_config.effort", self.output_config.effort),
+            clear_variable("context_management", False if kept else None),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +309,7 @@ class PromptParametersSchema(StructuredParametersSchema):
     loads: ClassVar[type[Any]] = PromptParameters
 
     class Meta(RequestSchema.Meta):
-        include = refused(MESSAGES)
+        include = refused(PROMPT + MESSAGES)
 
     model = model_field()
     messages = messages_field()
@@ -311,6 +324,7 @@ class PromptParametersSchema(StructuredParametersSchema):
     context_management = NestedObject(
         ContextManagementSchema, load_default=ContextManagement(), metadata={"default": {}}
     )
+    chat_template_kwargs = template_variables_field()
 
 
 class MessageRequestSchema(PromptParametersSchema, ParametersSchema):
@@ -326,7 +340,7 @@ class MessageRequestSchema(PromptParametersSchema, ParametersSchema):
     )
     stop_sequences = Array(
         String(min=1, max=MAX_STOP_LENGTH),
-        max=MAX_STOP_SEQUENCES,
+        max=MAX_STOPS,
         load_default=(),
         metadata={"description": "Strings that end the answer; the answer does not contain them."},
     )

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from glm_api.api.conversation import prompt_tokens, shown_image, with_output, with_tools
-from glm_api.api.thinking import effort_demands, to_template
+from glm_api.api.thinking import effort_demands, effort_variable, to_template
 from glm_api.backend.errors import PromptError
 from glm_api.context import pipeline
-from glm_api.pipeline.conversation import Conversation, Message
+from glm_api.pipeline.conversation import Conversation, Message, TemplateOptions
 from glm_api.pipeline.job import Job
 from glm_api.pipeline.model_info import ModelInfo
 from glm_api.responses.history import History
@@ -31,9 +31,16 @@ def to_conversation(request: ResponseRequest, history: History, model: ModelInfo
     )
     format = request.text.format
     conversation = with_output(conversation, request.structured(format.output), format.description)
-    effort = request.reasoning.effort
-    return replace(
-        conversation, template=to_template(model, effort_demands(effort, "reasoning.effort"), effort, kwargs={})
+    return replace(conversation, template=_template(request, model))
+
+
+def _template(request: ResponseRequest, model: ModelInfo) -> TemplateOptions:
+    param, effort = "reasoning.effort", request.reasoning.effort
+    return to_template(
+        model,
+        effort_demands(effort, param),
+        request.chat_template_kwargs,
+        effort_variable(param, effort),
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from glm_api.api.chunks import joined, json_string
+from glm_api.api.fields import TokenLimit
 from glm_api.api.generate import Answer
 from glm_api.api.logprobs import token_logprobs
 from glm_api.api.tools import AllowedTools, NamedFunction
@@ -58,7 +59,7 @@ class ResponseObject:
             "error": None,
             "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
             "instructions": request.instructions,
-            "max_output_tokens": request.max_output_tokens,
+            "max_output_tokens": None if request.max_output_tokens == TokenLimit.NONE else request.max_output_tokens,
             "model": self.model,
             "output": output,
             "parallel_tool_calls": request.parallel_tool_calls,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flask import current_app
@@ -29,7 +29,7 @@ from glm_api.api.openapi import AnyOf, EventData, EventSchema
 from glm_api.api.parameter_table import RESPONSES, refused
 from glm_api.api.parameters import DEFAULT_MAX_TOKENS, Parameters, ParametersSchema
 from glm_api.api.response_format import JsonSchemaSchema, schema_field, to_json_output
-from glm_api.api.thinking import effort_field
+from glm_api.api.thinking import effort_field, template_variables_field
 from glm_api.api.tools import (
     MAX_TOOLS,
     AllowedTools,
@@ -94,6 +94,7 @@ class ResponseRequest(Parameters):
     parallel_tool_calls: bool = True
     text: TextOptions = TextOptions()
     reasoning: ReasoningOptions = ReasoningOptions()
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] | None = None
     include: tuple[str, ...] = ()
     top_logprobs: int = 0
@@ -232,6 +233,7 @@ class ResponseRequestSchema(ParametersSchema):
         TextOptionsSchema, load_default=TextOptions(), metadata={"default": {"format": {"type": "text"}}}
     )
     reasoning = NestedObject(ReasoningOptionsSchema, load_default=ReasoningOptions(), metadata={"default": {}})
+    chat_template_kwargs = template_variables_field()
     metadata = Object(
         load_default=None, metadata={"description": "Returned unchanged in the response.", "additionalProperties": True}
     )

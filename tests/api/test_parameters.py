@@ -61,6 +61,9 @@ def test_defaults(client: FlaskClient, fake: FakePipeline) -> None:
         ({"frequency_penalty": 0.5}, "frequency_penalty", 0.5),
         ({"logit_bias": {"0": -100, "1114111": 2.5}}, "logit_bias", {0: -100, 0x10FFFF: 2.5}),
         ({"allowed_token_ids": [5, 0]}, "allowed_token_ids", (5, 0)),
+        ({"logit_bias": [[0, -100], [5.0, 2.5], [7, False]]}, "logit_bias", {0: -100, 5: 2.5, 7: -100}),
+        ({"logit_bias": {"7": False}}, "logit_bias", {7: -100}),
+        ({"seed": -1}, "seed", None),
         ({"seed": 0}, "seed", 0),
         ({"seed": -(2**63)}, "seed", -(2**63)),
         ({"seed": 2**64 - 1}, "seed", 2**64 - 1),
@@ -239,13 +242,32 @@ OUT_OF_RANGE: list[tuple[str, tuple[Any, ...]]] = [
     ("max_completion_tokens", (0, 0.0, 1.5, -2, "9")),
     ("n", (0, 5, 5.0, 1.5, "1", True)),
     ("stream", ("true", 1, 0, "yes")),
-    ("stop", ("", [""], ["a"] * 5, 5, [5], ["x" * 257], {}, [None])),
+    ("stop", ("", [""], ["a"] * 17, 5, [5], ["x" * 257], {}, [None])),
     ("model", (5, [], "x" * 257)),
     ("seed", ("1", 1.5, True, 2**64, -(2**63) - 1)),
     ("min_p", (-0.1, 1.1, "0", True)),
     ("presence_penalty", (-2.1, 2.1, "0", True)),
     ("frequency_penalty", (-2.1, 2.1, "0", True)),
-    ("logit_bias", (5, [[5, 1]], {"a": 1}, {"-1": 1}, {"05": 1}, {"5.0": 1}, {"": 1}, {"٥": 1})),
+    (
+        "logit_bias",
+        (
+            5,
+            [5],
+            [[5]],
+            [["a", 1]],
+            [[-1, 1]],
+            [[5, 101]],
+            [[5, True]],
+            [[5, 1], [5, 2]],
+            [[5, 1]] * 1025,
+            {"a": 1},
+            {"-1": 1},
+            {"05": 1},
+            {"5.0": 1},
+            {"": 1},
+            {"٥": 1},
+        ),
+    ),
     ("logit_bias", ({"5": 101}, {"5": -100.5}, {"5": "1"}, {"5": True}, {"5": None}, {"9" * 11: 1})),
     ("allowed_token_ids", ([], 5, "5", ["5"], [1.5], [-1], [-1.0], [True], [2**31], [2.0**31])),
     ("stop_token_ids", (5, "5", ["5"], [1.5], [-1], [2**31], [1] * 1025)),
@@ -329,6 +351,11 @@ class TestStructuredOutputs:
             ({"structured_outputs": {"regex": "a+"}}, RegexOutput("a+", "structured_outputs.regex")),
             ({"structured_outputs": {"choice": ["a", "b"]}}, ChoiceOutput(("a", "b"), "structured_outputs.choice")),
             ({"guided_json": SCHEMA}, JsonOutput(json.dumps(SCHEMA), "guided_json")),
+            ({"guided_json": json.dumps(SCHEMA)}, JsonOutput(json.dumps(SCHEMA), "guided_json")),
+            (
+                {"structured_outputs": {"json": json.dumps(SCHEMA)}},
+                JsonOutput(json.dumps(SCHEMA), "structured_outputs.json"),
+            ),
             ({"guided_regex": "a+"}, RegexOutput("a+", "guided_regex")),
             ({"guided_choice": ["a", "b"]}, ChoiceOutput(("a", "b"), "guided_choice")),
             ({"structured_outputs": None, "json_schema": None, "guided_json": None}, None),
@@ -383,7 +410,23 @@ class TestStructuredOutputs:
             ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag"),
             ({"structured_outputs": {"json": SCHEMA, "json_object": True}}, "structured_outputs"),
             ({"guided_json": {"type": 5}}, "guided_json"),
-            ({"guided_json": "{}"}, "guided_json"),
+            ({"guided_json": "{"}, "guided_json"),
+            ({"guided_json": "[]"}, "guided_json"),
+            ({"guided_json": "NaN"}, "guided_json"),
+            ({"guided_json": "[" * 60_000}, "guided_json"),
+            ({"guided_json": '{"a": "\\ud800"}'}, "guided_json"),
+            ({"guided_json": '{"type": 5}'}, "guided_json"),
+            ({"structured_outputs": {"json": "x"}}, "structured_outputs.json"),
+            (
+                {
+                    "response_format": {
+                        "type": "json_schema",
+                        "schema": SCHEMA,
+                        "json_schema": {"name": "a", "schema": {}},
+                    }
+                },
+                "response_format.schema",
+            ),
             ({"guided_regex": ""}, "guided_regex"),
             ({"guided_choice": []}, "guided_choice"),
             ({"guided_choice": ["a"], "guided_regex": "a"}, "guided_choice"),
@@ -480,3 +523,41 @@ class TestResponseFormat:
     def test_a_schema_name_has_only_letters_digits_underscores_and_hyphens(self, client: FlaskClient) -> None:
         format = {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}
         refused(refusal(client, response_format=format), "response_format.json_schema.name")
+
+
+@pytest.mark.parametrize("also", [{}, {"json_schema": {"name": "a", "schema": {"type": "object"}}}])
+@pytest.mark.parametrize(("path", "body"), [(CHAT, {"messages": HELLO}), ("/v1/completions", {"prompt": "a"})])
+def test_a_schema_may_stand_in_the_format_itself(
+    client: FlaskClient, path: str, body: dict[str, Any], also: dict[str, Any]
+) -> None:
+    format = {"type": "json_schema", "schema": {"type": "object"}, **also}
+    response = client.post(path, json={**body, "response_format": format})
+    assert response.status_code == 200, response.text
+
+
+def test_no_limit_is_given_back_as_null(client: FlaskClient) -> None:
+    for limit, told in ((-1, None), (7, 7), (None, None)):
+        response = client.post("/v1/responses", json={"input": "a", "max_output_tokens": limit})
+        assert response.get_json()["max_output_tokens"] == told
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/completion", "/v1/responses", "/v1/messages"])
+def test_sixteen_stop_strings(client: FlaskClient, fake: FakePipeline, path: str) -> None:
+    asked: dict[str, Any] = {"prompt": "a", "input": "a", "messages": HELLO, "max_tokens": 5}
+    wanted = {
+        CHAT: ["messages"],
+        "/v1/responses": ["input"],
+        "/v1/messages": ["messages", "max_tokens"],
+    }.get(path, ["prompt"])
+    stops = [str(number) for number in range(16)]
+    response = client.post(path, json={**{name: asked[name] for name in wanted}, "stop": stops})
+    assert response.status_code == 200, response.text
+    assert fake.jobs[0].stop == tuple(stops)
+
+
+@pytest.mark.parametrize("path", ["/apply-template", "/tokenize", "/v1/messages/count_tokens"])
+@pytest.mark.parametrize("name", ["chat_template", "documents"])
+def test_what_only_makes_a_prompt_refuses_the_same(client: FlaskClient, path: str, name: str) -> None:
+    refused_there = client.post(path, json={"messages": HELLO, name: "x"})
+    assert refused_there.status_code == 400
+    assert f"Invalid '{name}'" in refused_there.get_json()["error"]["message"]

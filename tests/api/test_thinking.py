@@ -255,3 +255,36 @@ def test_a_wrong_value_of_a_response_is_refused_by_name(
 ) -> None:
     found = error(client.post(RESPONSES, json={"input": "Hi", "reasoning": options}))
     assert (found["param"], found["code"]) == (param, code)
+
+
+def ask_elsewhere(client: FlaskClient, path: str, **parameters: Any) -> Any:
+    asked = {"input": "Hi"} if path.startswith(RESPONSES) else {"messages": HELLO, "max_tokens": 5}
+    return client.post(path, json={**asked, **parameters})
+
+
+ELSEWHERE = [RESPONSES, f"{RESPONSES}/input_tokens", "/v1/messages", "/v1/messages/count_tokens"]
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+class TestVariablesOutsideOfChats:
+    def test_the_template_gets_them(self, client: FlaskClient, thinking: FakePipeline, path: str) -> None:
+        given = {**DO_NOT_THINK, "custom": [1]}
+        response = ask_elsewhere(client, path, chat_template_kwargs=given)
+        assert response.status_code == 200, response.text
+        assert json.loads(thinking.conversations[-1].template.kwargs) == given
+
+    def test_a_contradiction_is_refused(self, client: FlaskClient, thinking: FakePipeline, path: str) -> None:
+        thinks: dict[str, Any] = (
+            {"reasoning": {"effort": "high"}}
+            if path.startswith(RESPONSES)
+            else {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+        )
+        response = ask_elsewhere(client, path, **thinks, chat_template_kwargs=DO_NOT_THINK)
+        assert response.status_code == 400
+        assert "'chat_template_kwargs.enable_thinking': it contradicts" in response.get_json()["error"]["message"]
+
+    def test_a_model_that_does_not_think_refuses_to(self, client: FlaskClient, path: str) -> None:
+        assert ask_elsewhere(client, path, chat_template_kwargs=DO_NOT_THINK).status_code == 200
+        response = ask_elsewhere(client, path, chat_template_kwargs=THINK)
+        assert response.status_code == 400
+        assert "chat_template_kwargs.enable_thinking" in response.get_json()["error"]["message"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from flask.testing import FlaskClient
 from config import Settings
 from docs.tables import PAGE, with_tables
 from glm_api import create_app
-from glm_api.api.fields import RequestSchema, Unsupported
+from glm_api.api.fields import RequestSchema, Unsupported, same
 from glm_api.api.parameter_table import (
     CHAT,
     COMPLETION,
@@ -30,6 +33,7 @@ from glm_api.messages.schemas import MessageRequestSchema
 from glm_api.native_completion.schemas import NativeRequestSchema
 from glm_api.responses.schemas import ResponseRequestSchema
 from tests.support.client import error
+from tests.support.processes import PATIENCE
 
 
 def beside(rows: tuple[Row, ...]) -> tuple[Row, ...]:
@@ -41,7 +45,7 @@ def beside(rows: tuple[Row, ...]) -> tuple[Row, ...]:
 CHAT_REQUEST: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 ENDPOINTS: dict[str, tuple[type[RequestSchema], tuple[Row, ...], dict[str, Any]]] = {
     "/v1/chat/completions": (ChatRequestSchema, GENERATION + COMPLETION + CHAT, CHAT_REQUEST),
-    "/v1/completions": (CompletionRequestSchema, GENERATION + COMPLETION + COMPLETIONS, {"prompt": "Hi"}),
+    "/v1/completions": (CompletionRequestSchema, beside(COMPLETIONS) + COMPLETION + COMPLETIONS, {"prompt": "Hi"}),
     "/completion": (NativeRequestSchema, beside(NATIVE) + NATIVE, {"prompt": "Hi"}),
     "/v1/responses": (ResponseRequestSchema, GENERATION + RESPONSES, {"input": "Hi"}),
     "/v1/messages": (MessageRequestSchema, GENERATION + MESSAGES, {**CHAT_REQUEST, "max_tokens": 5}),
@@ -99,7 +103,9 @@ def test_a_refused_parameter_is_refused_by_its_name(
     for value in neutral:
         response = ask(client, endpoint, name, value)
         assert response.status_code == 200, response.text
+    empty: list[Any] = [0, False, "", [], {}]
     others: list[Any] = ["\x7fwrong", 12.5, [{}], {"wrong": [1]}]
+    others += [value for value in empty if not any(same(value, taken) for taken in cell.neutral)]
     for value in others:
         response = ask(client, endpoint, name, value)
         param, message = fault(response)
@@ -136,3 +142,42 @@ def test_each_endpoint_has_its_row() -> None:
     for path, methods in document["paths"].items():
         for method in {"get", "post"} & set(methods):
             assert f"`{method.upper()} {path}`" in table
+
+
+# What the SDKs send as headers.
+HEADERS = {"betas", "workspace_id"}
+SDK_PARAMETERS = """
+import inspect
+import json
+
+from anthropic import Anthropic
+from openai import OpenAI
+
+openai, anthropic = OpenAI(api_key="none"), Anthropic(api_key="none")
+functions = {
+    "/v1/chat/completions": [openai.chat.completions.create],
+    "/v1/completions": [openai.completions.create],
+    "/v1/responses": [openai.responses.create, openai.responses.input_tokens.count],
+    "/v1/messages": [
+        anthropic.messages.create,
+        anthropic.beta.messages.create,
+        anthropic.messages.count_tokens,
+        anthropic.beta.messages.count_tokens,
+    ],
+}
+own = {"extra_headers", "extra_query", "extra_body", "timeout"}
+found = {
+    path: sorted({name for one in several for name in inspect.signature(one).parameters} - own)
+    for path, several in functions.items()
+}
+print(json.dumps(found))
+"""
+
+
+def test_the_tables_have_all_parameters_of_the_sdks(python_clients: Path) -> None:
+    run = subprocess.run(
+        [python_clients / "python", "-c", SDK_PARAMETERS], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    for endpoint, names in json.loads(run.stdout).items():
+        rows = ENDPOINTS[endpoint][1]
+        assert set(names) - HEADERS - {name for row in rows for name in row.parameters} == set(), endpoint
