@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, TypeAlias
 
-from glm_api.pipeline.worker.model_file import kind_of
+from glm_api.pipeline.worker.model_file import how_to_mend, kind_of
 from glm_api.pipeline.worker.service import LoadError
 
 
@@ -406,7 +406,8 @@ def _read_magic(path: Path, reader: _Reader) -> None:
     if magic.startswith(b"ggml"):
         raise GgufError(f"{path.name} is a GGML file, made for chatglm.cpp, not a GGUF file. {_HOW_TO_GET_ONE}")
     if not magic.startswith(b"GGUF"):
-        raise GgufError(f"{path.name} is {kind_of(magic) or 'not a GGUF file'}. {_HOW_TO_GET_ONE}")
+        kind = kind_of(magic) or "not a GGUF file"
+        raise GgufError(f"{path.name} is {kind}. {how_to_mend(kind, _HOW_TO_GET_ONE)}")
     reader.position = 4
     version = reader.number("I")
     if version and not version & 0xFFFF:

@@ -157,7 +157,9 @@ def _read_header(path: Path, file: BinaryIO, size: int) -> ModelFile:
     magic = file.read(24)
     if not magic.startswith(b"ggml"):
         kind = kind_of(magic) or "not a model file that this server reads"
-        raise ModelFileError(f"{path.name} is {kind}. {_how_to_mend(path, kind)}")
+        # Nobody has converted a file of llama.cpp's: they come as they are.
+        otherwise = "Download it again." if path.suffix.lower() == ".gguf" else _HOW_TO_GET_ONE
+        raise ModelFileError(f"{path.name} is {kind}. {how_to_mend(kind, otherwise)}")
     file.seek(4)
     model_type, version = _integers(file, 2)
     if model_type not in _TYPES:
@@ -389,11 +391,9 @@ def _integers(file: BinaryIO, count: int) -> tuple[int, ...]:
     return struct.unpack(f"<{count}i", file.read(4 * count))
 
 
-def _how_to_mend(path: Path, kind: str) -> str:
-    if kind == _LFS_POINTER:
-        return "Run `git lfs pull` in the repository that it comes from."
-    # Nobody has converted such a file: llama.cpp's come as they are.
-    return "Download it again." if path.suffix.lower() == ".gguf" else _HOW_TO_GET_ONE
+def how_to_mend(kind: str, otherwise: str) -> str:
+    """Return what to do with a file of this `kind_of`; ``otherwise`` is what to do with most of them."""
+    return "Run `git lfs pull` in the repository that it comes from." if kind == _LFS_POINTER else otherwise
 
 
 def kind_of(magic: bytes) -> str | None:

@@ -328,7 +328,7 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
         (b"ggml" + bytes(40), "is a GGML file"),
         (b'\x10\x02\0\0\0\0\0\0{"a":1}', "safetensors"),
         (b"<!DOCTYPE html><html>", "HTML"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer, not the file itself. Run `git lfs pull`"),
         (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
         (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "GGUF version 1"),
         (b"GGUF" + struct.pack("<IQQ", 4, 0, 0), "GGUF version 4"),
